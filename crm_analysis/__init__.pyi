@@ -1,0 +1,29 @@
+from ._cohorts import CohortRetention as CohortRetention
+from ._cohorts import cohort_retention as cohort_retention
+from ._cohorts import repeat_rate as repeat_rate
+from .blocks import BLOCK_MIME as BLOCK_MIME
+from .blocks import Block as Block
+from .errors import ColumnError as ColumnError
+from .errors import CrmError as CrmError
+from .errors import InputError as InputError
+from .errors import NotConvergedError as NotConvergedError
+from .errors import ReportError as ReportError
+from .errors import SchemaError as SchemaError
+from .estimates import Estimates as Estimates
+from .estimates import definitions as definitions
+from .estimates import findings as findings
+from .estimates import key_figures as key_figures
+from .retention import RetentionCurve as RetentionCurve
+from .retention import retention_curve as retention_curve
+from .satisfaction import ScoreEstimates as ScoreEstimates
+from .satisfaction import ScoreShares as ScoreShares
+from .satisfaction import mean_score as mean_score
+from .satisfaction import net_promoter_score as net_promoter_score
+from .satisfaction import response_rate as response_rate
+from .satisfaction import score_distribution as score_distribution
+from .satisfaction import top_box_score as top_box_score
+from .warehouse import Warehouse as Warehouse
+from .warehouse import open_warehouse as open_warehouse
+from .wording import set_language as set_language
+
+__version__: str

@@ -1,0 +1,343 @@
+"""What lies behind every figure about answers: counted scores, compared groups.
+
+Counting is relational and runs where the data lives; everything else starts from how often
+each score was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Literal
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from crm_analysis.dates import to_day_number, with_civil
+from crm_analysis.errors import InputError, listed
+from crm_analysis.estimates import FIVE
+from crm_analysis.frames import (
+    Asked,
+    check_as_of,
+    check_conf_level,
+    check_one_of,
+    collect,
+    group_names,
+    keys_of,
+    open_table,
+)
+from crm_analysis.uncertainty import (
+    Shrinkage,
+    homogeneity_p_value,
+    shrink_groups,
+    wilson_interval,
+)
+from crm_analysis.wording import _, date_text, number, plural
+
+__all__ = [
+    "LEAST_GROUPS",
+    "SHRUNK",
+    "Compared",
+    "Floats",
+    "Period",
+    "Question",
+    "ScoreCounts",
+    "check_group_names",
+    "compare",
+    "count_scores",
+    "float_column",
+    "population_error",
+    "score_text",
+    "share_bounds",
+    "summary_of",
+]
+
+Floats = NDArray[np.float64]
+
+Period = Literal["month", "quarter", "year"]
+"""Calendar periods by which answers can be followed over time."""
+
+PERIODS: tuple[Period, ...] = ("month", "quarter", "year")
+
+SHRUNK = ("shrunk", "shrunk_low", "shrunk_high")
+"""What grouped estimates have beside the usual five."""
+
+LEAST_GROUPS = 3
+"""From fewer groups nothing can be learnt about how groups vary."""
+
+_OWN = {"score", "late", "n", "value", "weight", "mean", "squares", "n_promoters", "n_passives",
+        "n_detractors", "n_top", "n_answers", "n_in_time", *FIVE, *SHRUNK}  # fmt: skip
+
+
+# Ask ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of a table of answers, checked: the arguments that all metrics share.
+
+    Attributes
+    ----------
+    groups : tuple of str
+        The group columns, and ``period`` when the answers are followed over time.
+    """
+
+    score_col: str
+    at_col: str | None
+    scale: tuple[float, float]
+    period: Period | None
+    as_of: date
+    by: str | Sequence[str]
+    conf_level: float
+    groups: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        by = group_names(self.by)
+        check_conf_level(self.conf_level)
+        object.__setattr__(self, "as_of", check_as_of(self.as_of))
+        _check_scale(self.scale)
+        if self.period is not None:
+            check_one_of("period", self.period, PERIODS)
+            if self.at_col is None:
+                raise InputError(
+                    f"Answers by {self.period} were asked for, without the day of the answers. "
+                    "Name its column with 'at_col'."
+                )
+        check_group_names((*by, *(["period"] if self.period is not None else [])))
+        object.__setattr__(self, "by", by)
+        object.__setattr__(self, "groups", (*by, *(["period"] if self.period else [])))
+
+    def count(self, scores: object) -> ScoreCounts:
+        """Count the answers by score, and refuse those off the scale."""
+        counts = count_scores(
+            scores, score_col=self.score_col, at_col=self.at_col, period=self.period,
+            as_of=self.as_of, by=self.by,
+        )  # fmt: skip
+        _check_on_scale(counts.table, self.score_col, self.scale)
+        return counts
+
+    def definition(self, text: str) -> str:
+        """Say what is counted, of whom, and until when."""
+        low, high = (score_text(bound) for bound in self.scale)
+        scale = _("Scale from {low} to {high}.", low=low, high=high)
+        who = _("Of those who answered; those who did not are not counted.")
+        day = date_text(self.as_of)
+        until = (
+            _("Answers given until {as_of}.", as_of=day)
+            if self.at_col is not None
+            else _("All answers of the table, as known on {as_of}.", as_of=day)
+        )
+        return f"{text} {scale} {who} {until}"
+
+    def notes(self, counts: ScoreCounts) -> tuple[str, ...]:
+        """Say what was left out."""
+        left_out = (
+            (counts.n_unanswered, "{n} row without a score is not counted as an answer.",
+             "{n} rows without a score are not counted as answers."),
+            (counts.n_late, "{n} answer given later is left out.",
+             "{n} answers given later are left out."),
+            (counts.n_undated, "{n} answer without a date is left out.",
+             "{n} answers without a date are left out."),
+        )  # fmt: skip
+        notes = tuple(plural(n, one, many) for n, one, many in left_out if n)
+        if self.period is not None and self._ends_inside(counts.table):
+            last = _period_of(self.as_of, self.period)
+            notes += (_("The period {period} is not complete yet.", period=last),)
+        return notes
+
+    def _ends_inside(self, table: pl.DataFrame) -> bool:
+        assert self.period is not None
+        last = _period_of(self.as_of, self.period)
+        complete = _period_of(self.as_of + timedelta(days=1), self.period) != last
+        return not complete and last in table["period"].to_list()
+
+
+def check_group_names(groups: tuple[str, ...]) -> None:
+    """Refuse group columns that have the name of one of ours."""
+    taken = sorted(set(groups) & _OWN | {name for name in groups if groups.count(name) > 1})
+    if taken:
+        raise InputError(
+            f"Groups by {listed(groups)} were asked for, but the answer has a column "
+            f"{listed(taken)} of its own. Rename that column of the table first."
+        )
+
+
+def _check_scale(scale: tuple[float, float]) -> None:
+    low, high = scale
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise InputError(
+            f"'scale' must be the lowest and the highest score of the question; got {scale!r}. "
+            "Pass, for example, scale=(1, 5)."
+        )
+
+
+def _check_on_scale(table: pl.DataFrame, score_col: str, scale: tuple[float, float]) -> None:
+    low, high = scale
+    outside = table.filter((pl.col("score") < low) | (pl.col("score") > high))
+    if outside.is_empty():
+        return
+    answers = table.filter(pl.col("score").is_not_null())["n"].sum()
+    raise InputError(
+        f"Scores from {low:g} to {high:g} were asked for; {outside['n'].sum()} of {answers} in "
+        f"{score_col!r} lie outside, such as {outside['score'][0]:g}. Pass the question's own "
+        "'scale', keep the answers to one question only, or correct those rows."
+    )
+
+
+def score_text(value: float) -> str:
+    """Write a score: whole, or with one decimal."""
+    return number(value, 0 if float(value).is_integer() else 1)
+
+
+def _period_of(day: date, period: Period) -> str:
+    month = pl.DataFrame({"day_month": [day.year * 12 + day.month - 1]})
+    return str(month.select(text=_period_text(period))["text"][0])
+
+
+# Count ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ScoreCounts:
+    """How often each score was given.
+
+    Attributes
+    ----------
+    table : polars DataFrame
+        The group columns, ``period`` when asked for, ``score`` (null: no answer) and ``n``.
+    n_unanswered, n_late, n_undated : int
+        Rows without a score; answers after `as_of`; answers without a date. None is counted.
+    """
+
+    table: pl.DataFrame
+    n_unanswered: int
+    n_late: int
+    n_undated: int
+
+
+def count_scores(
+    scores: object,
+    *,
+    score_col: str = "score",
+    at_col: str | None = "answered_on",
+    period: Period | None = None,
+    as_of: date,
+    by: Sequence[str] = (),
+) -> ScoreCounts:
+    """Count how often each score was given until `as_of`, by group and calendar period.
+
+    Runs where the data lives; what comes home has at most one row per group and score (and
+    month). Parameters as in `net_promoter_score`.
+    """
+    asked = {"score": Asked(score_col, "number", "score_col", nullable=True)}
+    if at_col is not None:
+        asked["day"] = Asked(at_col, "date", "at_col", nullable=True)
+    frame = open_table(scores, asked, by=by)
+    late = nw.col("day") > to_day_number(as_of) if at_col is not None else nw.lit(0)
+    frame = frame.with_columns(late.cast(nw.Int64).alias("late"))
+    if period is not None:
+        frame = with_civil(frame, "day")
+    own = ["score", "late", *(["day_month"] if period is not None else [])]
+    counted = collect(frame.group_by(*keys_of(by), *own).agg(nw.len().alias("n")), by=by, order=own)
+    if period is not None:
+        counted = counted.with_columns(_period_text(period).alias("period"))
+    return _kept(counted, [*by, *(["period"] if period is not None else [])])
+
+
+def _kept(counted: pl.DataFrame, groups: list[str]) -> ScoreCounts:
+    unanswered = pl.col("score").is_null()
+    undated, late = ~unanswered & pl.col("late").is_null(), ~unanswered & (pl.col("late") == 1)
+    totals = counted.select(
+        n_unanswered=pl.col("n").filter(unanswered).sum(),
+        n_late=pl.col("n").filter(late).sum(),
+        n_undated=pl.col("n").filter(undated).sum(),
+    ).row(0, named=True)
+    # A group in which nobody answered is still a group; a period without answers is not.
+    answers = pl.col("score").is_not_null() & (pl.col("late") == 0)
+    kept = counted.filter(answers if "period" in groups else answers | unanswered)
+    table = (
+        kept.group_by(*groups, "score").agg(pl.col("n").sum())
+        if groups
+        else kept.group_by("score").agg(pl.col("n").sum())
+    )
+    return ScoreCounts(table.sort(*groups, "score", nulls_last=True), **totals)
+
+
+def _period_text(period: Period) -> pl.Expr:
+    year, month = pl.col("day_month") // 12, pl.col("day_month") % 12
+    if period == "year":
+        return pl.format("{}", year)
+    if period == "quarter":
+        return pl.format("{}-Q{}", year, month // 3 + 1)
+    return pl.format("{}-{}", year, (month + 1).cast(pl.String).str.zfill(2))
+
+
+# Estimate ---------------------------------------------------------------------------------
+
+
+def summary_of(
+    counts: pl.DataFrame, groups: Sequence[str], value: pl.Expr, **classes: pl.Expr
+) -> pl.DataFrame:
+    """Return n, mean, sum of squared deviations and class counts of a value of each score."""
+    answered = pl.col("score").is_not_null()
+    v, n = pl.col("value"), pl.col("weight")
+    mean = (v * n).sum() / n.sum()
+    sums = {
+        "n": n.sum(),
+        "mean": mean,
+        "squares": ((v - mean) ** 2 * n).sum(),
+        **{name: n.filter(inside).sum() for name, inside in classes.items()},
+    }
+    weighted = counts.with_columns(
+        value=value.cast(pl.Float64).fill_null(0.0),
+        weight=pl.when(answered).then("n").otherwise(0),
+    )
+    if not groups:
+        return weighted.select(**sums)
+    return weighted.group_by(*groups).agg(**sums).sort(*groups, nulls_last=True)
+
+
+def float_column(table: pl.DataFrame, column: str) -> Floats:
+    return table[column].to_numpy().astype(np.float64)
+
+
+def share_bounds(summary: pl.DataFrame, k: str, conf_level: float) -> tuple[Floats, Floats]:
+    """Bound the share of `k`, a column of counts, in ``n`` (Wilson)."""
+    return wilson_interval(float_column(summary, k), float_column(summary, "n"), conf_level)
+
+
+def population_error(summary: pl.DataFrame) -> Floats:
+    n = float_column(summary, "n")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.sqrt(float_column(summary, "squares")) / n)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What can be said of several groups together."""
+
+    p_value: float | None
+    shrunk: Shrinkage | None
+    known: NDArray[np.bool_]
+
+
+def compare(summary: pl.DataFrame, conf_level: float) -> Compared:
+    """Test and shrink groups, with one variance within groups pooled over all of them.
+
+    A group of three like answers has no variance of its own to speak of, and under the
+    hypothesis that no group differs they all share one.
+    """
+    n, mean = float_column(summary, "n"), float_column(summary, "mean")
+    known = n > 0
+    freedom = float(n.sum() - known.sum())
+    squares = float(float_column(summary, "squares").sum())
+    if known.sum() < 2 or freedom < 1 or squares <= 0:
+        return Compared(None, None, known)
+    std_error = np.sqrt(squares / freedom / n[known])
+    p_value = homogeneity_p_value(mean[known], std_error, freedom=freedom)
+    enough = known.sum() >= LEAST_GROUPS
+    shrunk = shrink_groups(mean[known], std_error, conf_level) if enough else None
+    return Compared(p_value, shrunk, known)

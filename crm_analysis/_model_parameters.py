@@ -1,0 +1,242 @@
+"""What fitted models share: parameters on the log scale, their covariance, and how they show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from crm_analysis import figures
+from crm_analysis._newton import Maximum, Objective, inverse_curvature, maximise
+from crm_analysis.errors import InputError, NotConvergedError, listed
+from crm_analysis.estimates import Estimates, five_columns
+from crm_analysis.uncertainty import normal_quantile
+from crm_analysis.wording import _, interval_text, number, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "LOG_BOUND",
+    "FittedModel",
+    "ModelParameters",
+    "best_of",
+    "check_positive",
+    "covariance_and_notes",
+    "parameter_table",
+]
+
+Floats = NDArray[np.float64]
+Covariance = tuple[tuple[float, ...], ...]
+
+LOG_BOUND = 10.0
+"""Scaled parameters stay within exp(-10) and exp(10): beyond, a model has a simpler limit."""
+
+WIDEST = 3.0
+"""Largest standard error of a log-parameter (a factor of 20) that a fit reports."""
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ModelParameters(Estimates):
+    """A model's parameters: one row each, with standard error and interval.
+
+    The table has, beside the usual five, ``parameter``, its name in the model's paper.
+    """
+
+    model: str = ""
+
+    def sentence(self) -> str:
+        """Return the parameters with their standard errors in one sentence."""
+        known = self.table.drop_nulls("estimate")
+        if known.is_empty():
+            return _("{name}: could not be fitted.", name=self.name)
+        texts = [
+            _("{parameter} = {value}", parameter=row["parameter"], value=number(row["estimate"], 3))
+            + ("" if row["std_error"] is None else f" (± {number(row['std_error'], 3)})")
+            for row in known.to_dicts()
+        ]
+        n = number(int(known["n"][0]))
+        return f"{self.name}: {', '.join(texts)} (n = {n})."
+
+    def units(self) -> dict[str, figures.Unit]:
+        """Return the units of the columns: parameters are plain numbers with three decimals."""
+        return {"n": "count"}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the parameters with their intervals on a logarithmic axis, return the Axes."""
+        ax = figures.new_axes(ax)
+        figures.points(self.table, label="parameter", ax=ax)
+        if self.table["estimate"].drop_nulls().len():
+            ax.set_xscale("log")
+            figures.write_units(ax, "number", axis="x")
+            _log_ticks(ax)
+        ax.set_title(self.name)
+        return ax
+
+    def interval_of(self, parameter: str) -> str:
+        """Write the interval of one parameter."""
+        row = self.table.filter(pl.col("parameter") == parameter).row(0, named=True)
+        text = interval_text(row["conf_low"], row["conf_high"])
+        return f"{percent(self.conf_level, 0)}: {text}"
+
+
+def _log_ticks(ax: Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedModel:
+    """What a fit by maximum likelihood adds to a model's parameters.
+
+    Attributes
+    ----------
+    log_covariance : tuple of tuple of float, or None
+        Covariance of the logarithms of the parameters, in their order; None when the model was
+        built by hand. A parameter at the edge of what is allowed has zeros.
+    log_likelihood : float or None
+    n : int or None
+        Customers that the fit rests on.
+    notes : tuple of str
+        Cautions about the fit.
+    """
+
+    log_covariance: Covariance | None = field(default=None, repr=False)
+    log_likelihood: float | None = None
+    n: int | None = None
+    notes: tuple[str, ...] = field(default=(), repr=False)
+
+    def values(self) -> dict[str, float]:
+        """Return the parameters by name."""
+        raise NotImplementedError
+
+    @property
+    def std_errors(self) -> dict[str, float | None]:
+        """Standard errors by name; None where unknown (built by hand, or at an edge)."""
+        values = self.values()
+        if self.log_covariance is None:
+            return dict.fromkeys(values)
+        variances = np.diag(np.asarray(self.log_covariance))
+        return {
+            name: float(value * np.sqrt(variance)) if variance > 0 else None
+            for (name, value), variance in zip(values.items(), variances, strict=True)
+        }
+
+    @property
+    def covariance(self) -> Floats | None:
+        """Covariance of the parameters in their own units, shape (k, k)."""
+        if self.log_covariance is None:
+            return None
+        scale = np.array(list(self.values().values()))
+        return np.asarray(self.log_covariance) * np.outer(scale, scale)
+
+    @property
+    def aic(self) -> float | None:
+        """Akaike's information criterion."""
+        if self.log_likelihood is None:
+            return None
+        return 2 * len(self.values()) - 2 * self.log_likelihood
+
+    @property
+    def bic(self) -> float | None:
+        """Schwarz's information criterion, with customers as observations."""
+        if self.log_likelihood is None or not self.n:
+            return None
+        return float(len(self.values()) * np.log(self.n) - 2 * self.log_likelihood)
+
+    def draws(self, n_draws: int, seed: int) -> Floats | None:
+        """Return parameters drawn from their fitted distribution, shape (n_draws, k).
+
+        Normal on the log scale; None when the model has no covariance.
+        """
+        if self.log_covariance is None:
+            return None
+        centre = np.log(np.array(list(self.values().values())))
+        covariance = np.asarray(self.log_covariance)
+        spread, axes = np.linalg.eigh(covariance)
+        normal = np.random.default_rng(seed).standard_normal((n_draws, len(centre)))
+        moves = (normal * np.sqrt(np.maximum(spread, 0.0))) @ axes.T
+        return np.asarray(np.exp(centre + np.clip(moves, -LOG_BOUND, LOG_BOUND)))
+
+
+def parameter_table(model: FittedModel, conf_level: float) -> pl.DataFrame:
+    """Return a model's parameters as the table of `ModelParameters`.
+
+    The intervals are normal on the log scale, so that they stay above zero.
+    """
+    names, values = list(model.values()), np.array(list(model.values().values()))
+    errors = np.array([np.nan if e is None else e for e in model.std_errors.values()])
+    factor = np.exp(normal_quantile(conf_level) * errors / values)
+    n = np.full(len(names), model.n or 0)
+    return pl.DataFrame(
+        {
+            "parameter": names,
+            **five_columns(n, values, errors, values / factor, values * factor),
+        }
+    )
+
+
+def best_of(
+    objective: Objective, starts: Sequence[Floats], *, names: Sequence[str], model: str
+) -> Maximum:
+    """Climb from each start and return the highest top that was reached.
+
+    Raises
+    ------
+    NotConvergedError
+        No start led to a top; the message says which were tried and where they ended.
+    """
+    ends = [maximise(objective, start, LOG_BOUND) for start in starts]
+    tops = [end for end in ends if end.converged]
+    if not tops:
+        best = max(ends, key=lambda end: end.value)
+        place = listed(
+            f"{name} = {value:.4g}" for name, value in zip(names, np.exp(best.at), strict=True)
+        )
+        raise NotConvergedError(
+            f"{model} was to be fitted by Newton's method; none of {len(starts)} starting points "
+            f"reached a maximum. The best ended after {best.n_steps} steps at {place} (times and "
+            f"values divided by their means), log-likelihood {best.value:.6g}, with slope "
+            f"{np.abs(best.gradient).max():.2g}. Check the data for a few extreme customers, or "
+            "fit more customers together."
+        )
+    return max(tops, key=lambda end: end.value)
+
+
+def covariance_and_notes(end: Maximum, names: Sequence[str]) -> tuple[Covariance, tuple[str, ...]]:
+    """Return the covariance of the log-parameters, and cautions about edges and flat ridges."""
+    covariance, flat = inverse_curvature(end.hessian, end.at_bound, widest=WIDEST)
+    notes: tuple[str, ...] = ()
+    held = [name for name, is_held in zip(names, end.at_bound, strict=True) if is_held]
+    if held:
+        notes += (
+            _(
+                "The fit ended at the edge for {names}: the data ask for a simpler model there, "
+                "and these parameters have no standard error.",
+                names=", ".join(held),
+            ),
+        )
+    if flat:
+        notes += (
+            _(
+                "The data hardly determine some combination of the parameters: single "
+                "parameters say little, and intervals rest on a cut-off."
+            ),
+        )
+    return tuple(tuple(float(c) for c in row) for row in covariance), notes
+
+
+def check_positive(**parameters: float) -> None:
+    """Refuse parameters that are not positive numbers."""
+    for name, value in parameters.items():
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(
+                f"The parameter {name} must be a positive number; got {value!r}. "
+                "Pass the value that the fit or the paper gives."
+            )

@@ -1,0 +1,235 @@
+"""What a result shows: one structured block for the page, the PDF and JupyterLab alike.
+
+A block is what a notebook's cell leaves behind: a finding in words, perhaps a figure with
+its alternative text, perhaps the numbers behind it, the definition and the cautions. It
+travels as a mime bundle: HTML to look at, the figure's own bytes, and the block itself as
+JSON, so that no renderer ever has to scrape words back out of HTML.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from html import escape
+from typing import Any, Literal
+
+from crm_analysis.wording import _
+
+__all__ = ["BLOCK_MIME", "Block", "BlockFigure", "BlockTable", "Column", "KeyFigure"]
+
+BLOCK_MIME = "application/vnd.crm.block+json"
+"""The mime type under which a block travels in a notebook's output."""
+
+BLOCK_VERSION = 1
+
+CellKind = Literal["text", "integer", "number", "percent", "money", "date"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a block's table: its name, the words over it, and what its cells are."""
+
+    name: str
+    label: str
+    kind: CellKind = "text"
+
+    @property
+    def align(self) -> str:
+        """Side on which the cells stand: words left, numbers right."""
+        return "left" if self.kind in ("text", "date") else "right"
+
+
+@dataclass(frozen=True)
+class BlockTable:
+    """The numbers of a block, already in the reader's words: one text per cell."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str | None = None
+
+
+@dataclass(frozen=True)
+class BlockFigure:
+    """A drawn figure: its bytes, and the words that stand for it."""
+
+    data: bytes
+    alt: str
+    mime: Literal["image/svg+xml", "image/png"] = "image/svg+xml"
+    caption: str | None = None
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """One number for the head of a page, never without its interval and n."""
+
+    label: str
+    value: str
+    interval: str | None = None
+    n: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Everything one answer shows, ready for a page.
+
+    Attributes
+    ----------
+    kind : {"result", "key_figures", "findings", "notice"}
+        What the page does with it.
+    title, finding, definition : str or None
+        The question, the answer in one sentence, and what the number means.
+    figure : BlockFigure or None
+    table : BlockTable or None
+    notes : tuple of str
+        Cautions, shown beside the answer and never hidden.
+    key_figures : tuple of KeyFigure
+    findings : tuple of str
+    """
+
+    kind: Literal["result", "key_figures", "findings", "notice"] = "result"
+    title: str | None = None
+    finding: str | None = None
+    figure: BlockFigure | None = None
+    table: BlockTable | None = None
+    definition: str | None = None
+    notes: tuple[str, ...] = ()
+    key_figures: tuple[KeyFigure, ...] = ()
+    findings: tuple[str, ...] = field(default=())
+
+    def titled(self, title: str) -> Block:
+        """Return the same block under another title."""
+        return replace(self, title=title)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the block as plain JSON, without the figure's bytes."""
+        data = asdict(replace(self, figure=None))
+        data["version"] = BLOCK_VERSION
+        if self.figure is not None:
+            data["figure"] = {
+                "alt": self.figure.alt,
+                "caption": self.figure.caption,
+                "mime": self.figure.mime,
+            }
+        if self.table is not None:
+            data["table"] = {
+                "caption": self.table.caption,
+                "columns": [{**asdict(c), "align": c.align} for c in self.table.columns],
+                "rows": [list(row) for row in self.table.rows],
+            }
+        return data
+
+    def to_text(self) -> str:
+        """Return the block in plain words: what a terminal shows."""
+        lines = [self.title, self.finding, *self.findings]
+        lines += [f"{k.label}: {k.value}{_spaced(k.interval)}" for k in self.key_figures]
+        lines += [f"! {note}" for note in self.notes]
+        return "\n".join(line for line in lines if line)
+
+    def to_html(self) -> str:
+        """Return the block as one self-contained HTML fragment, everything escaped."""
+        parts = [
+            _tag("h3", self.title, "crm-title"),
+            _key_figures_html(self.key_figures),
+            _tag("p", self.finding, "crm-finding"),
+            _list_html(self.findings, "crm-findings"),
+            _figure_html(self.figure),
+            _notes_html(self.notes),
+            self._table_html(),
+            _folded(_("Definition"), _tag("p", self.definition, ""), "crm-definition"),
+        ]
+        body = "".join(part for part in parts if part)
+        return f'<section class="crm-block crm-{self.kind}">{body}</section>'
+
+    def _table_html(self) -> str:
+        table = _table_html(self.table)
+        # A notice is its table; beside an answer the table stands folded.
+        open_table = self.kind == "notice"
+        return table if open_table else _folded(_("The numbers"), table, "crm-numbers")
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        bundle: dict[str, Any] = {
+            "text/plain": self.to_text(),
+            "text/html": self.to_html(),
+            BLOCK_MIME: self.to_json(),
+        }
+        if self.figure is not None:
+            svg = self.figure.mime == "image/svg+xml"
+            raw = self.figure.data
+            bundle[self.figure.mime] = raw.decode() if svg else base64.b64encode(raw).decode()
+        return bundle
+
+
+def _spaced(text: str | None) -> str:
+    return f" {text}" if text else ""
+
+
+def _tag(name: str, text: str | None, css: str) -> str:
+    if not text:
+        return ""
+    attribute = f' class="{css}"' if css else ""
+    return f"<{name}{attribute}>{escape(text)}</{name}>"
+
+
+def _list_html(items: Sequence[str], css: str) -> str:
+    if not items:
+        return ""
+    return f'<ul class="{css}">' + "".join(_tag("li", item, "") for item in items) + "</ul>"
+
+
+def _notes_html(notes: Sequence[str]) -> str:
+    if not notes:
+        return ""
+    label = escape(_("Cautions"))
+    return f'<aside class="crm-notes" aria-label="{label}">{_list_html(notes, "")}</aside>'
+
+
+def _folded(label: str, body: str, css: str) -> str:
+    if not body:
+        return ""
+    return f'<details class="{css}"><summary>{escape(label)}</summary>{body}</details>'
+
+
+def _figure_html(figure: BlockFigure | None) -> str:
+    if figure is None:
+        return ""
+    source = f"data:{figure.mime};base64,{base64.b64encode(figure.data).decode()}"
+    image = f'<img src="{source}" alt="{escape(figure.alt, quote=True)}">'
+    return f'<figure class="crm-figure">{image}{_tag("figcaption", figure.caption, "")}</figure>'
+
+
+def _key_figures_html(figures: Sequence[KeyFigure]) -> str:
+    cards = []
+    for item in figures:
+        small = " · ".join(text for text in (item.interval, item.n, item.detail) if text)
+        cards.append(
+            f"<div><dt>{escape(item.label)}</dt><dd><b>{escape(item.value)}</b>"
+            f"{_tag('small', small, '')}</dd></div>"
+        )
+    return f'<dl class="crm-key-figures">{"".join(cards)}</dl>' if cards else ""
+
+
+def _table_html(table: BlockTable | None) -> str:
+    if table is None:
+        return ""
+    head = "".join(
+        f'<th scope="col" class="{c.align}">{escape(c.label)}</th>' for c in table.columns
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f'<td class="{c.align}">{escape(cell)}</td>'
+            for c, cell in zip(table.columns, row, strict=True)
+        )
+        + "</tr>"
+        for row in table.rows
+    )
+    caption = _tag("caption", table.caption, "")
+    return (
+        f'<div class="crm-table" tabindex="0"><table>{caption}<thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )

@@ -1,0 +1,178 @@
+"""Dates as whole numbers, the same on every backend.
+
+A date becomes the number of days since 1970-01-01 and a moment the number of seconds, once,
+at the door. Everything after is integer arithmetic, which polars, DuckDB and Spark agree on
+where their own date types do not.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+
+import narwhals.stable.v2 as nw
+
+__all__ = [
+    "SECONDS_PER_DAY",
+    "TIME_UNITS",
+    "TimeUnit",
+    "date_of",
+    "day_number",
+    "epoch_second",
+    "floor_divide",
+    "keys_per_unit",
+    "month_number",
+    "to_day_number",
+    "with_civil",
+    "with_elapsed_key",
+]
+
+SECONDS_PER_DAY = 86_400
+EPOCH = date(1970, 1, 1)
+
+TimeUnit = Literal["day", "week", "month", "year"]
+TIME_UNITS: tuple[TimeUnit, ...] = ("day", "week", "month", "year")
+
+_DAYS_BEFORE_EPOCH = 719_468
+"""Days from 1 March of year 0 to 1970-01-01."""
+
+_DAYS_IN_ERA = 146_097
+"""Days in the 400 years after which the calendar repeats."""
+
+_DAYS_IN_KEY_MONTH = 32
+"""An elapsed month is this many keys, so that spare days (at most 30) sort inside it."""
+
+
+def to_day_number(day: date) -> int:
+    """Return the number of days from 1970-01-01 to `day`.
+
+    Examples
+    --------
+    >>> to_day_number(date(1970, 1, 2))
+    1
+    """
+    day = day.date() if isinstance(day, datetime) else day
+    return (day - EPOCH).days
+
+
+def date_of(day: int) -> date:
+    """Return the date that a day number stands for.
+
+    Examples
+    --------
+    >>> date_of(1)
+    datetime.date(1970, 1, 2)
+    """
+    return EPOCH + timedelta(days=int(day))
+
+
+def month_number(day: date) -> int:
+    """Return the number of whole calendar months from year 0 to the month of `day`.
+
+    Examples
+    --------
+    >>> month_number(date(2026, 2, 1)) - month_number(date(2025, 12, 31))
+    2
+    """
+    return day.year * 12 + day.month - 1
+
+
+def floor_divide(number: nw.Expr, divisor: int) -> nw.Expr:
+    """Divide whole numbers and round down, to a whole number on every backend."""
+    return (number // divisor).cast(nw.Int64)
+
+
+def day_number(moment: nw.Expr) -> nw.Expr:
+    """Turn an expression of dates or moments into day numbers (Int64).
+
+    Built from year, month and day alone (the days-from-civil algorithm), because those are
+    the only date parts that every backend returns with the same meaning.
+    """
+    year = moment.dt.year().cast(nw.Int64)
+    month = moment.dt.month().cast(nw.Int64)
+    day = moment.dt.day().cast(nw.Int64)
+    march_year = year - (month <= 2).cast(nw.Int64)
+    march_month = (month + 9) % 12
+    day_of_year = floor_divide(153 * march_month + 2, 5) + day - 1
+    leap_days = (
+        floor_divide(march_year, 4) - floor_divide(march_year, 100) + floor_divide(march_year, 400)
+    )
+    return march_year * 365 + leap_days + day_of_year - _DAYS_BEFORE_EPOCH
+
+
+def epoch_second(moment: nw.Expr) -> nw.Expr:
+    """Turn an expression of moments into seconds since 1970-01-01 00:00, local time (Int64)."""
+    hour = moment.dt.hour().cast(nw.Int64)
+    minute = moment.dt.minute().cast(nw.Int64)
+    second = moment.dt.second().cast(nw.Int64)
+    return day_number(moment) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second
+
+
+def with_civil(frame: nw.LazyFrame[Any], column: str) -> nw.LazyFrame[Any]:
+    """Add day of the month and month number of a column of day numbers (civil-from-days).
+
+    The new columns are ``<column>_day`` (1-31) and ``<column>_month``. Done in steps, each
+    naming the one before, because an expression used twice is computed twice on some backends.
+    """
+    day, month = f"{column}_day", f"{column}_month"
+    era_day, year = f"{column}_era_day", f"{column}_year"
+    shifted = nw.col(column) + _DAYS_BEFORE_EPOCH
+    of_era = nw.col(era_day)
+    leap_days = (
+        floor_divide(of_era, 1_460) - floor_divide(of_era, 36_524) + floor_divide(of_era, 146_096)
+    )
+    of_year = nw.col(day)
+    return (
+        frame.with_columns((shifted % _DAYS_IN_ERA).alias(era_day))
+        .with_columns(floor_divide(of_era - leap_days, 365).alias(year))
+        .with_columns(
+            (
+                of_era
+                - nw.col(year) * 365
+                - floor_divide(nw.col(year), 4)
+                + floor_divide(nw.col(year), 100)
+            ).alias(day),
+            (nw.col(year) + floor_divide(shifted, _DAYS_IN_ERA) * 400).alias(year),
+        )
+        .with_columns(floor_divide(5 * of_year + 2, 153).alias(month))
+        .with_columns(
+            (of_year - floor_divide(153 * nw.col(month) + 2, 5) + 1).alias(day),
+            (nw.col(year) * 12 + nw.col(month) + 2).alias(month),
+        )
+        .drop(era_day, year)
+    )
+
+
+def with_elapsed_key(
+    frame: nw.LazyFrame[Any], start: str, end: str, unit: TimeUnit, *, name: str
+) -> nw.LazyFrame[Any]:
+    """Add the time from `start` to `end` (day numbers) as one whole number that sorts rightly.
+
+    For days and weeks it is the number of days. For months and years it is
+    ``32 * completed calendar months + spare days``: exact to the day, in calendar months, so
+    that a relationship from 15 January to 15 March has lasted exactly two months. Divide by
+    `keys_per_unit` and round down for completed units. Negative when `end` is before `start`,
+    null when either is null.
+    """
+    if unit in ("day", "week"):
+        return frame.with_columns((nw.col(end) - nw.col(start)).alias(name))
+    frame = with_civil(with_civil(frame, start), end)
+    days = nw.col(f"{end}_day") - nw.col(f"{start}_day")
+    short = (days < 0).cast(nw.Int64)
+    months = nw.col(f"{end}_month") - nw.col(f"{start}_month") - short
+    # Days past the last completed month: a month lent by the calendar has at most 31 days.
+    spare = days + short * 31
+    return frame.with_columns((months * _DAYS_IN_KEY_MONTH + spare).alias(name)).drop(
+        f"{start}_day", f"{start}_month", f"{end}_day", f"{end}_month"
+    )
+
+
+def keys_per_unit(unit: TimeUnit) -> int:
+    """Return how many steps of an elapsed key make one unit."""
+    lengths: dict[Any, int] = {
+        "day": 1,
+        "week": 7,
+        "month": _DAYS_IN_KEY_MONTH,
+        "year": 12 * _DAYS_IN_KEY_MONTH,
+    }
+    return lengths[unit]

@@ -1,0 +1,350 @@
+"""The one shape that every metric returns: a table in which no number travels alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike
+
+from crm_analysis import figures
+from crm_analysis.blocks import Block, BlockFigure, KeyFigure
+from crm_analysis.errors import CrmError, InputError
+from crm_analysis.tables import to_block_table, typeset
+from crm_analysis.uncertainty import homogeneity_p_value
+from crm_analysis.wording import Unit, _, amount, interval_text, number, percent
+
+if TYPE_CHECKING:
+    from great_tables import GT
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "FIVE",
+    "SMALL_N",
+    "Estimates",
+    "definitions",
+    "findings",
+    "five_columns",
+    "group_label",
+    "key_figures",
+    "small_n_notes",
+]
+
+FIVE = ("n", "estimate", "std_error", "conf_low", "conf_high")
+"""The columns that every table of estimates has."""
+
+SMALL_N = 30
+"""Below this many units an estimate carries a caution."""
+
+_ROUNDING = 1e-9
+"""How far an estimate may lie outside its interval through floating point alone."""
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Estimates:
+    """Estimates with what a reader needs to trust them.
+
+    Attributes
+    ----------
+    table : polars DataFrame
+        One row per estimate: the columns of `by`, those of the metric, and always ``n``
+        (units counted, Int64), ``estimate``, ``std_error``, ``conf_low`` and ``conf_high``
+        (Float64). What cannot be known is null, with a note that says why; never NaN.
+    name : str
+        What is estimated, in the reader's words.
+    unit : Unit
+        What the estimate is measured in.
+    by : tuple of str
+        The group columns.
+    conf_level : float
+        Level of the intervals.
+    definition : str
+        One sentence that says exactly what was counted.
+    notes : tuple of str
+        Cautions: small n, immature cohorts, failed assumptions.
+    currency : str or None
+        ISO code, when the estimate is money and the currency is known.
+    """
+
+    table: pl.DataFrame
+    name: str
+    unit: Unit
+    definition: str
+    by: tuple[str, ...] = ()
+    conf_level: float = 0.95
+    notes: tuple[str, ...] = ()
+    currency: str | None = None
+
+    columns_with_unit: ClassVar[tuple[str, ...]] = (
+        "estimate",
+        "std_error",
+        "conf_low",
+        "conf_high",
+    )
+
+    def __post_init__(self) -> None:
+        missing = [name for name in (*self.by, *FIVE) if name not in self.table.columns]
+        if missing:
+            raise CrmError(f"{type(self).__name__} was made without the columns {missing}.")
+        floats = self.table.select(pl.selectors.float())
+        if floats.select(pl.any_horizontal(pl.all().is_nan().any())).to_series().any():
+            raise CrmError(f"{type(self).__name__} holds NaN; what is unknown must be null.")
+        outside = self.table.filter(
+            (pl.col("conf_low") > pl.col("estimate") + _slack())
+            | (pl.col("conf_high") < pl.col("estimate") - _slack())
+        )
+        if outside.height:
+            raise CrmError(f"{type(self).__name__} has an estimate outside its interval.")
+
+    # What it says ---------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        return self.sentence()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: {self.sentence()}"
+
+    def sentence(self) -> str:
+        """Return the finding in one sentence, with its interval and n."""
+        if self.by or self.table.height != 1:
+            return self._groups_sentence()
+        row = self.table.row(0, named=True)
+        if row["estimate"] is None:
+            return _("{name}: nothing can be said (n = {n}).", name=self.name, n=number(row["n"]))
+        return _("{name}: {value}.", name=self.name, value=self.value_text(row))
+
+    def value_text(self, row: Mapping[str, Any]) -> str:
+        """Write one row's estimate with its interval and n."""
+        value = amount(row["estimate"], self.unit, currency=self.currency)
+        n = number(row["n"])
+        if row["conf_low"] is None or row["conf_high"] is None:
+            return _("{value} (n = {n}, no interval)", value=value, n=n)
+        return _(
+            "{value} ({level} interval {interval}, n = {n})",
+            value=value,
+            level=percent(self.conf_level, 0),
+            interval=interval_text(
+                row["conf_low"], row["conf_high"], self.unit, currency=self.currency
+            ),
+            n=n,
+        )
+
+    def _groups_sentence(self) -> str:
+        known = self.table.drop_nulls("estimate").sort("estimate", maintain_order=True)
+        if known.is_empty():
+            return _("{name}: nothing can be said in any group.", name=self.name)
+        low, high = known.row(0, named=True), known.row(-1, named=True)
+        if known.height == 1:
+            where = group_label(low, self.by)
+            return f"{self.name}, {where}: {self.value_text(low)}."
+        span = _(
+            "{name} runs from {low} ({low_group}) to {high} ({high_group}) over {k} groups",
+            name=self.name,
+            low=amount(low["estimate"], self.unit, currency=self.currency),
+            low_group=group_label(low, self.by),
+            high=amount(high["estimate"], self.unit, currency=self.currency),
+            high_group=group_label(high, self.by),
+            k=number(known.height),
+        )
+        return f"{span}; {self._difference_text()}."
+
+    def difference_p_value(self) -> float | None:
+        """Return how surprising the differences were if no group differed; None if untestable."""
+        return homogeneity_p_value(
+            self.table["estimate"].to_numpy(), self.table["std_error"].to_numpy()
+        )
+
+    def _difference_text(self) -> str:
+        p = self.difference_p_value()
+        if p is None:
+            return _("whether they differ cannot be tested")
+        if p >= 1 - self.conf_level:
+            return _("no difference between them is established (p = {p})", p=_p_text(p))
+        return _("they differ by more than chance (p {p})", p=_p_comparison(p))
+
+    # What it shows --------------------------------------------------------------------
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the estimates with their intervals and return the Axes."""
+        ax = figures.new_axes(ax)
+        labelled = self.table.with_columns(
+            pl.Series("label", [group_label(row, self.by) for row in self._rows()], pl.String)
+        )
+        figures.points(labelled, label="label", ax=ax)
+        figures.write_units(ax, self.unit, axis="x", currency=self.currency)
+        ax.set_title(self.name)
+        return ax
+
+    def show(self, *, title: str | None = None, figure: bool = True) -> Block:
+        """Return the block that a page shows: finding, figure, cautions, numbers, definition."""
+        return Block(
+            title=title,
+            finding=self.sentence(),
+            figure=self._figure() if figure and self.table.height else None,
+            table=to_block_table(self.table, self.units(), currency=self.currency),
+            definition=self.definition,
+            notes=self.notes,
+        )
+
+    def units(self) -> dict[str, Unit]:
+        """Return what each column of the table is measured in, where that is not plain."""
+        units: dict[str, Unit] = dict.fromkeys(self.columns_with_unit, self.unit)
+        return units | {"n": "count"}
+
+    def _figure(self) -> BlockFigure:
+        return BlockFigure(
+            figures.drawn(self.plot, height=self._figure_height()), alt=self.sentence()
+        )
+
+    def _figure_height(self) -> float | None:
+        return figures.height_for(self.table.height)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return self.table.to_dicts()
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the table."""
+        return self.table
+
+    def to_gt(self) -> GT:
+        """Return the table, typeset."""
+        return typeset(
+            to_block_table(self.table, self.units(), currency=self.currency), title=self.name
+        )
+
+    def with_notes(self, *notes: str) -> Self:
+        """Return the same estimates with further cautions."""
+        return replace(self, notes=(*self.notes, *notes))
+
+    def _repr_html_(self) -> str:
+        return self.show().to_html()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return self.show()._repr_mimebundle_(include, exclude)
+
+
+def _slack() -> pl.Expr:
+    return _ROUNDING * (1 + pl.col("estimate").abs())
+
+
+def _p_text(p: float) -> str:
+    return number(p, 2) if p >= 0.01 else number(p, 3)
+
+
+def _p_comparison(p: float) -> str:
+    return f"< {number(0.001, 3)}" if p < 0.001 else f"= {_p_text(p)}"
+
+
+def group_label(row: Mapping[str, Any], by: Sequence[str]) -> str:
+    """Return the words for a row's group; a null group is said to be unknown."""
+    if not by:
+        return _("all")
+    return " · ".join(_("unknown") if row[name] is None else str(row[name]) for name in by)
+
+
+def five_columns(
+    n: ArrayLike,
+    estimate: ArrayLike,
+    std_error: ArrayLike,
+    conf_low: ArrayLike,
+    conf_high: ArrayLike,
+) -> dict[str, pl.Series]:
+    """Return the five columns as polars series, with null where an array holds ``nan``.
+
+    Parameters
+    ----------
+    n, estimate, std_error, conf_low, conf_high : array_like, shape (rows,)
+    """
+    floats = dict(zip(FIVE[1:], (estimate, std_error, conf_low, conf_high), strict=True))
+    columns = {"n": pl.Series("n", np.asarray(n, np.int64), pl.Int64)}
+    for name, values in floats.items():
+        array = np.atleast_1d(np.asarray(values, np.float64))
+        array = np.where(np.isfinite(array), array, np.nan)
+        columns[name] = pl.Series(name, array, pl.Float64).fill_nan(None)
+    return columns
+
+
+def small_n_notes(
+    table: pl.DataFrame, by: Sequence[str], *, least: int = SMALL_N, what: str | None = None
+) -> tuple[str, ...]:
+    """Return a caution when groups, or the whole, rest on fewer than `least` units."""
+    small = table.filter(pl.col("n") < least)
+    if small.is_empty():
+        return ()
+    what = what or _("cases")
+    if not by:
+        if small["n"][0] == 0:
+            return (_("There are no {what}: nothing can be said.", what=what),)
+        n = number(small["n"][0])
+        return (_("Only {n} {what}: read with care.", n=n, what=what),)
+    groups = small.select(by).unique(maintain_order=True).to_dicts()
+    names = ", ".join(group_label(row, by) for row in groups[:6])
+    more = _(" and {k} more", k=len(groups) - 6) if len(groups) > 6 else ""
+    return (
+        _(
+            "Fewer than {least} {what} in: {groups}; read those with care.",
+            least=number(least),
+            what=what,
+            groups=names + more,
+        ),
+    )
+
+
+def key_figures(results: Mapping[str, Estimates] | Iterable[Estimates]) -> Block:
+    """Return the head of a page: one card per single-row estimate, with interval and n.
+
+    Parameters
+    ----------
+    results : iterable of Estimates, or mapping of label to Estimates
+        Estimates of one row each; without a label the card says their name.
+
+    Raises
+    ------
+    InputError
+        An estimate has several rows: a card can say only one number.
+    """
+    pairs = results.items() if isinstance(results, Mapping) else ((r.name, r) for r in results)
+    return Block(
+        kind="key_figures", key_figures=tuple(_card(label, result) for label, result in pairs)
+    )
+
+
+def _card(label: str, estimates: Estimates) -> KeyFigure:
+    if estimates.table.height > 1:
+        raise InputError(
+            f"A key figure is one number; {estimates.name!r} has {estimates.table.height} rows. "
+            "Pass an estimate without groups."
+        )
+    row = estimates.table.row(0, named=True) if estimates.table.height else None
+    if row is None:
+        return KeyFigure(label, amount(None), n=_("n = {n}", n=number(0)))
+    known = row["conf_low"] is not None and row["conf_high"] is not None
+    interval = interval_text(
+        row["conf_low"], row["conf_high"], estimates.unit, currency=estimates.currency
+    )
+    return KeyFigure(
+        label,
+        amount(row["estimate"], estimates.unit, currency=estimates.currency),
+        interval=interval if known else None,
+        n=_("n = {n}", n=number(row["n"])),
+    )
+
+
+def findings(*results: Estimates | str) -> Block:
+    """Return the head of a page in sentences, the most important first."""
+    return Block(kind="findings", findings=tuple(str(result) for result in results))
+
+
+def definitions(*results: Estimates) -> Block:
+    """Return what each result means and what to mind: the end of a page."""
+    from crm_analysis.blocks import BlockTable, Column
+
+    rows = {(result.name, result.definition): None for result in results}
+    table = BlockTable(
+        (Column("name", _("Figure")), Column("definition", _("What it means"))),
+        tuple(rows),
+    )
+    return Block(kind="notice", table=table)

@@ -1,0 +1,259 @@
+"""Marks: a tidy table and an Axes in, ink out. Knows columns, not customers.
+
+Colours are the Okabe-Ito palette, which readers who see few colours can tell apart; the same
+group gets the same colour in every figure of a page, because colours follow sorted names.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from crm_analysis.wording import Unit, amount
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "MAX_CURVES",
+    "bars",
+    "curve",
+    "drawn",
+    "height_for",
+    "heatmap",
+    "histogram",
+    "house_style",
+    "new_axes",
+    "points",
+    "write_units",
+]
+
+MAX_CURVES = 7
+"""More curves than this on one Axes cannot be told apart."""
+
+_STYLE = Path(__file__).with_name("house.mplstyle")
+_ROW_INCHES = 0.36
+
+
+def house_style() -> AbstractContextManager[None]:
+    """Return a ``with`` block in which figures look like ours; the style of before returns."""
+    import matplotlib.style
+
+    return matplotlib.style.context(_STYLE)
+
+
+def new_axes(ax: Axes | None = None) -> Axes:
+    """Return `ax`, or a fresh Axes that a notebook shows by itself."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    with house_style():
+        _, fresh = plt.subplots()
+    return fresh
+
+
+def drawn(draw: Callable[[Axes], object], *, height: float | None = None) -> bytes:
+    """Draw on a figure of its own and return it as SVG bytes, the same on every run.
+
+    Parameters
+    ----------
+    draw : callable
+        Receives an Axes and puts ink on it, such as ``estimates.plot``.
+    height : float, optional
+        Height in inches when the house's does not suit (many rows).
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with house_style():
+        figure = Figure()
+        FigureCanvasSVG(figure)
+        if height is not None:
+            figure.set_figheight(height)
+        draw(figure.add_subplot())
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def write_units(ax: Axes, unit: Unit, *, axis: str = "y", currency: str | None = None) -> None:
+    """Write the ticks of an axis the way its unit is read, in the reader's language."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    which = ax.yaxis if axis == "y" else ax.xaxis
+    whole = unit in ("count",)
+    which.set_major_locator(MaxNLocator(nbins=6, integer=whole))
+
+    def text(value: float, _position: object) -> str:
+        if unit == "share":
+            from crm_analysis.wording import percent
+
+            return percent(value, 0)
+        if unit in ("points", "score", "days", "months", "number"):
+            from crm_analysis.wording import number
+
+            return number(value, 0 if float(value).is_integer() else 1)
+        return amount(value, unit, currency=currency)
+
+    which.set_major_formatter(FuncFormatter(text))
+
+
+def _groups(table: pl.DataFrame, by: Sequence[str]) -> list[tuple[str, pl.DataFrame]]:
+    if not by:
+        return [("", table)]
+    parts = table.partition_by(list(by), maintain_order=True, as_dict=True)
+    return [(" · ".join(str(v) for v in key), part) for key, part in parts.items()]
+
+
+def curve(
+    table: pl.DataFrame,
+    *,
+    x: str,
+    ax: Axes,
+    y: str = "estimate",
+    by: Sequence[str] = (),
+    step: bool = False,
+    band: bool = True,
+) -> Axes:
+    """Draw one line per group with its interval as a band, labelled at its end.
+
+    Parameters
+    ----------
+    table : polars DataFrame
+        Columns `x`, `y`, those of `by`, and ``conf_low``, ``conf_high`` when `band`.
+    step : bool
+        Whether the value holds until the next row, as a survival curve does.
+    """
+    how = "steps-post" if step else "default"
+    for label, part in _groups(table, by)[:MAX_CURVES]:
+        known = part.drop_nulls(y)
+        (line,) = ax.plot(known[x], known[y], drawstyle=how, label=label or None)
+        if band:
+            inside = known.drop_nulls(["conf_low", "conf_high"])
+            ax.fill_between(
+                inside[x].to_numpy(),
+                inside["conf_low"].to_numpy(),
+                inside["conf_high"].to_numpy(),
+                step="post" if step else None,
+                color=line.get_color(),
+                alpha=0.16,
+                linewidth=0,
+            )
+    if by:
+        ax.legend(loc="best")
+    return ax
+
+
+def points(
+    table: pl.DataFrame,
+    *,
+    label: str,
+    ax: Axes,
+    value: str = "estimate",
+    reference: float | None = None,
+) -> Axes:
+    """Draw one point with its interval per row, the first row at the top.
+
+    Parameters
+    ----------
+    table : polars DataFrame
+        Columns `label`, `value`, ``conf_low`` and ``conf_high``.
+    reference : float, optional
+        A value to compare with, drawn as a quiet vertical line.
+    """
+    rows = range(table.height)
+    if reference is not None:
+        ax.axvline(reference, color="#999999", linewidth=1, linestyle="--", zorder=1)
+    for row, low, high in zip(rows, table["conf_low"], table["conf_high"], strict=True):
+        if low is not None and high is not None:
+            ax.plot([low, high], [row, row], color="C0", linewidth=2.2, alpha=0.55, zorder=2)
+    known = [(v, r) for v, r in zip(table[value], rows, strict=True) if v is not None]
+    ax.scatter([v for v, _ in known], [r for _, r in known], color="C0", zorder=3)
+    _label_rows(ax, table[label].to_list())
+    return ax
+
+
+def bars(
+    table: pl.DataFrame,
+    *,
+    label: str,
+    value: str,
+    ax: Axes,
+    text: Callable[[Any], str] | None = None,
+    interval: bool = True,
+) -> Axes:
+    """Draw one horizontal bar per row from zero, with its interval, the first at the top.
+
+    Parameters
+    ----------
+    table : polars DataFrame
+        Columns `label`, `value`, and ``conf_low``, ``conf_high`` when `interval`.
+    text : callable, optional
+        Writes a bar's value beside it.
+    """
+    values = [0.0 if v is None else float(v) for v in table[value]]
+    rows = range(table.height)
+    ax.barh(list(rows), values, color="C0", height=0.62, alpha=0.9)
+    ends = list(values)
+    if interval:
+        for row, low, high in zip(rows, table["conf_low"], table["conf_high"], strict=True):
+            if low is not None and high is not None:
+                ax.plot([low, high], [row, row], color="#222222", linewidth=1.4)
+                ends[row] = max(ends[row], float(high))
+    if text is not None:
+        for row, shown in zip(rows, table[value], strict=True):
+            ax.annotate(
+                text(shown), (ends[row], row), xytext=(6, 0), textcoords="offset points",
+                va="center", fontsize=9.5, color="#333333",
+            )  # fmt: skip
+        ax.margins(x=0.16)
+    _label_rows(ax, table[label].to_list())
+    ax.set_xlim(left=min(0.0, *values) if values else 0.0)
+    return ax
+
+
+def _label_rows(ax: Axes, labels: Sequence[object]) -> None:
+    ax.set_yticks(range(len(labels)), [str(label) for label in labels])
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.grid(visible=False, axis="y")
+    ax.tick_params(axis="y", length=0)
+
+
+def height_for(n_rows: int) -> float:
+    """Return the height in inches at which `n_rows` labelled rows read well."""
+    return max(2.2, 1.1 + _ROW_INCHES * n_rows)
+
+
+def histogram(table: pl.DataFrame, *, left: str, width: float, count: str, ax: Axes) -> Axes:
+    """Draw counted bins: `left` edges of one `width`, and the `count` in each."""
+    ax.bar(table[left], table[count], width=width, align="edge", color="C0", linewidth=0.4,
+           edgecolor="white")  # fmt: skip
+    ax.grid(visible=False, axis="x")
+    return ax
+
+
+def heatmap(
+    table: pl.DataFrame, *, row: str, column: str, ax: Axes, value: str = "estimate"
+) -> Axes:
+    """Draw a matrix of shares; cells of which nothing is known stay empty."""
+    import numpy as np
+
+    rows = table[row].unique(maintain_order=True).to_list()
+    columns = sorted(table[column].unique().to_list())
+    grid = np.full((len(rows), len(columns)), np.nan)
+    for r, c, v in table.select(row, column, value).iter_rows():
+        if v is not None:
+            grid[rows.index(r), columns.index(c)] = v
+    image = ax.imshow(np.ma.masked_invalid(grid), aspect="auto", cmap="Blues", vmin=0)
+    ax.set_yticks(range(len(rows)), [str(r) for r in rows])
+    every = max(1, len(columns) // 12)
+    ax.set_xticks(range(0, len(columns), every), [str(c) for c in columns[::every]])
+    ax.grid(visible=False)
+    ax.figure.colorbar(image, ax=ax, shrink=0.85)
+    return ax

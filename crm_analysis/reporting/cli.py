@@ -1,0 +1,250 @@
+"""The commands: `crm-report run`, `batch` and `list`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from crm_analysis.errors import CrmError, ReportError, listed
+from crm_analysis.reporting.batch import (
+    Batch,
+    Outcome,
+    make_batch,
+    open_batch,
+    single_batch,
+)
+from crm_analysis.reporting.parameters import Parameter, parse_values, read_parameters
+from crm_analysis.reporting.places import find_notebook, find_root, notebook_names
+from crm_analysis.reporting.plan import LANGUAGES, NETWORK, Run, make_run
+
+__all__ = ["app", "commands"]
+
+REFUSED = 2
+"""Exit status when nothing was run because the order itself cannot be carried out."""
+
+commands = typer.Typer(
+    help="Make reports from notebooks: executed by papermill, written as pages.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+
+@commands.command("run")
+def run_one(
+    notebook: Annotated[str, typer.Argument(help="A notebook's name (retention) or its path.")],
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter."),
+    ] = None,
+    lang: Annotated[str | None, typer.Option(help="Language of the page: en or ru.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page.")] = None,
+    show_code: Annotated[bool, typer.Option("--show-code", help="Show the code too.")] = False,
+    isolate: Annotated[bool, typer.Option("--isolate", help="Use a kernel of its own.")] = False,
+    timeout: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 600.0,
+) -> None:
+    """Make one report and print where its page is."""
+    root = find_root(Path.cwd())
+    path = find_notebook(notebook, root=root)
+    run = _single_run(path, parameters or [], lang, root, timeout, show_code)
+    folder = out if out is not None else root / "reports" / "out" / "single"
+    batch = single_batch(run, root=root, out=folder.resolve())
+    batch.check()
+    with _err.status(f"Making {escape(run.name)} …"):
+        make_batch(batch, workers=1, isolate=isolate, keep=False)
+    _tell_single(batch)
+    raise typer.Exit(batch.exit_status)
+
+
+@commands.command("batch")
+def run_batch(
+    plan: Annotated[Path, typer.Argument(help="A plan, such as reports/demo.toml.")],
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Reports made side by side (default: cores).")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Make every report again.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the reports and make none.")
+    ] = False,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Use a new kernel for every report.")
+    ] = False,
+) -> None:
+    """Make the reports of a plan; those that are there already and unchanged are left alone."""
+    batch = open_batch(plan, force=force)
+    if dry_run:
+        _list_runs(batch)
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    if batch.count("waiting"):
+        _make_with_progress(batch, workers, isolate)
+    else:
+        make_batch(batch)
+    _tell(batch)
+    raise typer.Exit(batch.exit_status)
+
+
+@commands.command("list")
+def list_notebooks() -> None:
+    """List the notebooks and what each may be asked: name, type, default, help."""
+    root = find_root(Path.cwd())
+    names = notebook_names(root)
+    if not names:
+        raise ReportError(
+            f"There are no notebooks in {root}/notebooks. Run this in the project's folder."
+        )
+    for name in names:
+        path = find_notebook(name, root=root)
+        _out.print(f"[bold]{escape(name)}[/]  {escape(path.relative_to(root).as_posix())}")
+        _out.print(_parameters_table(read_parameters(path)))
+
+
+def app() -> None:
+    """Run the command line; errors of ours are told in words, without a trace."""
+    try:
+        commands()
+    except CrmError as error:
+        _err.print(f"[bold red]Refused.[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(REFUSED)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _single_run(
+    path: Path,
+    assignments: list[str],
+    lang: str | None,
+    root: Path,
+    timeout: float,
+    show_code: bool,
+) -> Run:
+    inputs = read_parameters(path)
+    defaults = {item.name: item.default for item in inputs}
+    values: dict[str, Any] = parse_values(inputs, assignments, notebook=path.stem)
+    chosen = lang or values.get("lang") or defaults.get("lang") or "en"
+    if chosen not in LANGUAGES:
+        raise ReportError(
+            f"A page in the language {chosen!r} was asked for. Pages are written in: "
+            f"{listed(LANGUAGES)}."
+        )
+    asked = values.pop("dealership", defaults.get("dealership"))
+    dealership = (asked or NETWORK) if "dealership" in defaults else None
+    return make_run(
+        path,
+        values,
+        takes=defaults,
+        root=root,
+        name=path.stem,
+        dealership=dealership,
+        lang=str(chosen),
+        timeout_seconds=timeout,
+        show_code=show_code,
+    )
+
+
+def _tell_single(batch: Batch) -> None:
+    outcome = batch.outcomes[0]
+    if outcome.status == "failed":
+        _err.print(f"[bold red]Failed.[/] {escape(_reason(outcome))}", soft_wrap=True)
+    if batch.interrupted:
+        _err.print("Interrupted; no page was made.")
+    page = batch.out / outcome.run.path
+    if page.is_file() and not batch.interrupted:
+        _out.print(escape(str(page)), soft_wrap=True)
+
+
+def _make_with_progress(batch: Batch, workers: int | None, isolate: bool) -> None:
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=_err, transient=True) as bar:
+        task = bar.add_task("starting", total=batch.count("waiting"))
+
+        def ended(outcome: Outcome) -> None:
+            if outcome.status == "failed":
+                reason = escape(_reason(outcome))
+                bar.console.print(f"[red]failed[/]  {escape(outcome.run.path)}  {reason}")
+            bar.advance(task)
+
+        make_batch(
+            batch,
+            workers=workers,
+            isolate=isolate,
+            progress=ended,
+            started=lambda run: bar.update(task, description=escape(run.path)),
+        )
+
+
+def _reason(outcome: Outcome) -> str:
+    failure = outcome.result.get("failure") or {}
+    where = f"Cell {failure['cell']}: " if failure.get("cell") else ""
+    return where + str(failure.get("message", ""))
+
+
+def _tell(batch: Batch) -> None:
+    made, unchanged = batch.count("made"), batch.count("unchanged")
+    failed, waiting = batch.count("failed"), batch.count("waiting")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("made", f"[bold]{made}[/]")
+    table.add_row("unchanged", f"[bold]{unchanged}[/]")
+    table.add_row("failed", f"[bold{' red' if failed else ''}]{failed}[/]")
+    if waiting:
+        table.add_row("not made yet", f"[bold]{waiting}[/]")
+    _out.print(table)
+    if not (made or failed or waiting):
+        _out.print("Nothing has changed since the last batch, so nothing was made.")
+    for outcome in batch.outcomes:
+        if outcome.status == "failed":
+            _out.print(f"  {escape(outcome.run.path)}: {escape(_reason(outcome))}", soft_wrap=True)
+    if batch.interrupted:
+        _out.print("Interrupted. What was made is kept; the same command makes the rest.")
+    seconds = f" in {batch.seconds:.1f} s" if made or failed else ""
+    _out.print(f"{escape(str(batch.out / 'index.html'))}{seconds}", soft_wrap=True)
+
+
+def _list_runs(batch: Batch) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("page", "notebook", "parameters", ""):
+        table.add_column(heading, overflow="fold")
+    for outcome in batch.outcomes:
+        run = outcome.run
+        values = ", ".join(f"{name}={value!r}" for name, value in run.parameters.items())
+        state = "unchanged" if outcome.status == "unchanged" else "to make"
+        table.add_row(escape(run.path), escape(run.notebook), escape(values), state)
+    _out.print(table)
+    made, left = batch.count("waiting"), batch.count("unchanged")
+    _out.print(f"{made} to make, {left} unchanged.")
+
+
+def _parameters_table(parameters: tuple[Parameter, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("  parameter", "takes", "default", "help"):
+        table.add_column(heading, overflow="fold")
+    for item in parameters:
+        default = "" if item.kind == "computed" else repr(item.default)
+        row = (f"  {item.name}", item.expects, default, item.help)
+        table.add_row(*(escape(text) for text in row))
+    return table

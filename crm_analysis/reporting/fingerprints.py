@@ -1,0 +1,146 @@
+"""What a report depends on, as short hashes, without importing anything heavy.
+
+A run is not made again while its key stays the same. The key covers the notebook and the
+modules beside it, this package's source, the installed packages, the page template, the data
+and the parameters. File hashes are remembered by size and time of change, so that a second
+batch over large data costs no reading.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crm_analysis.reporting.places import resolve_path
+from crm_analysis.reporting.plan import Run
+
+__all__ = ["Fingerprints", "short"]
+
+SHOWN_DIGITS = 12
+_PACKAGE = Path(__file__).resolve().parents[1]
+_SOURCE_SUFFIXES = {".py", ".pyi", ".mplstyle", ".j2", ".css", ".json", ".po"}
+
+
+def short(digest: str) -> str:
+    """Cut a hash to the length shown on a page."""
+    return digest[:SHOWN_DIGITS]
+
+
+@dataclass
+class Fingerprints:
+    """Hashes of files, folders and runs; `known` remembers files between batches."""
+
+    root: Path
+    known: dict[str, list[Any]] = field(default_factory=dict)
+    _once: dict[str, str] = field(default_factory=dict)
+
+    def of_file(self, path: Path) -> str:
+        """Return the SHA-256 of a file's bytes."""
+        status = path.stat()
+        stamp = [status.st_size, status.st_mtime_ns]
+        held = self.known.get(str(path))
+        if held is None or held[:2] != stamp:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            held = self.known[str(path)] = [*stamp, digest]
+        return str(held[2])
+
+    def of_data(self, path: Path) -> str:
+        """Return the hash of a file, or of a folder of data.
+
+        A folder with a `manifest.json` (which holds the hashes of its tables) is taken at its
+        word, checked against the sizes of its files; any other is read whole.
+        """
+        return self._cached(f"data:{path}", lambda: self._of_data(path))
+
+    def _of_data(self, path: Path) -> str:
+        if path.is_file():
+            return self.of_file(path)
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        manifest = path / "manifest.json"
+        if manifest.is_file():
+            lines: list[Any] = [self.of_file(manifest)]
+            lines += [[file.relative_to(path).as_posix(), file.stat().st_size] for file in files]
+        else:
+            lines = [[file.relative_to(path).as_posix(), self.of_file(file)] for file in files]
+        return _digest(lines)
+
+    def of_notebook(self, path: Path) -> str:
+        """Return the hash of a notebook's file."""
+        return self.of_file(path)
+
+    def of_library(self) -> str:
+        """Return the hash of this package's source, its template and the installed packages."""
+        return self._cached("library", self._of_library)
+
+    def _of_library(self) -> str:
+        folders = [_PACKAGE, self.root / "reports" / "locale"]
+        files = [
+            file
+            for folder in folders
+            for file in sorted(folder.rglob("*"))
+            if file.suffix in _SOURCE_SUFFIXES and "__pycache__" not in file.parts
+        ]
+        lock = self.root / "requirements.lock"
+        files += [lock] if lock.is_file() else []
+        lines: list[Any] = [[file.name, self.of_file(file)] for file in files]
+        return _digest([*lines, sys.version, _installed()])
+
+    def of_inputs(self, run: Run) -> dict[str, str]:
+        """Return the hash of every file or folder that a parameter of the run names."""
+        found = {}
+        for name, value in run.parameters.items():
+            path = resolve_path(value, root=self.root) if isinstance(value, str) else None
+            if path is not None and not self.root.is_relative_to(path):
+                found[name] = self.of_data(path)
+        return found
+
+    def of_run(self, run: Run, defaults: Mapping[str, Any]) -> str:
+        """Return the key of a run: while it stays, the report need not be made again.
+
+        Parameters
+        ----------
+        run : Run
+        defaults : mapping
+            The notebook's own values, for the inputs that the run does not set.
+        """
+        notebook = self.root / run.notebook
+        beside = sorted(notebook.parent.glob("*.py"))
+        whole = Run.from_json(
+            {**run.to_json(), "parameters": {**defaults, **run.parameters}, "timeout_seconds": 0}
+        )
+        return _digest(
+            [
+                whole.to_json(),
+                self.of_notebook(notebook),
+                [self.of_file(path) for path in beside],
+                self.of_inputs(whole),
+                self.of_library(),
+            ]
+        )
+
+    def _cached(self, key: str, compute: Any) -> str:
+        if key not in self._once:
+            self._once[key] = compute()
+        return self._once[key]
+
+
+def _installed() -> list[str]:
+    folders = {sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]}
+    return sorted(
+        entry.name
+        for folder in folders
+        if Path(folder).is_dir()
+        for entry in Path(folder).glob("*.dist-info")
+    )
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

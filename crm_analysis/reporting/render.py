@@ -1,0 +1,397 @@
+"""An executed notebook becomes a page: nbconvert with our own template, self-contained.
+
+Everything a cell shows passes through `clean`; what the page is made of is decided here, how it
+looks in `template/`. The exporter is created once per worker and used again.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from functools import cache
+from html import escape
+from importlib import metadata
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import mistune
+from nbconvert.exporters.templateexporter import TemplateExporter
+
+from crm_analysis.blocks import BLOCK_MIME
+from crm_analysis.reporting.clean import Heading, PageState, clean
+from crm_analysis.reporting.execute import Failure
+from crm_analysis.reporting.fingerprints import short
+from crm_analysis.reporting.plan import NETWORK, Run
+from crm_analysis.wording import _, date_text
+
+__all__ = ["Facts", "Page", "make_exporter", "render_failure", "render_report"]
+
+_HERE = Path(__file__).resolve().parent
+_HIDDEN_TAGS = {"parameters", "injected-parameters", "remove-cell"}
+_RESEARCHER_TAGS = {"diagnostics"}
+_MOST_FINDINGS = 5
+_SHOWN_VERSIONS = (
+    "polars",
+    "narwhals",
+    "numpy",
+    "scipy",
+    "statsmodels",
+    "matplotlib",
+    "papermill",
+    "nbconvert",
+)
+_LANGUAGE_NAMES = {"en": "English", "ru": "Русский"}
+_TITLE = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
+_SECTION = re.compile(r"^##[ \t]+\S", re.MULTILINE)
+_FENCE = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+_CELL_FILE = re.compile(r"\S*ipykernel_\d+[\\/]\d+\.py")
+_BARE_OBJECT = re.compile(
+    r"\s*[\[(]*(<[^<>]*(at 0x[0-9a-f]+|Axes|Figure)[^<>]*>|Text\()", re.IGNORECASE
+)
+_IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a page states about its making.
+
+    Attributes
+    ----------
+    notebook_hash : str
+        SHA-256 of the notebook's file.
+    parameters : mapping
+        Every parameter with the value that was used.
+    inputs : mapping
+        For each parameter that names data: the hash of it.
+    as_of : str or None
+        Last day the data covers, ISO.
+    seed : str or None
+        Seed of generated data.
+    """
+
+    notebook_hash: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    as_of: str | None = None
+    seed: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts as plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Facts:
+        """Build the facts that `to_json` described."""
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A finished page, and what an index says of it."""
+
+    html: str
+    summary: dict[str, Any]
+
+
+def make_exporter() -> TemplateExporter:
+    """Create the exporter: our template on nbconvert's `base`, everything escaped by default."""
+    exporter = TemplateExporter(  # type: ignore[no-untyped-call]
+        extra_template_basedirs=[str(_HERE)],
+        template_name="template",
+        file_extension=".html",
+        output_mimetype="text/html",
+    )
+    exporter.environment.autoescape = True
+    exporter.environment.globals["_"] = _
+    return exporter
+
+
+def render_report(notebook: Any, run: Run, facts: Facts, exporter: TemplateExporter) -> Page:
+    """Turn an executed notebook into a page.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        Executed; it is changed.
+    run : Run
+    facts : Facts
+    exporter : TemplateExporter
+        From `make_exporter`.
+
+    Returns
+    -------
+    Page
+        Its summary holds `title`, `findings`, `key_figures`, `as_of`, `figures`, `tables`.
+    """
+    title = _take_title(notebook.cells) or run.name.replace("_", " ").capitalize()
+    state = _page_state(title)
+    notebook.cells = list(_split_opening(notebook.cells))
+    for cell in notebook.cells:
+        cell.metadata["page"] = [html for html in _parts(cell, state, run.show_code) if html]
+    _mark_body(notebook.cells)
+    html = _export(notebook, exporter, run, facts, title, state, failure=None)
+    return Page(html, {**_summary(notebook, title, facts), **_counts(state)})
+
+
+def render_failure(
+    notebook: Any, run: Run, facts: Facts, failure: Failure, exporter: TemplateExporter
+) -> Page:
+    """Write the page of a report that could not be made: what failed, where, and what to do."""
+    title = _take_title(notebook.cells) or run.name.replace("_", " ").capitalize()
+    notebook.cells = []
+    html = _export(notebook, exporter, run, facts, title, _page_state(title), failure=failure)
+    return Page(html, {"title": title, "as_of": facts.as_of})
+
+
+def _page_state(title: str) -> PageState:
+    return PageState(title=title, table_label=_("Table"), figure_label=_("Figure") + ": {heading}")
+
+
+def _export(
+    notebook: Any,
+    exporter: TemplateExporter,
+    run: Run,
+    facts: Facts,
+    title: str,
+    state: PageState,
+    failure: Failure | None,
+) -> str:
+    page = {
+        "title": title,
+        "lang": run.lang,
+        "style": _style(),
+        "whose": _whose(run),
+        "as_of": date_text(date.fromisoformat(facts.as_of)) if facts.as_of else None,
+        "as_of_iso": facts.as_of,
+        "language": _LANGUAGE_NAMES[run.lang],
+        "contents": _contents(state.headings),
+        "provenance": list(_provenance(run, facts)),
+        "show_code": run.show_code,
+        "failure": failure,
+        "excerpt": _excerpt(failure) if failure else [],
+    }
+    html, _resources = exporter.from_notebook_node(notebook, resources={"page": page})
+    return str(html)
+
+
+@cache
+def _style() -> str:
+    return (_HERE / "template" / "page.css").read_text(encoding="utf-8")
+
+
+def _whose(run: Run) -> str | None:
+    if run.dealership is None:
+        return None
+    return _("The whole network") if run.dealership == NETWORK else run.dealership
+
+
+def _contents(headings: list[Heading]) -> list[Heading]:
+    """Choose what the table of contents lists: the sections."""
+    level = min((heading.level for heading in headings), default=2)
+    chosen = [heading for heading in headings if heading.level == level and heading.text]
+    return chosen if len(chosen) > 1 else []
+
+
+def _take_title(cells: list[Any]) -> str | None:
+    """Return the words of the first heading, taking it out when it is the notebook's title."""
+    for cell in cells:
+        if cell.cell_type != "markdown":
+            continue
+        found = _TITLE.search(_FENCE.sub(lambda m: " " * len(m.group()), cell.source))
+        if found is None:
+            continue
+        if len(found.group(1)) == 1:
+            cell.source = (cell.source[: found.start()] + cell.source[found.end() :]).strip("\n")
+        return _plain(found.group(2))
+    return None
+
+
+def _plain(markdown: str) -> str:
+    html = str(_markdown(trusted=False)(markdown))
+    return re.sub(r"<[^>]*>", "", html).strip().replace("&amp;", "&").replace("&quot;", '"')
+
+
+def _split_opening(cells: list[Any]) -> Iterator[Any]:
+    """Part the cell in which the first section begins: the contents stand just before it."""
+    for index, cell in enumerate(cells):
+        if cell.cell_type != "markdown":
+            yield cell
+            continue
+        found = _SECTION.search(_FENCE.sub(lambda m: " " * len(m.group()), cell.source))
+        if found is None:
+            yield cell
+            continue
+        if cell.source[: found.start()].strip():
+            first = cell.copy()
+            first.metadata = cell.metadata.copy()
+            first.source = cell.source[: found.start()]
+            yield first
+            cell.source = cell.source[found.start() :]
+        cell.metadata["page_section"] = True
+        yield cell
+        yield from cells[index + 1 :]
+        return
+
+
+def _mark_body(cells: list[Any]) -> None:
+    for cell in cells:
+        if cell.metadata.get("page_section"):
+            cell.metadata["page_contents"] = True
+            return
+
+
+def _parts(cell: Any, state: PageState, show_code: bool) -> Iterator[str]:
+    tags = set(cell.metadata.get("tags", []))
+    if cell.cell_type == "markdown":
+        yield clean(str(_markdown(trusted=True)(cell.source)), state).html
+        return
+    if cell.cell_type != "code":
+        return
+    if show_code and cell.source.strip():
+        yield f'<pre class="crm-code"><code>{escape(cell.source)}</code></pre>'
+    if tags & _HIDDEN_TAGS or (tags & _RESEARCHER_TAGS and not show_code):
+        return
+    for output in cell.get("outputs", []):
+        yield _output_html(output, cell, state, show_code)
+
+
+@cache
+def _markdown(*, trusted: bool) -> Any:
+    """Return the markdown converter; what code computes may not bring HTML of its own."""
+    return mistune.create_markdown(
+        escape=not trusted, plugins=["table", "strikethrough", "footnotes", "def_list"]
+    )
+
+
+def _output_html(output: Any, cell: Any, state: PageState, show_code: bool) -> str:
+    kind = output.output_type
+    if kind == "stream":
+        text = _steady(output.text)
+        css = "crm-stream" if output.name == "stdout" else "crm-stream crm-stderr"
+        return f'<pre class="{css}">{escape(text)}</pre>' if text.strip() else ""
+    if kind == "error":  # a cell that is allowed to fail shows how it does
+        return f'<pre class="crm-stream crm-stderr">{escape(_steady(output.evalue))}</pre>'
+    return _data_html(output, cell, state, show_code)
+
+
+def _data_html(output: Any, cell: Any, state: PageState, show_code: bool) -> str:
+    data = output.data
+    image = next((mime for mime in _IMAGES if mime in data), None)
+    if "text/html" in data:
+        before = state.saved()
+        cleaned = clean(_text(data["text/html"]), state)
+        if not cleaned.empty and not (cleaned.scripted and image):
+            return cleaned.html if BLOCK_MIME in data else _framed(cleaned.html)
+        state.back_to(before)
+    if image is not None:
+        return _figure(image, output, cell, state)
+    if "text/markdown" in data:
+        html = str(_markdown(trusted=False)(_text(data["text/markdown"])))
+        return clean(html, state).html
+    return _text_html(data, show_code)
+
+
+def _framed(html: str) -> str:
+    return f'<div class="crm-output">{html}</div>'
+
+
+def _text_html(data: Mapping[str, Any], show_code: bool) -> str:
+    text = _text(data.get("text/latex") or data.get("text/plain") or "")
+    if not text.strip() or (_BARE_OBJECT.match(text) and not show_code):
+        return ""
+    return f'<pre class="crm-stream">{escape(_steady(text))}</pre>'
+
+
+def _figure(mime: str, output: Any, cell: Any, state: PageState) -> str:
+    raw = _text(output.data[mime])
+    encoded = base64.b64encode(raw.encode()).decode() if mime.startswith("image/svg") else raw
+    own = output.metadata.get(mime, {})
+    alt = own.get("alt") or output.metadata.get("alt") or cell.metadata.get("alt")
+    width = f' width="{int(own["width"])}"' if "width" in own else ""
+    words = f' alt="{escape(alt)}"' if alt else ""
+    source = f"data:{mime};base64,{''.join(encoded.split())}"
+    image = f'<img src="{source}"{words}{width}>'
+    return clean(f'<figure class="crm-figure">{image}</figure>', state).html
+
+
+def _text(value: Any) -> str:
+    return "".join(value) if isinstance(value, list) else str(value)
+
+
+def _steady(text: str) -> str:
+    """Take out what would differ at the next run: colours, addresses, process numbers."""
+    return _ADDRESS.sub("0x…", _CELL_FILE.sub("cell", _ANSI.sub("", text)))
+
+
+def _summary(notebook: Any, title: str, facts: Facts) -> dict[str, Any]:
+    blocks = [
+        output.data[BLOCK_MIME]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if BLOCK_MIME in output.get("data", {})
+    ]
+    named = [text for block in blocks for text in block.get("findings") or []]
+    single = [block["finding"] for block in blocks if block.get("finding")]
+    return {
+        "title": title,
+        "as_of": facts.as_of,
+        "findings": (named or single)[:_MOST_FINDINGS],
+        "key_figures": [item for block in blocks for item in block.get("key_figures") or []],
+    }
+
+
+def _counts(state: PageState) -> dict[str, int]:
+    return {"figures": state.figures, "tables": state.tables}
+
+
+def _provenance(run: Run, facts: Facts) -> Iterator[tuple[str, list[str]]]:
+    name = Path(run.notebook).name
+    yield _("Notebook"), [f"{name} · {short(facts.notebook_hash)}"]
+    if facts.parameters:
+        yield _("Parameters"), [f"{k} = {_shown(v)}" for k, v in facts.parameters.items()]
+    if facts.inputs:
+        yield _("Data"), [f"{facts.parameters[k]} · {short(v)}" for k, v in facts.inputs.items()]
+    if facts.seed is not None:
+        yield _("Seed"), [facts.seed]
+    yield _("Versions"), list(_versions())
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return "–" if value is None else str(value)
+
+
+@cache
+def _versions() -> tuple[str, ...]:
+    found = [f"{name} {version}" for name in ("crm-analysis",) if (version := _version(name))]
+    found.append(f"Python {python_version()}")
+    found += [f"{name} {version}" for name in _SHOWN_VERSIONS if (version := _version(name))]
+    return tuple(found)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _excerpt(failure: Failure) -> list[tuple[int, str, bool]]:
+    """Return the failing line with its neighbours: number, code, whether it is the line."""
+    lines = failure.source.split("\n")
+    if not failure.source:
+        return []
+    if failure.line is None:
+        return [(number, line, False) for number, line in enumerate(lines[:8], 1)]
+    first = max(failure.line - 3, 1)
+    return [
+        (number, lines[number - 1], number == failure.line)
+        for number in range(first, min(failure.line + 2, len(lines)) + 1)
+    ]

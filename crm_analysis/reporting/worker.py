@@ -1,0 +1,151 @@
+"""A worker: one process, one warm kernel, one report after another.
+
+It reads jobs from its standard input and answers on its standard output, one line of JSON each.
+A process of its own keeps Jupyter's imports out of the command, and lets a report that hangs be
+ended without the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from crm_analysis import wording
+from crm_analysis.reporting.execute import Failure, execute
+from crm_analysis.reporting.kernel import Kernel, register_engine
+from crm_analysis.reporting.plan import Run
+
+__all__ = ["main"]
+
+_REPORTS_PER_KERNEL = 200
+"""A kernel is replaced after so many reports, so that memory cannot grow without end."""
+
+
+class Worker:
+    """Makes reports, replacing its kernel when it must.
+
+    Parameters
+    ----------
+    root, folder : Path
+        The project's root, and a private folder for the kernel's sockets.
+    isolate : bool
+        Whether every report gets a kernel of its own.
+    tell : callable
+        Sends one message to the command.
+    """
+
+    def __init__(
+        self, root: Path, folder: Path, *, isolate: bool, tell: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self.root = root
+        self.folder = folder
+        self.isolate = isolate
+        self.tell = tell
+        self.kernel: Kernel | None = None
+        self.made = 0
+        self.started = 0
+        self.exporter: Any = None
+
+    def prepare(self) -> None:
+        """Start a kernel, and import what rendering needs while it wakes up."""
+        self._launch()
+        from crm_analysis.reporting.render import make_exporter
+
+        register_engine()
+        self.exporter = make_exporter()
+
+    def make(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Make one report and say how it went."""
+        from crm_analysis.reporting.render import Facts, render_failure, render_report
+
+        run = Run.from_json(job["run"])
+        facts = Facts.from_json(job["facts"])
+        kernel = self.kernel or self._launch()
+        with wording.speaking(run.lang):
+            notebook, failure = execute(run, kernel, root=self.root)
+            if failure is None:
+                page = render_report(notebook, run, facts, self.exporter)
+            else:
+                page = render_failure(notebook, run, facts, failure, self.exporter)
+        self.made += 1
+        broken = failure is not None and failure.kind != "cell"
+        if broken or self.isolate or self.made >= _REPORTS_PER_KERNEL:
+            self.stop()
+        try:
+            write_whole(Path(job["path"]), page.html)
+        except OSError as error:
+            failure = unwritten(error)
+        return {
+            "status": "made" if failure is None else "failed",
+            **({} if failure is None else {"failure": failure.to_json()}),
+            **page.summary,
+        }
+
+    def stop(self) -> None:
+        """End the kernel."""
+        if self.kernel is not None:
+            self.kernel.stop()
+        self.kernel, self.made = None, 0
+
+    def _launch(self) -> Kernel:
+        self.kernel = Kernel(self.folder, self.started)
+        self.started += 1
+        self.kernel.launch()
+        self.tell({"kernel": self.kernel.process_id})
+        return self.kernel
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8", newline="\n")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def unwritten(error: OSError) -> Failure:
+    """Say that a page was made and could not be kept."""
+    return Failure(
+        kind="disk",
+        message=f"The page could not be written: {error.strerror or error}.",
+        advice="Free some space, or choose another folder with 'out', and run it again.",
+    )
+
+
+def main() -> None:
+    """Serve jobs until standard input ends."""
+    answers = _take_output()
+
+    def tell(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    first = json.loads(sys.stdin.readline())
+    worker = Worker(Path(first["root"]), Path(first["folder"]), isolate=first["isolate"], tell=tell)
+    try:
+        worker.prepare()
+        for line in sys.stdin:
+            start = time.monotonic()
+            result = worker.make(json.loads(line))
+            tell({"result": {**result, "seconds": round(time.monotonic() - start, 3)}})
+    finally:
+        worker.stop()
+
+
+def _take_output() -> TextIO:
+    """Keep standard output for answers; whatever else prints goes to the log."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""A tidy table in, a typeset table out: for great_tables and for blocks alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from crm_analysis.blocks import BlockTable, Column
+from crm_analysis.wording import ABSENT, Unit, _, amount, date_text, number
+
+if TYPE_CHECKING:
+    from great_tables import GT
+
+__all__ = ["cell_text", "label_of", "to_block_table", "typeset"]
+
+_KINDS: dict[str, Any] = {
+    "share": "percent",
+    "money": "money",
+    "count": "integer",
+}
+
+
+def label_of(column: str) -> str:
+    """Return the words that stand over a column of ours; other names stay as they are.
+
+    Examples
+    --------
+    >>> label_of("conf_low"), label_of("dealership")
+    ('Low', 'Dealership')
+    """
+    known = {
+        "n": _("n"),
+        "estimate": _("Estimate"),
+        "std_error": _("Standard error"),
+        "conf_low": _("Low"),
+        "conf_high": _("High"),
+        "dealership": _("Dealership"),
+        "customer": _("Customer"),
+        "time": _("Time"),
+        "n_at_risk": _("At risk"),
+        "n_exits": _("Exits"),
+        "step": _("Step"),
+        "stage": _("Stage"),
+        "source": _("Source"),
+        "brand": _("Brand"),
+        "kind": _("Kind"),
+        "cohort": _("Cohort"),
+        "score": _("Score"),
+        "n_promoters": _("Promoters"),
+        "n_passives": _("Passives"),
+        "n_detractors": _("Detractors"),
+        "n_top": _("Satisfied"),
+        "n_answers": _("Answers"),
+        "n_in_time": _("Answered in time"),
+        "shrunk": _("Shrunk"),
+        "shrunk_low": _("Shrunk, low"),
+        "shrunk_high": _("Shrunk, high"),
+        "period": _("Period"),
+    }
+    return known.get(column, column.replace("_", " "))
+
+
+def cell_text(value: object, unit: Unit | None, *, currency: str | None = None) -> str:
+    """Write one cell the way its unit is read, in the reader's language."""
+    if value is None:
+        return ABSENT
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    if isinstance(value, date):
+        return date_text(value)
+    if isinstance(value, int | float):
+        if unit is not None:
+            return amount(float(value), unit, currency=currency)
+        return number(value) if float(value).is_integer() else number(value, 3)
+    return str(value)
+
+
+def to_block_table(
+    table: pl.DataFrame,
+    units: Mapping[str, Unit],
+    *,
+    labels: Mapping[str, str] | None = None,
+    currency: str | None = None,
+    caption: str | None = None,
+) -> BlockTable:
+    """Write a tidy table as a block's: one text per cell, labels over the columns.
+
+    Parameters
+    ----------
+    table : polars DataFrame
+    units : mapping of column to Unit
+        What the numbers of a column are measured in.
+    labels : mapping, optional
+        Words over the columns that `label_of` does not know.
+    """
+    own = labels or {}
+    columns = tuple(
+        Column(name, own.get(name, label_of(name)), _kind(dtype, units.get(name)))
+        for name, dtype in table.schema.items()
+    )
+    rows = tuple(
+        tuple(
+            cell_text(value, units.get(name), currency=currency)
+            for name, value in zip(table.columns, row, strict=True)
+        )
+        for row in table.iter_rows()
+    )
+    return BlockTable(columns, rows, caption)
+
+
+def _kind(dtype: pl.DataType, unit: Unit | None) -> Any:
+    if dtype in (pl.Date, pl.Datetime):
+        return "date"
+    if not dtype.is_numeric():
+        return "text"
+    return _KINDS.get(unit or "", "number")
+
+
+def typeset(block_table: BlockTable, *, title: str | None = None, table_id: str = "crm") -> GT:
+    """Set a block's table with great_tables, under a fixed id so that pages stay equal."""
+    from great_tables import GT
+
+    frame = pl.DataFrame(
+        {
+            column.name: [row[i] for row in block_table.rows]
+            for i, column in enumerate(block_table.columns)
+        },
+        schema={column.name: pl.String for column in block_table.columns},
+    )
+    gt = GT(frame, id=table_id).cols_label(
+        cases={column.name: column.label for column in block_table.columns}
+    )
+    for side in ("left", "right"):
+        names = [column.name for column in block_table.columns if column.align == side]
+        if names:
+            gt = gt.cols_align(side, columns=names)
+    return gt.tab_header(title=title) if title else gt

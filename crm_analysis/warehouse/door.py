@@ -1,0 +1,277 @@
+"""The loading door: `open_warehouse` and what it opens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from crm_analysis.errors import InputError, listed, near
+from crm_analysis.schema import TABLES
+from crm_analysis.warehouse import views
+from crm_analysis.warehouse.checks import check as check_tables
+from crm_analysis.warehouse.checks import conform
+from crm_analysis.warehouse.sources import Source, find_data, open_source
+
+_EVENTS = (
+    ("traffic", "happened_at"),
+    ("opportunities", "opened_at"),
+    ("stage_events", "happened_at"),
+    ("deals", "contract_on"),
+    ("service_orders", "opened_at"),
+    ("surveys", "sent_at"),
+    ("customers", "created_at"),
+)
+"""Columns that say how far the data reach."""
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """A dealership's (or a network's) tables, lazy.
+
+    Attributes
+    ----------
+    path : Path
+        Folder or DuckDB file.
+    as_of : date
+        Last day the data cover: the manifest's, or the day of the latest event.
+    manifest : mapping
+        What the data say of themselves; empty where they say nothing.
+    dealership : str or None
+        The one dealership that every table and view is limited to; None = the network.
+    """
+
+    path: Path
+    as_of: date
+    manifest: Mapping[str, Any]
+    dealership: str | None = None
+    dealership_id: int | None = None
+    _source: Source = field(repr=False, kw_only=True)
+
+    @property
+    def currency(self) -> str | None:
+        """Return the ISO code of the data's money, None where the data do not say."""
+        code = self.manifest.get("currency")
+        return None if code is None else str(code)
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Return the names of the tables that are there."""
+        return self._source.names()
+
+    def table(self, name: str) -> pl.LazyFrame:
+        """Return one table, limited to the dealership if one was chosen.
+
+        Parameters
+        ----------
+        name : str
+            A name of `crm_analysis.schema.TABLES`.
+
+        Raises
+        ------
+        InputError
+            There is no such table, or these data lack it.
+        """
+        if name not in self.tables:
+            known = "the data do not have it" if name in TABLES else "there is no table of that name"
+            raise InputError(
+                f"Table {name!r} was asked for{near(name, self.tables)}; {known}. {self.path} has: "
+                f"{listed(self.tables)}. Ask for one of these, or add {name} to the data."
+            )
+        frame = conform(name, self._source.scan(name))
+        return frame if self.dealership_id is None else self._limited(name, frame)
+
+    def _limited(self, name: str, frame: pl.LazyFrame) -> pl.LazyFrame:
+        if "dealership_id" in TABLES[name].columns():
+            return frame.filter(pl.col("dealership_id") == self.dealership_id)
+        if name == "survey_answers":
+            return frame.join(self.table("surveys").select("survey_id"), on="survey_id", how="semi")
+        return frame
+
+    def dealerships(self) -> list[str]:
+        """Return the names of the dealerships, in order of their id."""
+        return _names(self.table("dealerships"))
+
+    def spells(self, *, inactive_months: int = 18, as_of: date | None = None) -> pl.LazyFrame:
+        """Return each customer's service relationship: when it began, and when it ended if it did.
+
+        It begins with the first delivered car or service visit. It ends on the day when
+        `inactive_months` have passed since the last activity, the first time that happens; a customer who
+        comes back later has still left once. Whether it has ended by a day is known on that day
+        (a stopping time), so an open relationship is censored at `as_of` without bias.
+
+        Parameters
+        ----------
+        inactive_months : int
+            Calendar months without activity after which a customer counts as having left.
+        as_of : date, optional
+            Look at the data as of an earlier day.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, brand, started_kind, started_on, ended_on`; one row a customer,
+            `ended_on` null while the relationship is open.
+
+        Raises
+        ------
+        InputError
+            `inactive_months` is not a whole number of at least one.
+        """
+        if isinstance(inactive_months, bool) or not isinstance(inactive_months, int) or inactive_months < 1:
+            raise InputError(
+                f"inactive_months was asked to be {inactive_months!r}. It is a whole number of calendar "
+                "months, at least 1: try 18."
+            )
+        return views.spells(self.table, as_of=as_of or self.as_of, inactive_months=inactive_months)
+
+    def purchases(self) -> pl.LazyFrame:
+        """Return what customers bought: delivered cars and closed service orders.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, happened_on, kind, revenue, margin`, money in whole currency
+            units. A car's revenue is sale price + accessories + finance and insurance income, and its
+            margin leaves accessories out, whose cost is not kept. A service order the dealership itself
+            pays has no revenue.
+        """
+        return views.purchases(self.table)
+
+    def service_visits(self) -> pl.LazyFrame:
+        """Return closed service orders with the car's brand and model, revenue and margin."""
+        return views.service_visits(self.table)
+
+    def scores(self, question: str = "nps") -> pl.LazyFrame:
+        """Return the answers to one scale question.
+
+        Parameters
+        ----------
+        question : str
+            Code of the question, e.g. ``"nps"`` or ``"csat"``.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `survey_id, customer_id, employee_id, dealership_id, kind, answered_on, score`.
+
+        Raises
+        ------
+        InputError
+            No scale question has this code.
+        """
+        scales = self.table("survey_questions").filter(pl.col("type").cast(pl.String) == "scale")
+        codes = scales.select("code").collect().to_series().to_list()
+        if question not in codes:
+            raise InputError(
+                f"Scores of question {question!r} were asked for{near(question, codes)}; the scale "
+                f"questions are: {listed(codes)}. Choose one of these."
+            )
+        return views.scores(self.table, question=question)
+
+    def lead_events(self) -> pl.LazyFrame:
+        """Return stage events with the opportunity's customer, manager, source and opening."""
+        return views.lead_events(self.table)
+
+
+def open_warehouse(
+    data: str | Path, *, dealership: str | int | None = None, check: bool = True
+) -> Warehouse:
+    """Open a dealership's tables, checked once.
+
+    Parameters
+    ----------
+    data : str or Path
+        A folder of Parquet files, one a table, or one DuckDB file. A relative path is tried from the
+        working folder, then from the project's root (the nearest folder above with a pyproject.toml).
+    dealership : str or int, optional
+        Name or id of the dealership to limit everything to; without it, the whole network.
+    check : bool
+        Check columns, types, rules, keys and foreign keys. Files that have passed are not checked again
+        until they change.
+
+    Returns
+    -------
+    Warehouse
+        Lazy tables and views.
+
+    Raises
+    ------
+    InputError
+        No such data, or no such dealership.
+    ColumnError
+        A column is missing or of another type.
+    SchemaError
+        Rows break a rule; the message says which, how many, and gives an example.
+
+    Examples
+    --------
+    >>> warehouse = open_warehouse("reports/out/data/small")  # doctest: +SKIP
+    >>> warehouse.table("deals").filter(pl.col("discount") > 0).collect()  # doctest: +SKIP
+    """
+    source = open_source(find_data(data))
+    if check:
+        check_tables(source)
+    manifest = source.manifest()
+    name, key = (None, None) if dealership is None else _find_dealership(source, dealership)
+    return Warehouse(
+        path=source.path,
+        as_of=_as_of(source, manifest),
+        manifest=manifest,
+        dealership=name,
+        dealership_id=key,
+        _source=source,
+    )
+
+
+def _names(dealerships: pl.LazyFrame) -> list[str]:
+    return dealerships.sort("dealership_id").select("name").collect().to_series().to_list()
+
+
+def _find_dealership(source: Source, asked: str | int) -> tuple[str, int]:
+    """Return name and id of a dealership asked for by either."""
+    if "dealerships" not in source.names():
+        raise InputError(
+            f"Dealership {asked!r} was asked for, and {source.path} has no table 'dealerships'. Add the "
+            "table, or leave the dealership out to see all the data."
+        )
+    rows = conform("dealerships", source.scan("dealerships")).select("dealership_id", "name").collect()
+    known = dict(rows.select("name", "dealership_id").iter_rows())
+    by_id = {str(key): name for name, key in known.items()}
+    name = by_id.get(str(asked), str(asked))
+    if name not in known:
+        raise InputError(
+            f"Dealership {asked!r} was asked for{near(str(asked), known)}; there are: {listed(known)}. "
+            "Choose one of these names, or its id."
+        )
+    return name, known[name]
+
+
+def _as_of(source: Source, manifest: Mapping[str, Any]) -> date:
+    """Return the manifest's last day, or the day of the latest event."""
+    stated = manifest.get("as_of")
+    if stated is not None:
+        try:
+            return date.fromisoformat(str(stated))
+        except ValueError as error:
+            raise InputError(
+                f"The manifest of {source.path} gives as_of {stated!r}, which is not a day like "
+                "2025-12-31. Correct it."
+            ) from error
+    names = source.names()
+    latest = [
+        conform(table, source.scan(table)).select(pl.col(column).cast(pl.Date).max()).collect().item()
+        for table, column in _EVENTS
+        if table in names
+    ]
+    days = [day for day in latest if day is not None]
+    if not days:
+        raise InputError(
+            f"The last day that {source.path} covers was asked for, and no table there has a dated row. "
+            'Add a manifest.json with {"as_of": "2025-12-31"} (the day of the export).'
+        )
+    return max(days)

@@ -1,0 +1,253 @@
+"""Numbers, money, dates and sentences in the reader's language (Babel and gettext).
+
+The language is a property of the page being made, so it is set once, by a notebook's setup
+cell; everything that speaks asks here. Words live in gettext catalogues
+(``reports/locale/<language>/crm.po``); English is the source language and needs none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from babel import Locale
+from babel.dates import format_date
+from babel.numbers import format_currency, format_decimal
+
+from crm_analysis.errors import InputError, listed
+
+if TYPE_CHECKING:
+    from babel.messages.catalog import Catalog
+
+__all__ = [
+    "ABSENT",
+    "LANGUAGES",
+    "Unit",
+    "_",
+    "amount",
+    "date_text",
+    "interval_text",
+    "language",
+    "money",
+    "month_text",
+    "number",
+    "percent",
+    "plural",
+    "set_language",
+    "speaking",
+]
+
+LANGUAGES = ("en", "ru")
+"""The languages a report can be written in."""
+
+ABSENT = "–"
+"""What stands where nothing can be known."""
+
+Unit = Literal["share", "points", "score", "money", "days", "months", "count", "number"]
+"""What an estimate is measured in; decides how it is written."""
+
+_PACKAGE = Path(__file__).resolve().parent
+_CATALOGUE_FOLDERS = (_PACKAGE / "locale", _PACKAGE.parent / "reports" / "locale")
+
+_LOCALES = {"en": "en_GB", "ru": "ru_RU"}
+_state = {"language": "en"}
+
+
+def language() -> str:
+    """Return the language in which results speak now: ``"en"`` or ``"ru"``."""
+    return _state["language"]
+
+
+def set_language(lang: str) -> None:
+    """Let every later result speak `lang`.
+
+    Raises
+    ------
+    InputError
+        When the language is not one of `LANGUAGES`.
+    """
+    if lang not in LANGUAGES:
+        raise InputError(
+            f"A report in the language {lang!r} was asked for. Reports are written in: "
+            f"{listed(LANGUAGES)}. Pass one of these as 'lang'."
+        )
+    _state["language"] = lang
+
+
+@contextmanager
+def speaking(lang: str) -> Iterator[None]:
+    """Speak `lang` inside a ``with`` block and the language of before after it."""
+    before = language()
+    set_language(lang)
+    try:
+        yield
+    finally:
+        set_language(before)
+
+
+@cache
+def _catalogue(lang: str) -> Catalog | None:
+    from babel.messages.pofile import read_po
+
+    for folder in _CATALOGUE_FOLDERS:
+        path = folder / lang / "crm.po"
+        if path.is_file():
+            with path.open("rb") as file:
+                return read_po(file, locale=lang)
+    return None
+
+
+def _translated(message: str) -> str | tuple[str, ...]:
+    if language() == "en":
+        return message
+    catalogue = _catalogue(language())
+    found = catalogue.get(message) if catalogue is not None else None
+    if found is None or not found.string:
+        return message
+    return found.string if isinstance(found.string, str) else tuple(found.string)
+
+
+def _(message: str, **values: object) -> str:
+    """Say `message` in the reader's language, with `values` put into its braces.
+
+    Examples
+    --------
+    >>> _("{n} leads", n=3)
+    '3 leads'
+    """
+    text = _translated(message)
+    text = text if isinstance(text, str) else text[0]
+    return text.format(**values) if values else text
+
+
+def plural(n: int, one: str, many: str, **values: object) -> str:
+    """Say `one` or `many` as the language's plural rule asks for `n` things.
+
+    Examples
+    --------
+    >>> plural(1, "{n} lead", "{n} leads"), plural(1200, "{n} lead", "{n} leads")
+    ('1 lead', '1,200 leads')
+    """
+    forms = _translated(one)
+    if isinstance(forms, tuple) and len(forms) > 1:
+        index = _plural_index(n)
+        text = forms[min(index, len(forms) - 1)] or one
+    else:
+        text = one if n == 1 else many
+    return text.format(n=number(n), **values)
+
+
+def _plural_index(n: int) -> int:
+    order = ("one", "few", "many", "other")
+    return order.index(Locale(language()).plural_form(n))
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """Write a number with `digits` decimals, or `ABSENT` for null.
+
+    Examples
+    --------
+    >>> number(12345.678, 1)
+    '12,345.7'
+    """
+    if value is None or not _known(value):
+        return ABSENT
+    pattern = "#,##0" + ("." + "0" * digits if digits else "")
+    return format_decimal(_unsigned_zero(value, digits), pattern, locale=_LOCALES[language()])
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Write a fraction as a percentage, or `ABSENT` for null.
+
+    Examples
+    --------
+    >>> percent(0.1234)
+    '12.3%'
+    """
+    if value is None or not _known(value):
+        return ABSENT
+    text = number(100 * value, digits)
+    return f"{text}%" if language() == "en" else f"{text}\u00a0%"
+
+
+def money(value: float | None, currency: str | None = None) -> str:
+    """Write an amount in whole currency units, with its currency when that is known.
+
+    Examples
+    --------
+    >>> money(12345.678, "USD")
+    'US$12,346'
+    >>> money(12345.678)
+    '12,346'
+    """
+    if value is None or not _known(value):
+        return ABSENT
+    if currency is None:
+        return number(value)
+    return str(
+        format_currency(
+            _unsigned_zero(value, 0),
+            currency,
+            locale=_LOCALES[language()],
+            currency_digits=False,
+            format="¤#,##0" if language() == "en" else "#,##0\u00a0¤",
+        )
+    )
+
+
+def _unsigned_zero(value: float, digits: int) -> float:
+    return 0.0 if round(value, digits) == 0 else value
+
+
+def date_text(day: date) -> str:
+    """Write a day: ``30 June 2026``."""
+    return str(format_date(day, "d MMMM y", locale=_LOCALES[language()]))
+
+
+def month_text(day: date) -> str:
+    """Write a month: ``June 2026``."""
+    return str(format_date(day, "LLLL y", locale=_LOCALES[language()]))
+
+
+def amount(value: float | None, unit: Unit = "number", *, currency: str | None = None) -> str:
+    """Write a value the way its unit is read.
+
+    Examples
+    --------
+    >>> amount(0.5, "share"), amount(12.34, "points"), amount(3, "count")
+    ('50.0%', '12.3', '3')
+    """
+    if unit == "share":
+        return percent(value)
+    if unit == "money":
+        return money(value, currency)
+    digits = {"points": 1, "score": 2, "days": 1, "months": 1, "count": 0, "number": 2}[unit]
+    return number(value, digits)
+
+
+def interval_text(
+    low: float | None, high: float | None, unit: Unit = "number", *, currency: str | None = None
+) -> str:
+    """Write an interval, or `ABSENT` when neither bound is known.
+
+    Examples
+    --------
+    >>> interval_text(0.5, 0.75, "share")
+    '50.0% to 75.0%'
+    """
+    if not (_known(low) or _known(high)):
+        return ABSENT
+    return _(
+        "{low} to {high}",
+        low=amount(low, unit, currency=currency),
+        high=amount(high, unit, currency=currency),
+    )

@@ -1,0 +1,405 @@
+"""The service relationship: visits, satisfaction, silent defection, and the next car.
+
+The path of each customer is followed event by event to its true end, whatever the CRM's last day is:
+`as_of` only decides what is shown. Between two events the hazard of defection is constant, so the time of
+defection comes from one exponential by exact inversion. All times are whole days, and an interval
+[start, stop) includes its first day.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from crm_analysis.schema import SOURCES
+from synthetic.catalogue import INTERVAL_MONTHS, WARRANTY_MONTHS
+from synthetic.clock import DAY, YEAR
+from synthetic.customers import Customers
+from synthetic.funnel import Leads, Paths, join_leads, make_leads, run_funnel
+from synthetic.keyed import Flags, Floats, Ints, logistic
+from synthetic.network import Market
+
+NEW, USED, DEMO = 0, 1, 2
+OWN_CAR = 9
+"""Place of a car bought elsewhere among a customer's cars (others carry their opportunity's number)."""
+
+MAX_CARS = 9
+CAUSES = ("defected", "bought_elsewhere", "still_here")
+DEFECTED, ELSEWHERE, STILL_HERE = range(3)
+SCHEDULED, UNPLANNED = 0, 1
+_RETURN_SHARES = (("service_drive", 0.55), ("walk_in", 0.15), ("phone", 0.15), ("referral", 0.15))
+MONTH = YEAR / 12
+WAIT_DAYS = 4.0
+WAIT_EFFECT = -0.02
+"""Mean wait for a booked visit, and its effect on satisfaction a day past the mean [assumed]."""
+
+
+@dataclass
+class Log:
+    """Columns collected event by event, joined at the end."""
+
+    parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+    def add(self, **columns: np.ndarray) -> None:
+        """Append one array to each column."""
+        for name, values in columns.items():
+            self.parts.setdefault(name, []).append(np.asarray(values))
+
+    def join(self, *keys: str) -> dict[str, np.ndarray]:
+        """Return the columns as whole arrays, sorted by `keys`."""
+        whole = {name: np.concatenate(values) for name, values in self.parts.items()}
+        order = np.lexsort([whole[key] for key in reversed(keys)])
+        return {name: values[order] for name, values in whole.items()}
+
+
+@dataclass(frozen=True)
+class Relations:
+    """The relationships of a block, as columns sorted by customer and time.
+
+    Attributes
+    ----------
+    visits : customer, order, day, unplanned, in_warranty, car, model, km, age, satisfaction, wait, fixed, next_day, next_km, place.
+    intervals : customer, start, stop, hazard, in_warranty, satisfaction.
+    cars : customer, car, start, elapsed, scale, until, model, condition, age, satisfaction, p_return.
+    fates : customer, start, by_service, end, cause.
+    leads, paths : opportunities of customers who returned for the next car; None when nobody did.
+    """
+
+    visits: dict[str, np.ndarray]
+    intervals: dict[str, np.ndarray]
+    cars: dict[str, np.ndarray]
+    fates: dict[str, np.ndarray]
+    returns: tuple[Leads, Paths] | None
+
+
+@dataclass
+class _State:
+    """Where each relationship stands; arrays of shape (n,), changed in place along the way."""
+
+    place: Ints
+    customer: Ints
+    start: Ints
+    day: Ints
+    satisfaction: Floats
+    left: Floats
+    model: Ints
+    car: Ints
+    bought: Ints
+    car_age: Floats
+    km_start: Floats
+    warranty_ends: Ints
+    kept_until: Ints
+    p_return: Floats
+    scheduled: Ints
+    repair: Ints
+    visited: Ints
+    orders: Ints
+    end: Ints
+    cause: Ints
+    live: Flags
+
+
+def draw_cars(market: Market, dealership: Ints, ids: Ints) -> tuple[Ints, Ints, Floats]:
+    """Draw the model, condition and age in years of the car each opportunity is about."""
+    draws, money = market.draws, market.config.money
+    model = market.catalogue.pick(market.group[dealership], draws.uniform("car.model@1", ids))
+    chosen = draws.uniform("car.condition@1", ids)
+    used, demo = chosen < money.used_share, chosen > 1 - money.demo_share
+    condition = np.where(used, USED, np.where(demo, DEMO, NEW))
+    years = 1.0 + 7.0 * draws.uniform("car.age@1", ids) ** 1.5
+    return model, condition, np.where(used, years, np.where(demo, 0.5, 0.0))
+
+
+class _Walk:
+    """One walk through the events of a block's relationships."""
+
+    def __init__(self, market: Market, who: Customers) -> None:
+        self.market, self.who = market, who
+        self.draws, self.rules = market.draws, market.config.relation
+        self.visits, self.intervals, self.cars, self.fates = Log(), Log(), Log(), Log()
+        self.returns: list[tuple[Leads, Paths]] = []
+
+    # -- cars -------------------------------------------------------------------------------------
+
+    def take_car(
+        self, state: _State, at: Ints, car: Ints, model: Ints, condition: Ints, age: Floats
+    ) -> None:
+        """Start the ownership of a car for the relationships at positions `at`."""
+        draws, rules, catalogue = self.draws, self.rules, self.market.catalogue
+        customer, day = state.customer[at], state.day[at]
+        yearly = self.who.km_a_year[state.place[at]]
+        months = np.where(condition == USED, rules.used_warranty_months, WARRANTY_MONTHS)
+        days = np.minimum(months * MONTH, catalogue.warranty_km[model] / yearly * YEAR)
+        passed = np.where(condition == USED, 0.0, age * YEAR)
+        state.model[at], state.car[at], state.bought[at] = model, car, day
+        state.car_age[at], state.km_start[at] = age, np.round(age * yearly) + 10
+        state.warranty_ends[at] = day + np.floor(days - passed).astype(np.int64)
+        elapsed = np.where(car == OWN_CAR, age, 0.0)
+        scale = rules.ownership_scale * catalogue.keep[model]
+        fresh = draws.exponential("car.kept@1", customer, car)
+        shape = rules.ownership_shape
+        kept = scale * ((elapsed / scale) ** shape + fresh) ** (1 / shape) - elapsed
+        state.kept_until[at] = day + 1 + np.floor(kept * YEAR).astype(np.int64)
+        self.cars.add(
+            customer=customer, car=car, start=day, elapsed=elapsed, scale=scale,
+            until=state.kept_until[at], model=model, condition=condition, age=age,
+            satisfaction=state.satisfaction[at],
+        )  # fmt: skip
+
+    def plan(self, state: _State, at: Ints, *, service: Ints | None = None) -> None:
+        """Draw the next unplanned repair, and the next service for the positions `service`."""
+        draws, rules = self.draws, self.rules
+        age = state.car_age[at] + (state.day[at] - state.bought[at]) / YEAR
+        rate = rules.repairs * np.exp(rules.repairs_growth * np.minimum(age, 20))
+        turn = state.orders[at] + 1000 * state.car[at]
+        gap = draws.exponential("repair.gap@1", state.customer[at], turn) / rate * YEAR
+        state.repair[at] = state.day[at] + 1 + np.floor(gap).astype(np.int64)
+        where = at if service is None else service
+        due = self.interval_days(state, where)
+        turn = state.orders[where] + 1000 * state.car[where]
+        customer = state.customer[where]
+        loose = draws.erlang("service.gap@1", rules.visits_after, customer, turn)
+        tight = draws.erlang("service.gap_warranty@1", rules.visits_in_warranty, customer, turn)
+        covered = state.day[where] < state.warranty_ends[where]
+        gap = due * np.where(covered, tight, loose)
+        state.scheduled[where] = state.day[where] + 1 + np.floor(gap).astype(np.int64)
+
+    def interval_days(self, state: _State, at: Ints) -> Floats:
+        """Return days between services due: twelve months or the interval in km, what comes first."""
+        yearly = self.who.km_a_year[state.place[at]]
+        return np.minimum(
+            INTERVAL_MONTHS * MONTH, self.market.catalogue.interval_km[state.model[at]] / yearly * YEAR
+        )
+
+    # -- visits -----------------------------------------------------------------------------------
+
+    def visit(self, state: _State, at: Ints, unplanned: Flags) -> None:
+        """Take cars into the workshop: satisfaction moves, the order is logged."""
+        draws, rules, who = self.draws, self.rules, self.who
+        customer, order, place = state.customer[at], state.orders[at], state.place[at]
+        fixed = ~draws.chance("visit.returns@1", rules.not_fixed, customer, order)
+        wait = np.floor(WAIT_DAYS * draws.erlang("visit.wait@1", 2, customer, order))
+        wait = np.where(unplanned, np.floor(wait / 4), wait)
+        since = state.day[at] - np.maximum(state.bought[at], state.visited[at])
+        wait = np.where(since > 0, np.minimum(wait, since), wait)
+        level = self.market.satisfaction_level(who.dealership[place], state.day[at])
+        target = who.satisfaction[place] + level
+        target += rules.visit_sd * draws.normal("visit.quality@1", customer, order)
+        fresh = (1 - rules.memory) * target + rules.memory * state.satisfaction[at]
+        fresh += rules.not_fixed_effect * (~fixed - rules.not_fixed)
+        fresh += WAIT_EFFECT * np.where(unplanned, 0.0, wait - WAIT_DAYS)
+        state.satisfaction[at] = fresh
+        self.log_visit(state, at, unplanned, fixed, wait.astype(np.int64))
+        state.orders[at] += 1
+        state.visited[at] = state.day[at]
+
+    def log_visit(self, state: _State, at: Ints, unplanned: Flags, fixed: Flags, wait: Ints) -> None:
+        """Write one order a visit."""
+        day, place = state.day[at], state.place[at]
+        years = (day - state.bought[at]) / YEAR
+        km = np.floor(state.km_start[at] + self.who.km_a_year[place] * years).astype(np.int64)
+        interval = self.market.catalogue.interval_km[state.model[at]]
+        self.visits.add(
+            customer=state.customer[at], order=state.orders[at], day=day, unplanned=unplanned,
+            in_warranty=day < state.warranty_ends[at], car=state.car[at], model=state.model[at], km=km,
+            age=state.car_age[at] + years, satisfaction=state.satisfaction[at], wait=wait, fixed=fixed,
+            next_day=day + np.floor(self.interval_days(state, at)).astype(np.int64),
+            next_km=km + interval, place=place,
+        )  # fmt: skip
+
+    # -- leaving ----------------------------------------------------------------------------------
+
+    def advance(self, state: _State, at: Ints, until: Ints) -> Ints:
+        """Live through the days up to `until`; return the positions that did not defect on the way."""
+        rules = self.rules
+        covered = state.day[at] < state.warranty_ends[at]
+        hazard = rules.hazard * np.exp(rules.satisfaction_effect * state.satisfaction[at])
+        hazard = np.round(hazard * np.where(covered, 1.0, rules.after_warranty), 9)
+        spent = hazard * (until - state.day[at]) / YEAR
+        gone = state.left[at] < spent
+        lived = np.floor(state.left[at] / hazard * YEAR).astype(np.int64)
+        last = np.where(gone, np.minimum(state.day[at] + lived, until - 1), until)
+        self.intervals.add(
+            customer=state.customer[at], start=state.day[at], stop=np.where(gone, last + 1, until),
+            hazard=hazard, in_warranty=covered, satisfaction=state.satisfaction[at],
+        )  # fmt: skip
+        state.left[at] -= np.where(gone, state.left[at], spent)
+        state.day[at] = last
+        self.leave(state, at[gone], last[gone] + 1, DEFECTED)
+        return np.asarray(at[~gone])
+
+    def leave(self, state: _State, at: Ints, day: Ints, cause: int) -> None:
+        """End relationships."""
+        state.live[at], state.end[at], state.cause[at] = False, day, cause
+
+    # -- the next car -----------------------------------------------------------------------------
+
+    def replace(self, state: _State, at: Ints) -> None:
+        """Choose the next car: here, as a lead that goes through the funnel, or elsewhere."""
+        draws, rules, who = self.draws, self.rules, self.who
+        customer, place = state.customer[at], state.place[at]
+        turn = np.where(state.car[at] == OWN_CAR, 1, state.car[at] + 1)
+        share = np.cumsum([part for _, part in _RETURN_SHARES])
+        codes = np.array([SOURCES.index(name) for name, _ in _RETURN_SHARES])
+        ids = customer * 10 + turn
+        source = codes[(draws.uniform("return.source@1", ids)[:, None] >= share[:-1]).sum(axis=1)]
+        everyone = np.ones(len(at), dtype=np.bool_)
+        leads = make_leads(
+            self.market, ids, customer, who.dealership[place], source, state.day[at], everyone
+        )
+        paths = run_funnel(self.market, leads)
+        recent = state.day[at] - state.visited[at] <= YEAR
+        score = rules.return_logit + rules.return_satisfaction * state.satisfaction[at]
+        wanted = logistic(score + rules.return_serviced * recent)
+        success = paths.probability.prod(axis=1)
+        comes = draws.uniform("return.comes@1", ids) < wanted / np.maximum(success, 1e-9)
+        comes &= turn < MAX_CARS
+        self.cars_returned(state, at, np.minimum(wanted, success))
+        self.leave(state, at[~comes], state.day[at][~comes], ELSEWHERE)
+        if comes.any():
+            self.returns.append((leads.take(comes), paths.take(comes)))
+            lost = comes & ~paths.won
+            self.leave(state, at[lost], paths.lost_at[lost] // DAY, ELSEWHERE)
+            won = comes & paths.won
+            self.buy(state, at[won], leads.take(won), paths.take(won), turn[won])
+
+    def cars_returned(self, state: _State, at: Ints, p_return: Floats) -> None:
+        """Keep the true probability of buying the next car here."""
+        state.p_return[at] = p_return
+        self.fates.add(customer=state.customer[at], car=state.car[at], p_return=p_return)
+
+    def buy(self, state: _State, at: Ints, leads: Leads, paths: Paths, turn: Ints) -> None:
+        """Deliver the next car; the purchase moves satisfaction."""
+        if not len(at):
+            return
+        state.day[at] = paths.at[:, -1] // DAY
+        old = state.satisfaction[at]
+        state.satisfaction[at] = self.rules.memory * old + (1 - self.rules.memory) * self.after_sale(
+            leads, state.place[at], state.day[at]
+        )
+        model, condition, age = draw_cars(self.market, leads.dealership, leads.ids)
+        self.take_car(state, at, turn, model, condition, age)
+        self.plan(state, at)
+
+    def after_sale(self, leads: Leads, place: Ints, day: Ints) -> Floats:
+        """Return the satisfaction that a purchase alone would leave."""
+        rules = self.rules
+        level = self.market.satisfaction_level(leads.dealership, day)
+        skill = rules.skill_satisfaction * self.market.staff.skill[leads.manager]
+        luck = rules.sale_sd * self.draws.normal("sale.quality@1", leads.ids)
+        return np.asarray(self.who.satisfaction[place] + level + skill + luck)
+
+
+def _blank(place: Ints, customer: Ints, start: Ints, left: Floats) -> _State:
+    n = len(place)
+    whole = {name: np.zeros(n, dtype=np.int64) for name in _WHOLE}
+    real = {name: np.zeros(n) for name in ("satisfaction", "car_age", "km_start", "p_return")}
+    whole["visited"] -= 10**6
+    return _State(
+        place=place, customer=customer, start=start, day=start.copy(), left=left,
+        live=np.ones(n, dtype=np.bool_), **whole, **real,
+    )  # fmt: skip
+
+
+_WHOLE = (
+    "model", "car", "bought", "warranty_ends", "kept_until", "scheduled", "repair", "visited", "orders",
+    "end", "cause",
+)  # fmt: skip
+
+
+def _begin(walk: _Walk, leads: Leads, paths: Paths) -> _State:
+    """Start with the buyers of the block's first leads and with those who first come to the workshop."""
+    who, draws = walk.who, walk.draws
+    won = np.flatnonzero(paths.won)
+    bought = leads.take(won)
+    buyers = np.searchsorted(who.ids, bought.customer)
+    guests = np.flatnonzero(who.by_service)
+    place = np.concatenate([buyers, guests])
+    start = np.concatenate([paths.at[won, -1] // DAY, who.arrival[guests]])
+    state = _blank(place, who.ids[place], start, draws.exponential("defection@1", who.ids[place]))
+    first, rest = np.arange(len(buyers)), np.arange(len(buyers), len(place))
+    state.satisfaction[first] = walk.after_sale(bought, buyers, start[first])
+    model, condition, age = draw_cars(walk.market, bought.dealership, bought.ids)
+    walk.take_car(state, first, np.zeros(len(first), dtype=np.int64), model, condition, age)
+    walk.plan(state, first)
+    _begin_guests(walk, state, rest)
+    return state
+
+
+def _begin_guests(walk: _Walk, state: _State, at: Ints) -> None:
+    who, draws, ids = walk.who, walk.draws, state.customer[at]
+    dealership = who.dealership[state.place[at]]
+    model = walk.market.catalogue.pick(walk.market.group[dealership], draws.uniform("guest.model@1", ids))
+    age = np.round(0.3 + 8.0 * draws.uniform("guest.age@1", ids) ** 1.4, 4)
+    level = walk.market.satisfaction_level(dealership, state.day[at])
+    state.satisfaction[at] = who.satisfaction[state.place[at]] + level
+    own = np.full(len(at), OWN_CAR, dtype=np.int64)
+    walk.take_car(state, at, own, model, np.full(len(at), NEW, dtype=np.int64), age)
+    walk.visit(state, at, draws.chance("guest.unplanned@1", 0.35, ids))
+    walk.plan(state, at)
+
+
+def _step(walk: _Walk, state: _State, at: Ints, limit: Ints) -> None:
+    """Carry the live relationships to their next event."""
+    late = state.day[at] >= limit[at]
+    walk.leave(state, at[late], limit[at][late], STILL_HERE)
+    at = at[~late]
+    day = state.day[at]
+    planned = np.minimum(state.scheduled[at], state.repair[at])
+    until = np.minimum(planned, state.kept_until[at])
+    ends = state.warranty_ends[at]
+    until = np.where((ends > day) & (ends < until), ends, until)
+    over = until >= limit[at]
+    stayed = walk.advance(state, at, np.where(over, limit[at], until))
+    stayed = stayed[state.day[stayed] < limit[stayed]]
+    changes = state.day[stayed] == state.kept_until[stayed]
+    if changes.any():
+        walk.replace(state, stayed[changes])
+    stayed = stayed[~changes]
+    service = state.day[stayed] == state.scheduled[stayed]
+    calls = service | (state.day[stayed] == state.repair[stayed])
+    came, planned_service = stayed[calls], service[calls]
+    if len(came):
+        walk.visit(state, came, ~planned_service)
+        walk.plan(state, came, service=came[planned_service])
+
+
+def walk_relations(market: Market, who: Customers, leads: Leads, paths: Paths) -> Relations:
+    """Follow every relationship that a block of customers starts, to its true end."""
+    walk = _Walk(market, who)
+    state = _begin(walk, leads, paths)
+    limit = state.start + int(market.config.relation.follow_years * YEAR)
+    while (at := np.flatnonzero(state.live)).size:
+        _step(walk, state, at, limit)
+    cars = walk.cars.join("customer", "car")
+    return Relations(
+        visits=walk.visits.join("customer", "order"),
+        intervals=walk.intervals.join("customer", "start"),
+        cars=cars | {"p_return": _matched(walk.fates, cars)},
+        fates=_fates(state, who),
+        returns=join_leads(walk.returns) if walk.returns else None,
+    )
+
+
+def _matched(log: Log, cars: dict[str, np.ndarray]) -> Floats:
+    """Return the probability of buying the next car here for each car, NaN where it was not replaced."""
+    out = np.full(len(cars["customer"]), np.nan)
+    if log.parts:
+        known = log.join("customer", "car")
+        key = cars["customer"] * 10 + cars["car"]
+        order = np.argsort(key)
+        at = np.searchsorted(key[order], known["customer"] * 10 + known["car"])
+        out[order[at]] = known["p_return"]
+    return out
+
+
+def _fates(state: _State, who: Customers) -> dict[str, np.ndarray]:
+    order = np.argsort(state.customer)
+    return {
+        "customer": state.customer[order],
+        "start": state.start[order],
+        "by_service": who.by_service[state.place[order]],
+        "end": state.end[order],
+        "cause": state.cause[order],
+    }

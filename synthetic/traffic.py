@@ -1,0 +1,106 @@
+"""Traffic: every approach to a dealership, with and without a name."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from crm_analysis.schema import OUTCOMES, SOURCES, TRAFFIC_KINDS
+from synthetic.clock import DAY, day_of, masked, minute_in_hours, moments
+from synthetic.customers import Customers, source_edges
+from synthetic.funnel import Leads, Paths, draw_kind
+from synthetic.keyed import Floats, Ints
+from synthetic.network import Market
+
+MOST_ANONYMOUS = 8
+ENTRY_MEDIAN_MINUTES = 12.0
+ENTRY_SIGMA = 1.6
+"""Minutes until an event is typed in: median and log spread [assumed]."""
+
+
+def entry_lag(market: Market, field: str, ids: Ints, event: Ints | int = 0) -> Ints:
+    """Draw minutes between an event and its record."""
+    normal = market.draws.normal(field, ids, event)
+    lag = np.exp(np.log(ENTRY_MEDIAN_MINUTES) + ENTRY_SIGMA * normal)
+    return np.floor(np.minimum(lag, 20 * DAY)).astype(np.int64)
+
+
+def _who_answers(market: Market, dealership: Ints, kind: Ints, day: Ints) -> Ints:
+    seat = np.zeros_like(day)
+    desk = market.staff.holder("receptionist", dealership, seat, day)
+    phone = market.staff.holder("call_centre", dealership, seat, day)
+    return np.where(kind == TRAFFIC_KINDS.index("visit"), desk, phone)
+
+
+def lead_traffic(market: Market, leads: Leads, paths: Paths) -> pl.DataFrame:
+    """Write the approach that opened each lead."""
+    handled = paths.at[:, 1]
+    answered = paths.answered
+    return pl.DataFrame(
+        {
+            "traffic_id": leads.customer * 20 + leads.ids % 10,
+            "dealership_id": leads.dealership + 1,
+            "minute": leads.opened,
+            "kind": np.array(TRAFFIC_KINDS)[leads.kind],
+            "source": np.array(SOURCES)[leads.source],
+            "customer_id": leads.customer,
+            "handled_by": masked(
+                _who_answers(market, leads.dealership, leads.kind, handled // DAY), answered
+            ),
+            "handled_at": moments(handled, answered),
+            "outcome": np.where(answered, "opportunity", "unanswered"),
+            "entered_at": moments(leads.opened + entry_lag(market, "traffic.entry@1", leads.ids)),
+        }
+    )
+
+
+def anonymous_traffic(market: Market, who: Customers, edges: tuple[Floats, Floats]) -> pl.DataFrame:
+    """Write approaches that left no name, a few for each customer who came as a lead."""
+    draws, mean = market.draws, market.config.traffic.anonymous_per_lead
+    counts = draws.poisson("anonymous.count@1", mean, MOST_ANONYMOUS, who.ids)
+    counts = np.where(who.by_service, 0, counts)
+    customer = np.repeat(who.ids, counts)
+    turn = np.arange(len(customer)) - np.repeat(np.cumsum(counts) - counts, counts)
+    ids = customer * 20 + 10 + turn
+    dealership = np.repeat(who.dealership, counts)
+    place = draws.uniform("anonymous.day@1", ids)
+    day = day_of(market.config.starts_on) + np.searchsorted(edges[0], place)
+    shares = source_edges(market.config, day)
+    source = (draws.uniform("anonymous.source@1", ids)[:, None] >= shares[:, :-1]).sum(axis=1)
+    kind = draw_kind(market, source, ids)
+    minute = minute_in_hours(day, draws.uniform("anonymous.minute@1", ids))
+    outcome = np.array(OUTCOMES)[1 + np.digitize(draws.uniform("anonymous.outcome@1", ids), [0.6, 0.85])]
+    answered = outcome != "unanswered"
+    handled = minute + draws.integer("anonymous.handled@1", 15, ids)
+    return pl.DataFrame(
+        {
+            "traffic_id": ids,
+            "dealership_id": dealership + 1,
+            "minute": minute,
+            "kind": np.array(TRAFFIC_KINDS)[kind],
+            "source": np.array(SOURCES)[source],
+            "customer_id": pl.Series([None] * len(ids), dtype=pl.Int64),
+            "handled_by": masked(_who_answers(market, dealership, kind, day), answered),
+            "handled_at": moments(handled, answered),
+            "outcome": outcome,
+            "entered_at": moments(minute + entry_lag(market, "traffic.entry@1", ids)),
+        }
+    )
+
+
+def traffic_table(market: Market, parts: list[pl.DataFrame], end: int) -> pl.DataFrame:
+    """Join the approaches that the CRM has seen before minute `end`."""
+    whole = pl.concat(parts, how="vertical_relaxed").filter(pl.col("minute") < end).sort("traffic_id")
+    at = pl.from_epoch(pl.col("minute") * 60, time_unit="s").cast(pl.Datetime("us"))
+    limit = pl.from_epoch(pl.lit(end * 60), time_unit="s").cast(pl.Datetime("us"))
+    seen = pl.col("handled_at") < limit
+    return whole.with_columns(
+        at.alias("happened_at"),
+        pl.when(seen).then("handled_by").alias("handled_by"),
+        pl.when(seen).then("handled_at").alias("handled_at"),
+        pl.when(seen | pl.col("handled_at").is_null())
+        .then("outcome")
+        .otherwise(pl.lit("unanswered"))
+        .alias("outcome"),
+        pl.min_horizontal("entered_at", limit - pl.duration(minutes=1)).alias("entered_at"),
+    )
