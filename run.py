@@ -35,6 +35,7 @@ DEMO_DATA = OUT / "data" / "small"
 DEMO_STAMP = OUT / "data" / "small.inputs"
 DEMO_OPTIONS = ("--preset", "small", "--seed", "1")
 DEMO_INDEX = OUT / "demo" / "index.html"
+INTAKE_OPTIONS = ("--all", "reports/intake", "--out", "reports/out/data")
 REAL_INDEX = OUT / "real" / "index.html"
 
 LOCK_COMMAND = "python run.py lock"
@@ -310,8 +311,9 @@ def make_demo_report(extra: Sequence[str]) -> int:
 
 
 def make_real_report(extra: Sequence[str]) -> int:
-    """Make the reports from the public data sets kept in the repository."""
-    return make_reports("reports/real.toml", REAL_INDEX, extra)
+    """Take in the public data sets kept in the repository where they changed, make the reports."""
+    intake = [environment(), "-m", "crm_analysis.intake", *INTAKE_OPTIONS]
+    return start(intake) or make_reports("reports/real.toml", REAL_INDEX, extra)
 
 
 def run_tests(extra: Sequence[str]) -> int:

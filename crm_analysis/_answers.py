@@ -46,6 +46,7 @@ __all__ = [
     "Question",
     "ScoreCounts",
     "check_group_names",
+    "check_since",
     "compare",
     "count_scores",
     "float_column",
@@ -89,6 +90,7 @@ class Question:
     at_col: str | None
     scale: tuple[float, float]
     period: Period | None
+    since: date | None
     as_of: date
     by: str | Sequence[str]
     conf_level: float
@@ -101,11 +103,13 @@ class Question:
         _check_scale(self.scale)
         if self.period is not None:
             check_one_of("period", self.period, PERIODS)
-            if self.at_col is None:
-                raise InputError(
-                    f"Answers by {self.period} were asked for, without the day of the answers. "
-                    "Name its column with 'at_col'."
-                )
+        if self.since is not None:
+            object.__setattr__(self, "since", check_since(self.since, self.as_of))
+        if self.at_col is None and (self.period is not None or self.since is not None):
+            raise InputError(
+                "Answers of a stated time were asked for ('period' or 'since'), without the day "
+                "of the answers. Name its column with 'at_col'."
+            )
         check_group_names((*by, *(["period"] if self.period is not None else [])))
         object.__setattr__(self, "by", by)
         object.__setattr__(self, "groups", (*by, *(["period"] if self.period else [])))
@@ -114,7 +118,7 @@ class Question:
         """Count the answers by score, and refuse those off the scale."""
         counts = count_scores(
             scores, score_col=self.score_col, at_col=self.at_col, period=self.period,
-            as_of=self.as_of, by=self.by,
+            since=self.since, as_of=self.as_of, by=self.by,
         )  # fmt: skip
         _check_on_scale(counts.table, self.score_col, self.scale)
         return counts
@@ -124,12 +128,9 @@ class Question:
         low, high = (score_text(bound) for bound in self.scale)
         scale = _("Scale from {low} to {high}.", low=low, high=high)
         who = _("Of those who answered; those who did not are not counted.")
-        day = date_text(self.as_of)
-        until = (
-            _("Answers given until {as_of}.", as_of=day)
-            if self.at_col is not None
-            else _("All answers of the table, as known on {as_of}.", as_of=day)
-        )
+        until = when_text(self.since, self.as_of)
+        if self.at_col is None:
+            until = _("All answers of the table, as known on {as_of}.", as_of=date_text(self.as_of))
         return f"{text} {scale} {who} {until}"
 
     def notes(self, counts: ScoreCounts) -> tuple[str, ...]:
@@ -137,12 +138,14 @@ class Question:
         left_out = (
             (counts.n_unanswered, "{n} row without a score is not counted as an answer.",
              "{n} rows without a score are not counted as answers."),
-            (counts.n_late, "{n} answer given later is left out.",
-             "{n} answers given later are left out."),
+            (counts.n_late, "{n} answer given after {as_of} is left out.",
+             "{n} answers given after {as_of} are left out."),
             (counts.n_undated, "{n} answer without a date is left out.",
              "{n} answers without a date are left out."),
         )  # fmt: skip
-        notes = tuple(plural(n, one, many) for n, one, many in left_out if n)
+        notes = tuple(
+            plural(n, one, many, as_of=date_text(self.as_of)) for n, one, many in left_out if n
+        )
         if self.period is not None and self._ends_inside(counts.table):
             last = _period_of(self.as_of, self.period)
             notes += (_("The period {period} is not complete yet.", period=last),)
@@ -153,6 +156,25 @@ class Question:
         last = _period_of(self.as_of, self.period)
         complete = _period_of(self.as_of + timedelta(days=1), self.period) != last
         return not complete and last in table["period"].to_list()
+
+
+def check_since(since: object, as_of: date) -> date:
+    """Return the first day counted as a date not after `as_of`, or say what is wrong."""
+    if not isinstance(since, date) or to_day_number(since) > to_day_number(as_of):
+        raise InputError(
+            f"'since' must be the first day to count, a datetime.date not after 'as_of' ({as_of}); "
+            f"got {since!r}. Leave it out to count from the beginning."
+        )
+    return since
+
+
+def when_text(since: date | None, as_of: date) -> str:
+    """Say which days' answers are counted."""
+    if since is None:
+        return _("Answers given until {as_of}.", as_of=date_text(as_of))
+    return _(
+        "Answers given from {since} to {as_of}.", since=date_text(since), as_of=date_text(as_of)
+    )
 
 
 def check_group_names(groups: tuple[str, ...]) -> None:
@@ -224,10 +246,11 @@ def count_scores(
     score_col: str = "score",
     at_col: str | None = "answered_on",
     period: Period | None = None,
+    since: date | None = None,
     as_of: date,
     by: Sequence[str] = (),
 ) -> ScoreCounts:
-    """Count how often each score was given until `as_of`, by group and calendar period.
+    """Count how often each score was given from `since` until `as_of`, by group and period.
 
     Runs where the data lives; what comes home has at most one row per group and score (and
     month). Parameters as in `net_promoter_score`.
@@ -236,6 +259,9 @@ def count_scores(
     if at_col is not None:
         asked["day"] = Asked(at_col, "date", "at_col", nullable=True)
     frame = open_table(scores, asked, by=by)
+    if since is not None:
+        day = nw.col("day")
+        frame = frame.filter(day.is_null() | (day >= to_day_number(since)))
     late = nw.col("day") > to_day_number(as_of) if at_col is not None else nw.lit(0)
     frame = frame.with_columns(late.cast(nw.Int64).alias("late"))
     if period is not None:

@@ -147,14 +147,14 @@ class GammaGamma(FittedModel):
         return np.array([self.p, self.q, self.v])
 
     def mean_spend(self) -> float | None:
-        """What does a customer of whom nothing is known spend per purchase?
+        """What does a customer of whom nothing is known spend per purchase? (the mean).
 
         ``p v / (q - 1)``; None when q is at most 1, where the model has no mean.
         """
         return self.p * self.v / (self.q - 1) if self.q > 1 else None
 
     def expected_spend(self, n_purchases: ArrayLike, mean_value: ArrayLike) -> Floats:
-        """What will a customer spend per purchase, given what they have spent?
+        """What will a customer spend per purchase, given what they have spent? (equation 5).
 
         Parameters
         ----------
@@ -201,7 +201,7 @@ class GammaGamma(FittedModel):
 
 
 def fit_gamma_gamma(history: PurchaseHistory) -> GammaGamma:
-    """Which Gamma-Gamma model makes these customers' mean spends most probable?
+    """Which Gamma-Gamma model makes these spends most probable? (maximum likelihood).
 
     Newton's method with analytic gradient and Hessian on the log-parameters, from three starting
     points, on values divided by their mean. Fitted to customers with a repeat purchase of known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ from crm_analysis._newton import Maximum, Objective, inverse_curvature, maximise
 from crm_analysis.errors import InputError, NotConvergedError, listed
 from crm_analysis.estimates import Estimates, five_columns
 from crm_analysis.uncertainty import normal_quantile
-from crm_analysis.wording import _, interval_text, number, percent
+from crm_analysis.wording import Unit, _, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,17 +27,21 @@ __all__ = [
     "best_of",
     "check_positive",
     "covariance_and_notes",
+    "empty_parameters",
     "parameter_table",
 ]
 
 Floats = NDArray[np.float64]
 Covariance = tuple[tuple[float, ...], ...]
 
-LOG_BOUND = 10.0
-"""Scaled parameters stay within exp(-10) and exp(10): beyond, a model has a simpler limit."""
+LOG_BOUND = 8.0
+"""Scaled parameters stay within exp(-8) and exp(8): beyond, a model is as good as its limit."""
 
-WIDEST = 3.0
-"""Largest standard error of a log-parameter (a factor of 20) that a fit reports."""
+NEAR_EDGE = 0.05
+"""A log-parameter this close to the edge counts as at it."""
+
+WIDEST = 1.5
+"""Longest standard deviation of log-parameters, in any direction, that a fit reports."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -62,7 +66,7 @@ class ModelParameters(Estimates):
         n = number(int(known["n"][0]))
         return f"{self.name}: {', '.join(texts)} (n = {n})."
 
-    def units(self) -> dict[str, figures.Unit]:
+    def units(self) -> dict[str, Unit]:
         """Return the units of the columns: parameters are plain numbers with three decimals."""
         return {"n": "count"}
 
@@ -76,12 +80,6 @@ class ModelParameters(Estimates):
             _log_ticks(ax)
         ax.set_title(self.name)
         return ax
-
-    def interval_of(self, parameter: str) -> str:
-        """Write the interval of one parameter."""
-        row = self.table.filter(pl.col("parameter") == parameter).row(0, named=True)
-        text = interval_text(row["conf_low"], row["conf_high"])
-        return f"{percent(self.conf_level, 0)}: {text}"
 
 
 def _log_ticks(ax: Axes) -> None:
@@ -182,6 +180,11 @@ def parameter_table(model: FittedModel, conf_level: float) -> pl.DataFrame:
     )
 
 
+def empty_parameters(result: ModelParameters, notes: tuple[str, ...]) -> ModelParameters:
+    """Return the same answer without a row: no model, and why."""
+    return replace(result, table=result.table.clear(), notes=notes)
+
+
 def best_of(
     objective: Objective, starts: Sequence[Floats], *, names: Sequence[str], model: str
 ) -> Maximum:
@@ -211,22 +214,24 @@ def best_of(
 
 def covariance_and_notes(end: Maximum, names: Sequence[str]) -> tuple[Covariance, tuple[str, ...]]:
     """Return the covariance of the log-parameters, and cautions about edges and flat ridges."""
-    covariance, flat = inverse_curvature(end.hessian, end.at_bound, widest=WIDEST)
+    held = np.asarray(np.abs(end.at) > LOG_BOUND - NEAR_EDGE)
+    covariance, flat = inverse_curvature(end.hessian, held, widest=WIDEST)
     notes: tuple[str, ...] = ()
-    held = [name for name, is_held in zip(names, end.at_bound, strict=True) if is_held]
-    if held:
+    if held.any():
+        edge = ", ".join(name for name, at_edge in zip(names, held, strict=True) if at_edge)
         notes += (
             _(
                 "The fit ended at the edge for {names}: the data ask for a simpler model there, "
                 "and these parameters have no standard error.",
-                names=", ".join(held),
+                names=edge,
             ),
         )
     if flat:
         notes += (
             _(
-                "The data hardly determine some combination of the parameters: single "
-                "parameters say little, and intervals rest on a cut-off."
+                "The data hardly determine some combination of {names}: single parameters say "
+                "little, and their intervals rest on a cut-off.",
+                names=", ".join(names),
             ),
         )
     return tuple(tuple(float(c) for c in row) for row in covariance), notes

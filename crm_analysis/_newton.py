@@ -16,6 +16,12 @@ Objective = Callable[[Floats], tuple[float, Floats, Floats]]
 GAIN_LEFT = 1e-9
 """Stop when a full Newton step promises less than this much log-likelihood."""
 
+GAIN_IN_ROUNDING = 1e-5
+"""So little may be left to gain when steps no longer raise the value: rounding hides it.
+
+A log-likelihood 1e-5 below its maximum is less than a hundredth of a standard error away.
+"""
+
 LONGEST_STEP = 2.0
 """No coordinate moves further than this in one step; on log-parameters, a factor of 7.4."""
 
@@ -72,10 +78,11 @@ def maximise(objective: Objective, start: Floats, bound: float) -> Maximum:
         if gain < GAIN_LEFT + 1e-14 * abs(value):
             return Maximum(at, value, gradient, hessian, held, n_steps, converged=True)
         found = _climb(objective, at, value, step, bound)
+        stalled = found is None or found[1] < value + GAIN_LEFT
+        if stalled and gain < GAIN_IN_ROUNDING:
+            return Maximum(at, value, gradient, hessian, held, n_steps, converged=True)
         if found is None:
-            # Rounding hides what little is left to gain; anything more is a failure.
-            small = gain < 1e-10 * (1 + abs(value))
-            return Maximum(at, value, gradient, hessian, held, n_steps, converged=small)
+            return Maximum(at, value, gradient, hessian, held, n_steps, converged=False)
         at, value, gradient, hessian = found
     held = _held(at, gradient, bound)
     return Maximum(at, value, gradient, hessian, held, MOST_STEPS, converged=False)

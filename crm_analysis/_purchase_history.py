@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 from typing import Any
@@ -86,9 +86,7 @@ class PurchaseHistory:
     value_name: str | None = None
 
     def __post_init__(self) -> None:
-        require_columns(
-            self.table.columns, dict.fromkeys((*_COLUMNS, *self.by), "PurchaseHistory")
-        )
+        require_columns(self.table.columns, dict.fromkeys((*_COLUMNS, *self.by), "PurchaseHistory"))
 
     @classmethod
     def from_summary(
@@ -159,6 +157,11 @@ class PurchaseHistory:
         """Distinct ``frequency``, ``recency``, ``age`` with ``weight``, how many share them."""
         keys = ["frequency", "recency", "age"]
         return self.table.group_by(keys).agg(weight=pl.len().cast(pl.Float64)).sort(keys)
+
+    def as_rows(self) -> PurchaseHistory:
+        """Return the same history with a group ``row`` for each customer, in the same order."""
+        table = self.table.with_row_index("row")
+        return replace(self, table=table, by=("row",))
 
     def __str__(self) -> str:
         until = "" if self.as_of is None else _(" until {day}", day=date_text(self.as_of))

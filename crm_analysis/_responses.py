@@ -10,6 +10,7 @@ import polars as pl
 
 from crm_analysis._answers import (
     check_group_names,
+    check_since,
     population_error,
     score_text,
     share_bounds,
@@ -39,6 +40,7 @@ def response_rate(
     sent_col: str = "sent_at",
     answered_col: str = "answered_at",
     within_days: float = 30,
+    since: date | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
@@ -55,6 +57,8 @@ def response_rate(
     within_days : float
         An answer counts up to this many days after sending, inclusive. Only surveys sent so
         long before the end of `as_of` are counted: of later ones too little is known yet.
+    since : date, optional
+        First day of sending counted; without it surveys count from the beginning.
     as_of : date
         Last day the data covers.
     by : str or sequence of str
@@ -89,13 +93,14 @@ def response_rate(
     check_one_of("ci_method", ci_method, ("wilson",))
     as_of, conf_level = check_as_of(as_of), check_conf_level(conf_level)
     groups = group_names(by)
+    first = None if since is None else check_since(since, as_of)
     check_group_names(groups)
     if not 0 < within_days < float("inf"):
         raise InputError(
             f"'within_days' must be a positive number of days; got {within_days!r}. "
             "Pass, for example, within_days=30."
         )
-    counted = _count_responses(surveys, sent_col, answered_col, within_days, as_of, groups)
+    counted = _count_responses(surveys, sent_col, answered_col, within_days, first, as_of, groups)
     _check_after_sending(counted, sent_col, answered_col)
     mature = counted.filter(pl.col("mature") == 1).select(
         *groups, "n", score=pl.col("in_time").fill_null(0).cast(pl.Float64)
@@ -105,13 +110,21 @@ def response_rate(
         summary, population_error(summary), share_bounds(summary, "n_in_time", conf_level),
         groups=groups, classes=("n_in_time",), limits=(0.0, 1.0), name=_("Response rate"),
         unit="share", conf_level=conf_level, what=_("surveys"),
-        definition=_(
-            "Share of surveys answered within {days} days of being sent, of those sent at "
-            "least so long before the end of {as_of}.",
-            days=score_text(within_days), as_of=date_text(as_of),
-        ),
+        definition=_response_definition(within_days, first, as_of),
         notes=_response_notes(counted),
     )  # fmt: skip
+
+
+def _response_definition(within_days: float, since: date | None, as_of: date) -> str:
+    text = _(
+        "Share of surveys answered within {days} days of being sent, of those sent at least so "
+        "long before the end of {as_of}.",
+        days=score_text(within_days),
+        as_of=date_text(as_of),
+    )
+    if since is None:
+        return text
+    return f"{text} {_('Sent on {since} or later.', since=date_text(since))}"
 
 
 def _count_responses(
@@ -119,6 +132,7 @@ def _count_responses(
     sent_col: str,
     answered_col: str,
     within_days: float,
+    since: date | None,
     as_of: date,
     by: Sequence[str],
 ) -> pl.DataFrame:
@@ -130,6 +144,8 @@ def _count_responses(
         "answered": Asked(answered_col, "moment", "answered_col", nullable=True),
     }
     frame = open_table(surveys, asked, by=by).filter(nw.col("sent") < end)
+    if since is not None:
+        frame = frame.filter(nw.col("sent") >= to_day_number(since) * SECONDS_PER_DAY)
     frame = frame.with_columns(
         (nw.col("answered") - nw.col("sent")).alias("wait"),
         (nw.col("sent") + window < end).cast(nw.Int64).alias("mature"),

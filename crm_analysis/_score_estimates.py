@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -21,7 +21,8 @@ from crm_analysis._answers import (
 )
 from crm_analysis.errors import listed
 from crm_analysis.estimates import FIVE, Estimates, five_columns, group_label, small_n_notes
-from crm_analysis.wording import Unit, _, amount, number
+from crm_analysis.tables import label_of
+from crm_analysis.wording import Unit, _, amount, number, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,11 +53,14 @@ class ScoreEstimates(Estimates):
         variance); None where it cannot be tested.
     between_sd : float or None
         Standard deviation between the true values of groups, in the estimate's unit.
+    what : str
+        What ``n`` counts, in the reader's words.
     """
 
     period: Period | None = None
     p_value: float | None = None
     between_sd: float | None = None
+    what: str = ""
 
     columns_with_unit: ClassVar[tuple[str, ...]] = (*Estimates.columns_with_unit, *SHRUNK)
 
@@ -68,16 +72,59 @@ class ScoreEstimates(Estimates):
         """Return whether a difference between rows is established."""
         return self.p_value is not None and self.p_value < 1 - self.conf_level
 
+    def at_least(self, n: int) -> Self:
+        """Return the same answer without the rows that rest on fewer than `n` answers.
+
+        They stay in the comparison and in what the others are shrunk toward; only the sight
+        of them is spared, and a note says how many they are.
+        """
+        shown = self.table.filter(pl.col("n") >= n)
+        hidden = self.table.height - shown.height
+        if not hidden:
+            return self
+        note = plural(
+            hidden,
+            "{n} group with fewer than {least} {what} is compared but not shown.",
+            "{n} groups with fewer than {least} {what} are compared but not shown.",
+            least=number(n),
+            what=self.what,
+        )
+        small = small_n_notes(self.table, self.by, what=self.what)
+        kept = (
+            *small_n_notes(shown, self.by, what=self.what),
+            *(said for said in self.notes if said not in small),
+        )
+        return replace(self, table=shown, notes=(*kept, note))
+
     def sentence(self) -> str:
         """Return the finding; groups are named only where a difference is established."""
         known = self.table.drop_nulls("estimate")
         if self.period is not None and len(self.by) == 1 and known.height > 1:
             return self._trend_sentence(known)
-        if not self.by or self.differ() or known.height < 2:
+        if not self.by or known.height < 2:
             return super().sentence()
+        if not self.differ():
+            return _(
+                "{name} by {groups}: {verdict}.",
+                name=self.name,
+                groups=", ".join(label_of(name).lower() for name in self.by),
+                verdict=self._difference_text(),
+            )
+        if self.between_sd is None:
+            return super().sentence()
+        return self._shrunk_sentence(known.drop_nulls("shrunk").sort("shrunk", maintain_order=True))
+
+    def _shrunk_sentence(self, known: pl.DataFrame) -> str:
+        # The raw extremes are those of the smallest groups: shrunk ones are compared instead.
+        low, high = known.row(0, named=True), known.row(-1, named=True)
         return _(
-            "{name} over {k} groups: {verdict}.",
+            "{name}, drawn toward the mean of all, runs from {low} ({low_group}) to {high} "
+            "({high_group}) over {k} groups; {verdict}.",
             name=self.name,
+            low=amount(low["shrunk"], self.unit),
+            low_group=group_label(low, self.by),
+            high=amount(high["shrunk"], self.unit),
+            high_group=group_label(high, self.by),
             k=number(known.height),
             verdict=self._difference_text(),
         )
@@ -230,8 +277,9 @@ def estimated(
         table=table, name=name, unit=unit, by=groups, conf_level=conf_level,
         definition=_with_shrinkage(definition, shrunk), period=period, p_value=compared.p_value,
         between_sd=None if shrunk is None else factor * float(np.sqrt(shrunk.between_variance)),
+        what=what or _("answers"),
     )  # fmt: skip
-    return answer.with_notes(*notes, *_cautions(answer, what or _("answers")))
+    return answer.with_notes(*notes, *_cautions(answer))
 
 
 def _shrunk_columns(
@@ -258,8 +306,8 @@ def _with_shrinkage(definition: str, shrunk: Shrinkage | None) -> str:
     ))  # fmt: skip
 
 
-def _cautions(answer: ScoreEstimates, what: str) -> tuple[str, ...]:
-    table, groups = answer.table, answer.by
+def _cautions(answer: ScoreEstimates) -> tuple[str, ...]:
+    table, groups, what = answer.table, answer.by, answer.what
     if not table["n"].sum():
         return (_("There are no {what}: nothing can be said.", what=what),)
     notes = small_n_notes(table, groups, what=what)

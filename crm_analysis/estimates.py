@@ -184,7 +184,7 @@ class Estimates:
             title=title,
             finding=self.sentence(),
             figure=self._figure() if figure and self.table.height else None,
-            table=to_block_table(self.table, self.units(), currency=self.currency),
+            table=to_block_table(self._readable(), self.units(), currency=self.currency),
             definition=self.definition,
             notes=self.notes,
         )
@@ -193,6 +193,11 @@ class Estimates:
         """Return what each column of the table is measured in, where that is not plain."""
         units: dict[str, Unit] = dict.fromkeys(self.columns_with_unit, self.unit)
         return units | {"n": "count"}
+
+    def _readable(self) -> pl.DataFrame:
+        # A whole number that names a group (an id, a year) is a name: no thousands separators.
+        names = [name for name in self.by if self.table.schema[name].is_integer()]
+        return self.table.with_columns(pl.col(name).cast(pl.String) for name in names)
 
     def _figure(self) -> BlockFigure:
         return BlockFigure(
@@ -212,7 +217,7 @@ class Estimates:
     def to_gt(self) -> GT:
         """Return the table, typeset."""
         return typeset(
-            to_block_table(self.table, self.units(), currency=self.currency), title=self.name
+            to_block_table(self._readable(), self.units(), currency=self.currency), title=self.name
         )
 
     def with_notes(self, *notes: str) -> Self:

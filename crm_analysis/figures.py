@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from crm_analysis.wording import Unit, amount
+from crm_analysis.wording import Unit, amount, number, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +30,7 @@ __all__ = [
     "house_style",
     "new_axes",
     "points",
+    "whole_ticks",
     "write_units",
 ]
 
@@ -91,17 +92,37 @@ def write_units(ax: Axes, unit: Unit, *, axis: str = "y", currency: str | None =
     which.set_major_locator(MaxNLocator(nbins=6, integer=whole))
 
     def text(value: float, _position: object) -> str:
+        if unit == "money":
+            return amount(value, unit, currency=currency)
+        ticks = formatter.locs
         if unit == "share":
-            from crm_analysis.wording import percent
+            return percent(value, _digits_between([100 * tick for tick in ticks]))
+        return number(value, _digits_between(ticks))
 
-            return percent(value, 0)
-        if unit in ("points", "score", "days", "months", "number"):
-            from crm_analysis.wording import number
+    formatter = FuncFormatter(text)
+    which.set_major_formatter(formatter)
 
-            return number(value, 0 if float(value).is_integer() else 1)
-        return amount(value, unit, currency=currency)
 
-    which.set_major_formatter(FuncFormatter(text))
+def _digits_between(ticks: Sequence[float]) -> int:
+    """Return how many decimals write every tick exactly, so that no two read alike."""
+    return next((digits for digits in range(4) if all(_is_whole(t, digits) for t in ticks)), 4)
+
+
+def _is_whole(tick: float, digits: int) -> bool:
+    scaled = tick * 10**digits
+    return abs(scaled - round(scaled)) < 1e-6
+
+
+def whole_ticks(ax: Axes, step: int) -> None:
+    """Put the ticks of the x axis on whole multiples of `step`, such as years of months."""
+    from matplotlib.ticker import MaxNLocator, MultipleLocator
+
+    longest = ax.get_xlim()[1]
+    if longest < 2 * step:
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        return
+    every = max(1, round(longest / step / 10))
+    ax.xaxis.set_major_locator(MultipleLocator(step * every))
 
 
 def _groups(table: pl.DataFrame, by: Sequence[str]) -> list[tuple[str, pl.DataFrame]]:
@@ -239,9 +260,15 @@ def histogram(table: pl.DataFrame, *, left: str, width: float, count: str, ax: A
 
 
 def heatmap(
-    table: pl.DataFrame, *, row: str, column: str, ax: Axes, value: str = "estimate"
+    table: pl.DataFrame,
+    *,
+    row: str,
+    column: str,
+    ax: Axes,
+    value: str = "estimate",
+    unit: Unit = "share",
 ) -> Axes:
-    """Draw a matrix of shares; cells of which nothing is known stay empty."""
+    """Draw a matrix of values; cells of which nothing is known stay empty."""
     import numpy as np
 
     rows = table[row].unique(maintain_order=True).to_list()
@@ -255,5 +282,7 @@ def heatmap(
     every = max(1, len(columns) // 12)
     ax.set_xticks(range(0, len(columns), every), [str(c) for c in columns[::every]])
     ax.grid(visible=False)
-    ax.figure.colorbar(image, ax=ax, shrink=0.85)
+    scale = ax.figure.colorbar(image, ax=ax, shrink=0.85)
+    scale.outline.set_visible(False)
+    write_units(scale.ax, unit)
     return ax

@@ -169,6 +169,9 @@ def _plain(dtype: pl.DataType) -> pl.DataType:
     # Databases sum whole numbers into wider ones, or into decimals without decimals.
     if dtype.is_integer() or (isinstance(dtype, pl.Decimal) and dtype.scale == 0):
         return pl.Int64()
+    # Categories sort by their own order on some backends and by the alphabet on others.
+    if isinstance(dtype, pl.Enum | pl.Categorical):
+        return pl.String()
     return pl.Float64() if dtype.is_numeric() else dtype
 
 

@@ -285,6 +285,7 @@ class RetentionCurve(Estimates):
         figures.write_units(ax, "share")
         ax.set_ylim(0, 1.02)
         ax.set_xlim(left=0)
+        figures.whole_ticks(ax, 12 if self.time_unit == "month" else 1)
         ax.set_xlabel(_time_axis(self.time_unit))
         ax.set_title(self.name)
         return ax

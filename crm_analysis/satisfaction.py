@@ -94,6 +94,7 @@ def net_promoter_score(
     promoters_from: float = 9,
     detractors_to: float = 6,
     period: Period | None = None,
+    since: date | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
@@ -116,6 +117,8 @@ def net_promoter_score(
         Scores from which, and up to which, a customer counts as promoter and as detractor.
     period : {"month", "quarter", "year"}, optional
         Follow the score over calendar periods; adds the column ``period``.
+    since : date, optional
+        First day counted; without it answers count from the beginning.
     as_of : date
         Last day the data covers.
     by : str or sequence of str
@@ -162,8 +165,8 @@ def net_promoter_score(
     """
     check_one_of("ci_method", ci_method, ("adjusted-wald", "wald"))
     question = Question(
-        score_col=score_col, at_col=at_col, scale=scale, period=period, as_of=as_of, by=by,
-        conf_level=conf_level,
+        score_col=score_col, at_col=at_col, scale=scale, period=period, since=since,
+        as_of=as_of, by=by, conf_level=conf_level,
     )  # fmt: skip
     _check_cuts(scale, promoters_from, detractors_to)
     counts = question.count(scores)
@@ -206,8 +209,9 @@ def _net_bounds(summary: pl.DataFrame, conf_level: float, ci_method: str) -> tup
 
 
 def _other_scale_note(counts: pl.DataFrame, detractors_to: float) -> tuple[str, ...]:
-    n = int(counts.drop_nulls("score")["n"].sum())
-    most = float(np.max(float_column(counts, "score"), initial=-np.inf, where=n > 0))
+    answered = counts.drop_nulls("score")
+    n = int(answered["n"].sum())
+    most = float(float_column(answered, "score").max(initial=-np.inf))
     if n < SUSPECT_FROM or most >= detractors_to:
         return ()
     return (
@@ -225,6 +229,7 @@ def top_box_score(
     scale: tuple[float, float] = (1, 5),
     top: int = 2,
     period: Period | None = None,
+    since: date | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
@@ -234,7 +239,7 @@ def top_box_score(
 
     Parameters
     ----------
-    scores, score_col, at_col, period, as_of, by, conf_level
+    scores, score_col, at_col, period, since, as_of, by, conf_level
         As in `net_promoter_score`.
     scale : tuple of float
         Lowest and highest score that the question allows; others are refused.
@@ -269,8 +274,8 @@ def top_box_score(
     """
     check_one_of("ci_method", ci_method, ("wilson",))
     question = Question(
-        score_col=score_col, at_col=at_col, scale=scale, period=period, as_of=as_of, by=by,
-        conf_level=conf_level,
+        score_col=score_col, at_col=at_col, scale=scale, period=period, since=since,
+        as_of=as_of, by=by, conf_level=conf_level,
     )  # fmt: skip
     low, high = scale
     if top < 1 or high - top < low:
@@ -299,6 +304,7 @@ def mean_score(
     at_col: str | None = "answered_on",
     scale: tuple[float, float],
     period: Period | None = None,
+    since: date | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
@@ -308,7 +314,7 @@ def mean_score(
 
     Parameters
     ----------
-    scores, score_col, at_col, period, as_of, by, conf_level
+    scores, score_col, at_col, period, since, as_of, by, conf_level
         As in `net_promoter_score`.
     scale : tuple of float
         Lowest and highest score that the question allows. It has no default, and scores
@@ -338,8 +344,8 @@ def mean_score(
     """
     check_one_of("ci_method", ci_method, ("t",))
     question = Question(
-        score_col=score_col, at_col=at_col, scale=scale, period=period, as_of=as_of, by=by,
-        conf_level=conf_level,
+        score_col=score_col, at_col=at_col, scale=scale, period=period, since=since,
+        as_of=as_of, by=by, conf_level=conf_level,
     )  # fmt: skip
     counts = question.count(scores)
     summary = summary_of(counts.table, question.groups, pl.col("score"))
@@ -363,6 +369,7 @@ def score_distribution(
     score_col: str = "score",
     at_col: str | None = "answered_on",
     scale: tuple[float, float] = (0, 10),
+    since: date | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
@@ -372,7 +379,7 @@ def score_distribution(
 
     Parameters
     ----------
-    scores, score_col, at_col, scale, as_of, by, conf_level
+    scores, score_col, at_col, scale, since, as_of, by, conf_level
         As in `net_promoter_score`.
     ci_method : {"wilson"}
 
@@ -400,8 +407,8 @@ def score_distribution(
     """
     check_one_of("ci_method", ci_method, ("wilson",))
     question = Question(
-        score_col=score_col, at_col=at_col, scale=scale, period=None, as_of=as_of, by=by,
-        conf_level=conf_level,
+        score_col=score_col, at_col=at_col, scale=scale, period=None, since=since,
+        as_of=as_of, by=by, conf_level=conf_level,
     )  # fmt: skip
     counts = question.count(scores)
     return ScoreShares(

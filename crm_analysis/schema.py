@@ -1,22 +1,25 @@
 """The dealership's tables: columns, types, units, keys and rules (dataframely).
 
-One schema, three readers: the generator writes to it, the loading door (`warehouse`) checks it, and the
-data dictionary is made from it. Every column carries a one-line meaning (``description``), a unit
-(``metadata["unit"]``) and, where it names a living person, ``metadata["personal"]``, so that an error
-message never shows it.
+One schema, three readers: the generator writes to it, the loading door (`warehouse`) checks it, and
+the data dictionary is made from it. Every column carries a one-line meaning (``description``), a
+unit (``metadata["unit"]``) and, where it names a living person, ``metadata["personal"]``, so that
+an error message never shows it.
 
-Conventions: ``*_id`` are Int64 keys; money is Int32 in whole units of the data's currency; ``*_on`` are
-dates, ``*_at`` are local moments without a zone; a column that may be null says what null means.
+Conventions: ``*_id`` are Int64 keys; money is Int32 in whole units of the data's currency; ``*_on``
+are dates, ``*_at`` are local moments without a zone; a column that may be null says what null
+means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dataframely as dy
-import polars as pl
+
+if TYPE_CHECKING:
+    import polars as pl
 
 ROLES = ("manager", "receptionist", "call_centre", "head_of_sales", "marketer", "service_advisor")
 CUSTOMER_KINDS = ("person", "company")
@@ -102,12 +105,12 @@ class Dealerships(dy.Schema):
     dealership_id = _key("dealership")
     network = _text("network (group) the dealership belongs to")
     name = dy.String(unique=True, description="its name on the door", metadata={"unit": "text"})
-    region = _text("region or state")
-    city = _text("city")
-    brand_group = _text("group of brands it sells")
-    opened_on = _on("day it opened")
-    sales_seats = _count("places for sales managers", "people")
-    service_bays = _count("bays in the workshop", "bays")
+    region = _text("region or state; null = not recorded", nullable=True)
+    city = _text("city; null = not recorded", nullable=True)
+    brand_group = _text("group of brands it sells; null = not recorded", nullable=True)
+    opened_on = _on("day it opened; null = not recorded", nullable=True)
+    sales_seats = _count("places for sales managers; null = not recorded", "people", nullable=True)
+    service_bays = _count("bays in the workshop; null = not recorded", "bays", nullable=True)
 
 
 class Employees(dy.Schema):
@@ -241,9 +244,9 @@ class Opportunities(dy.Schema):
 
     opportunity_id = _key("opportunity")
     dealership_id = _ref("dealership")
-    customer_id = _ref("customer")
+    customer_id = _ref("customer; null = not recorded", nullable=True)
     manager_id = _ref("sales manager responsible")
-    source = _one_of(SOURCES, "what brought them")
+    source = _one_of(SOURCES, "what brought them; null = not recorded", nullable=True)
     opened_at = _at("when it was opened")
     model_id = _ref("model of interest; null = undecided", nullable=True)
     budget = _money("what the customer means to spend; null = not asked", nullable=True)
@@ -436,8 +439,11 @@ class Spells(dy.Schema):
 
     customer_id = _key("customer")
     dealership_id = _ref("dealership of the first activity")
+    dealership = _text("name of the dealership; null = not known", nullable=True)
     brand = _text("brand of the first car; null = not known", nullable=True)
-    started_kind = _one_of(PURCHASE_KINDS, "what the relationship began with")
+    started_kind = _one_of(
+        PURCHASE_KINDS, "what the relationship began with; null = not known", nullable=True
+    )
     started_on = _on("first delivery or service visit")
     ended_on = _on(
         "first day of inactivity long enough to count as left; null = open", nullable=True
@@ -453,20 +459,27 @@ class Purchases(dy.Schema):
 
     customer_id = _ref("customer")
     dealership_id = _ref("dealership")
+    dealership = _text("name of the dealership; null = not known", nullable=True)
     happened_on = _on("day of delivery, or day the service order was opened")
-    kind = _one_of(PURCHASE_KINDS, "car or service")
-    revenue = dy.Int64(description="revenue", metadata={"unit": "currency units"})
-    margin = dy.Int64(description="gross margin", metadata={"unit": "currency units"})
+    kind = _one_of(PURCHASE_KINDS, "car or service; null = not known", nullable=True)
+    revenue = dy.Float64(description="revenue", metadata={"unit": "currency units"})
+    margin = dy.Float64(
+        nullable=True,
+        description="gross margin; null = not known",
+        metadata={"unit": "currency units"},
+    )
 
 
 class Scores(dy.Schema):
     """One row an answered scale question."""
 
     survey_id = _key("survey")
-    customer_id = _ref("customer who answered")
-    employee_id = _ref("employee the survey is about")
+    customer_id = _ref("customer who answered; null = not recorded", nullable=True)
+    employee_id = _ref("employee the survey is about; null = not recorded", nullable=True)
+    employee = _text("name of that employee; null = not known", nullable=True)
     dealership_id = _ref("dealership")
-    kind = _one_of(SURVEY_KINDS, "after a sale or after a service")
+    dealership = _text("name of the dealership; null = not known", nullable=True)
+    kind = _one_of(SURVEY_KINDS, "after a sale or after a service; null = not known", nullable=True)
     answered_on = _on("day of the answer")
     score = dy.Float64(description="score on the question's scale", metadata={"unit": "points"})
 
@@ -474,10 +487,13 @@ class Scores(dy.Schema):
 class LeadEvents(StageEvents):
     """Stage events with what is known of their opportunity."""
 
-    customer_id = _ref("customer")
-    manager_id = _ref("sales manager responsible")
-    source = _one_of(SOURCES, "what brought them")
-    opened_at = _at("when the opportunity was opened")
+    entered_at = _at("when it was typed in; null = not known", nullable=True)
+    customer_id = _ref("customer; null = not recorded", nullable=True)
+    manager_id = _ref("sales manager responsible; null = not recorded", nullable=True)
+    manager = _text("name of that manager; null = not known", nullable=True)
+    dealership = _text("name of the dealership; null = not known", nullable=True)
+    source = _one_of(SOURCES, "what brought them; null = not recorded", nullable=True)
+    opened_at = _at("when the opportunity was opened; null = not recorded", nullable=True)
 
 
 class ServiceVisits(dy.Schema):
@@ -528,7 +544,10 @@ VIEWS: Mapping[str, type[dy.Schema]] = MappingProxyType(
         "service_visits": ServiceVisits,
     }
 )
-"""Tables that `Warehouse` derives from the open ones."""
+"""Tables that `Warehouse` derives from the open ones, or that data may hold ready made."""
+
+TABLES_AND_VIEWS: Mapping[str, type[dy.Schema]] = MappingProxyType({**TABLES, **VIEWS})
+"""All that data may hold."""
 
 FOREIGN_KEYS: tuple[tuple[str, str, str, str], ...] = (
     ("employees", "dealership_id", "dealerships", "dealership_id"),
@@ -565,8 +584,8 @@ FOREIGN_KEYS: tuple[tuple[str, str, str, str], ...] = (
     ("survey_answers", "survey_id", "surveys", "survey_id"),
     ("survey_answers", "question_id", "survey_questions", "question_id"),
 )
-"""Foreign keys: (table, column, parent table, parent column). A null key points nowhere and is allowed
-only where its column is nullable."""
+"""Foreign keys: (table, column, parent table, parent column). A null key points nowhere and is
+allowed only where its column is nullable."""
 
 
 def rule_columns(table: type[dy.Schema], rule: str) -> list[str]:
@@ -577,15 +596,16 @@ def rule_columns(table: type[dy.Schema], rule: str) -> list[str]:
     table : type of dataframely.Schema
         The table.
     rule : str
-        Name of the rule as a failed check gives it: ``"column|kind"``, ``"primary_key"`` or a method.
+        The rule as a failed check names it: ``"column|kind"``, ``"primary_key"`` or a method.
 
     Examples
     --------
     >>> rule_columns(Deals, "discount_within_list_price")
     ['discount', 'list_price']
     """
-    column = rule.split("|")[0]
+    column = rule.split("|", maxsplit=1)[0]
     if column in table.columns():
         return [column]
-    found = table._validation_rules(with_cast=False)[rule].expr.meta.root_names()
+    rules = table._validation_rules(with_cast=False)  # noqa: SLF001 - no public way to a rule
+    found = rules[rule].expr.meta.root_names()
     return [name for name in dict.fromkeys(found) if name in table.columns()]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from crm_analysis.uncertainty import log_log_interval
 
-__all__ = ["KaplanMeier", "Quantile", "kaplan_meier", "quantile"]
+__all__ = ["KaplanMeier", "Quantile", "kaplan_meier", "log_rank_p_value", "quantile"]
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -117,9 +119,8 @@ def quantile(curve: KaplanMeier, share: float, conf_level: float = 0.95) -> Quan
 
     Examples
     --------
-    >>> two_each = np.array([2, 2, 2, 2])
-    >>> none = np.array([0, 0, 0, 0])
-    >>> km = kaplan_meier(np.array([1, 2, 3, 4]), np.array([8, 0, 0, 0]), two_each, none)
+    >>> entered, ended = np.array([8, 0, 0, 0, 0]), np.array([0, 2, 2, 2, 2])
+    >>> km = kaplan_meier(np.arange(5), entered, ended, np.zeros(5))
     >>> quantile(km, 0.5).time
     2.0
     """
@@ -135,3 +136,51 @@ def _first_at_most(curve: KaplanMeier, values: Floats, level: float) -> float:
     # Where a bound is undefined (survival 0 or 1) the comparison is false: nothing is known.
     reached = np.flatnonzero(values <= level + _ROUNDING)
     return float(curve.time[reached[0]]) if reached.size else float("nan")
+
+
+def log_rank_p_value(curves: Sequence[KaplanMeier]) -> float | None:
+    r"""Test whether groups leave at one and the same pace (k-sample log-rank).
+
+    At each distinct exit time the exits are compared with those expected were the hazard the
+    same in all groups; the statistic is chi-squared with k - 1 degrees of freedom.
+
+    Parameters
+    ----------
+    curves : sequence of KaplanMeier
+        One per group, in which all are present from the start (no late entry).
+
+    Returns
+    -------
+    float or None
+        None when fewer than two groups, or no exits, leave something to compare.
+
+    References
+    ----------
+    Mantel (1966), Cancer Chemotherapy Reports 50:163-170; Peto & Peto (1972), JRSS A 135:185-207.
+    """
+    if len(curves) < 2:
+        return None
+    exits = np.array([curve.n_exits.sum() for curve in curves])
+    times = np.unique(np.concatenate([curve.time[curve.n_exits > 0] for curve in curves]))
+    at_risk = np.array([_present(curve, times) for curve in curves], np.float64)
+    ended = np.array([_ended(curve, times) for curve in curves], np.float64)
+    n, d = at_risk.sum(axis=0), ended.sum(axis=0)
+    expected = at_risk * d / n
+    weight = np.where(n > 1, d * (n - d) / (n**2 * np.maximum(n - 1, 1)), 0.0)
+    variance = np.diag((at_risk * n * weight).sum(axis=1)) - (at_risk * weight) @ at_risk.T
+    excess = exits - expected.sum(axis=1)
+    freedom = int(np.linalg.matrix_rank(variance))
+    if freedom == 0:
+        return None
+    statistic = excess @ np.linalg.pinv(variance) @ excess
+    return float(special.chdtrc(freedom, statistic))
+
+
+def _present(curve: KaplanMeier, times: NDArray[Any]) -> NDArray[Any]:
+    at = np.searchsorted(curve.time, times, side="left")
+    return np.append(curve.n_at_risk, 0)[at]
+
+
+def _ended(curve: KaplanMeier, times: NDArray[Any]) -> NDArray[Any]:
+    at = np.minimum(np.searchsorted(curve.time, times, side="left"), len(curve.time) - 1)
+    return np.where(curve.time[at] == times, curve.n_exits[at], 0)

@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from synthetic.config import PRESETS, Config, find_preset
 from synthetic.world import Network, make_network
+from synthetic.writing import write_network
 
-__all__ = ["PRESETS", "Config", "Network", "find_preset", "make_network"]
+__all__ = ["PRESETS", "Config", "Network", "find_preset", "make_network", "write_network"]

@@ -10,36 +10,39 @@ import polars as pl
 from crm_analysis.schema import Models
 from synthetic.keyed import Floats, Ints
 
-# group, brand, model, segment, body, drive, list price 2025, weight, warranty km, interval km, keep factor
+# group, brand, model, segment, body, drive, list price in 2025, weight in the group's sales,
+# warranty km, service interval km, how long it is kept against the mean
 _Row = tuple[str, str, str, str, str, str, int, float, int, int, float]
+
+_KOREAN, _CHINESE, _OTHERS = "Hyundai & Kia", "Haval & Chery", "Toyota & Volkswagen"
 
 _RUSSIAN: tuple[_Row, ...] = (
     ("Lada", "Lada", "Granta", "B", "sedan", "fwd", 850_000, 5.0, 100_000, 15_000, 0.95),
     ("Lada", "Lada", "Vesta", "B", "sedan", "fwd", 1_500_000, 4.0, 100_000, 15_000, 0.95),
     ("Lada", "Lada", "Largus", "B", "wagon", "fwd", 1_750_000, 2.0, 100_000, 15_000, 0.95),
     ("Lada", "Lada", "Niva Travel", "SUV", "suv", "4wd", 1_350_000, 2.0, 100_000, 15_000, 0.95),
-    ("Kia & Hyundai", "Kia", "Rio", "B", "sedan", "fwd", 2_050_000, 3.0, 100_000, 15_000, 1.2),
-    ("Kia & Hyundai", "Kia", "Sportage", "SUV", "suv", "4wd", 3_900_000, 2.0, 100_000, 15_000, 1.2),
-    ("Kia & Hyundai", "Hyundai", "Solaris", "B", "sedan", "fwd", 2_100_000, 3.0, 100_000, 15_000, 1.2),
-    ("Kia & Hyundai", "Hyundai", "Tucson", "SUV", "suv", "4wd", 3_950_000, 1.6, 100_000, 15_000, 1.2),
-    ("Haval & Chery", "Haval", "Jolion", "SUV", "suv", "fwd", 2_350_000, 4.0, 100_000, 10_000, 0.55),
-    ("Haval & Chery", "Haval", "F7", "SUV", "suv", "4wd", 2_950_000, 2.0, 100_000, 10_000, 0.55),
-    ("Haval & Chery", "Chery", "Tiggo 4", "SUV", "suv", "fwd", 2_250_000, 2.4, 100_000, 10_000, 0.55),
-    ("Haval & Chery", "Chery", "Tiggo 7", "SUV", "suv", "4wd", 2_900_000, 2.0, 100_000, 10_000, 0.55),
-    ("Toyota & Volkswagen", "Toyota", "Camry", "D", "sedan", "fwd", 4_300_000, 2.0, 100_000, 10_000, 1.1),
-    ("Toyota & Volkswagen", "Toyota", "RAV4", "SUV", "suv", "4wd", 4_600_000, 2.0, 100_000, 10_000, 1.1),
-    ("Toyota & Volkswagen", "Volkswagen", "Polo", "B", "liftback", "fwd", 2_200_000, 2.0, 100_000, 15_000, 1.0),
-    ("Toyota & Volkswagen", "Volkswagen", "Tiguan", "SUV", "suv", "4wd", 4_200_000, 1.2, 100_000, 15_000, 1.0),
+    (_KOREAN, "Kia", "Rio", "B", "sedan", "fwd", 2_050_000, 3.0, 100_000, 15_000, 1.2),
+    (_KOREAN, "Kia", "Sportage", "SUV", "suv", "4wd", 3_900_000, 2.0, 100_000, 15_000, 1.2),
+    (_KOREAN, "Hyundai", "Solaris", "B", "sedan", "fwd", 2_100_000, 3.0, 100_000, 15_000, 1.2),
+    (_KOREAN, "Hyundai", "Tucson", "SUV", "suv", "4wd", 3_950_000, 1.6, 100_000, 15_000, 1.2),
+    (_CHINESE, "Haval", "Jolion", "SUV", "suv", "fwd", 2_350_000, 4.0, 100_000, 10_000, 0.55),
+    (_CHINESE, "Haval", "F7", "SUV", "suv", "4wd", 2_950_000, 2.0, 100_000, 10_000, 0.55),
+    (_CHINESE, "Chery", "Tiggo 4", "SUV", "suv", "fwd", 2_250_000, 2.4, 100_000, 10_000, 0.55),
+    (_CHINESE, "Chery", "Tiggo 7", "SUV", "suv", "4wd", 2_900_000, 2.0, 100_000, 10_000, 0.55),
+    (_OTHERS, "Toyota", "Camry", "D", "sedan", "fwd", 4_300_000, 2.0, 100_000, 10_000, 1.1),
+    (_OTHERS, "Toyota", "RAV4", "SUV", "suv", "4wd", 4_600_000, 2.0, 100_000, 10_000, 1.1),
+    (_OTHERS, "Volkswagen", "Polo", "B", "liftback", "fwd", 2_200_000, 2.0, 100_000, 15_000, 1.0),
+    (_OTHERS, "Volkswagen", "Tiguan", "SUV", "suv", "4wd", 4_200_000, 1.2, 100_000, 15_000, 1.0),
 )  # fmt: skip
 _ENGLISH: tuple[_Row, ...] = (
     ("Toyota", "Toyota", "Corolla", "Compact", "sedan", "fwd", 24_500, 3.0, 100_000, 15_000, 1.1),
     ("Toyota", "Toyota", "Camry", "Midsize", "sedan", "fwd", 30_500, 3.0, 100_000, 15_000, 1.1),
     ("Toyota", "Toyota", "RAV4", "Compact SUV", "suv", "awd", 32_500, 4.0, 100_000, 15_000, 1.1),
     ("Toyota", "Toyota", "Tacoma", "Pickup", "pickup", "4wd", 36_500, 2.0, 100_000, 15_000, 1.2),
-    ("Hyundai & Kia", "Hyundai", "Elantra", "Compact", "sedan", "fwd", 23_000, 2.0, 100_000, 12_000, 1.0),
-    ("Hyundai & Kia", "Hyundai", "Tucson", "Compact SUV", "suv", "awd", 31_000, 3.0, 100_000, 12_000, 1.0),
-    ("Hyundai & Kia", "Kia", "Forte", "Compact", "sedan", "fwd", 21_500, 1.6, 100_000, 12_000, 1.0),
-    ("Hyundai & Kia", "Kia", "Sportage", "Compact SUV", "suv", "awd", 30_500, 2.4, 100_000, 12_000, 1.0),
+    (_KOREAN, "Hyundai", "Elantra", "Compact", "sedan", "fwd", 23_000, 2.0, 100_000, 12_000, 1.0),
+    (_KOREAN, "Hyundai", "Tucson", "Compact SUV", "suv", "awd", 31_000, 3.0, 100_000, 12_000, 1.0),
+    (_KOREAN, "Kia", "Forte", "Compact", "sedan", "fwd", 21_500, 1.6, 100_000, 12_000, 1.0),
+    (_KOREAN, "Kia", "Sportage", "Compact SUV", "suv", "awd", 30_500, 2.4, 100_000, 12_000, 1.0),
     ("Ford", "Ford", "Escape", "Compact SUV", "suv", "awd", 31_500, 2.0, 60_000, 12_000, 0.95),
     ("Ford", "Ford", "Explorer", "Midsize SUV", "suv", "4wd", 42_000, 2.0, 60_000, 12_000, 0.95),
     ("Ford", "Ford", "F-150", "Pickup", "pickup", "4wd", 46_000, 4.0, 60_000, 12_000, 1.1),

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from crm_analysis.errors import CrmError
-from synthetic.config import find_preset
 
 app = typer.Typer(
     add_completion=False,
@@ -24,7 +23,7 @@ def commands() -> None:
     """Keep `generate` a command of its own, so that others can stand beside it."""
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def _stop(number: int, _frame: FrameType | None) -> None:
     """Leave through the normal way out when asked to end, so that nothing half-made is left."""
     raise SystemExit(128 + number)
 
@@ -40,15 +39,17 @@ def generate(
     """Generate a network's CRM into a folder of Parquet files."""
     signal.signal(signal.SIGTERM, _stop)
     try:
-        from synthetic.writing import refuse_foreign, write_network
+        from synthetic.writing import write_network
 
-        config = find_preset(preset, locale=locale)
-        refuse_foreign(out, force=force)
-        rows = write_network(config, seed, out, force=force, progress=_say)
+        rows = write_network(
+            out, preset=preset, seed=seed, locale=locale, force=force, progress=_say
+        )
     except CrmError as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2) from error
-    typer.echo(f"{out}: {sum(rows.values()):,} rows in {len(rows)} tables (preset {preset}, seed {seed})")
+    typer.echo(
+        f"{out}: {sum(rows.values()):,} rows in {len(rows)} tables (preset {preset}, seed {seed})"
+    )
 
 
 def _say(done: int, total: int) -> None:

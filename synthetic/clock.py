@@ -42,7 +42,7 @@ def minute_in_hours(days: Ints, uniform: Floats) -> Ints:
 
 
 def next_open_minute(minutes: Ints, uniform: Floats) -> Ints:
-    """Move a minute that falls outside the opening hours into the first hour of the next opening."""
+    """Move a minute outside the opening hours into the first hour of the next opening."""
     days, inside = minutes // DAY, minutes % DAY
     early, late = inside < OPENS, inside >= CLOSES
     opening = (days + late) * DAY + OPENS + np.floor(uniform * 60).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Customers: who they are, when and through what they first come, and what cannot be seen of them."""
+"""Customers: who they are, when and through what they first come, and their hidden traits."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Customers:
 
 
 def day_edges(config: Config) -> tuple[Floats, Floats]:
-    """Return the cumulative share of first leads and of first service visits by day of the world."""
+    """Return the cumulative shares of first leads and of first service visits by day."""
     days = np.arange(day_of(config.starts_on), day_of(config.ends_on) + 1)
     traffic = config.traffic
     years = year_of(days)
@@ -63,7 +63,9 @@ def day_edges(config: Config) -> tuple[Floats, Floats]:
 
 def source_edges(config: Config, day: Ints) -> Floats:
     """Return cumulative shares of the sources on each day, shape (n, 7)."""
-    early, late = (dict(table) for table in (config.traffic.source_2015, config.traffic.source_2025))
+    early, late = (
+        dict(table) for table in (config.traffic.source_2015, config.traffic.source_2025)
+    )
     first = np.array([early[source] for source in SOURCES])
     last = np.array([late[source] for source in SOURCES])
     part = np.clip((year_of(day) - 2015) / 10.0, 0.0, 1.0)[:, None]
@@ -128,7 +130,9 @@ def customer_table(
             "phone": _phones(market, ids),
             "email": _emails(market, who, names, company),
             "city": _cities(market, who),
-            "occupation": masked(jobs.words[jobs.pick(draws.uniform("customer.job@1", ids))], asked),
+            "occupation": masked(
+                jobs.words[jobs.pick(draws.uniform("customer.job@1", ids))], asked
+            ),
             "income_band": masked(np.array(INCOME_BANDS)[band], asked),
             "has_children": masked(draws.chance("customer.children@1", 0.55, ids), asked),
             "consent": who.consent,
@@ -148,7 +152,16 @@ def _phones(market: Market, ids: Ints) -> pl.Series:
     digits = pl.col("rest").cast(pl.String).str.zfill(7)
     area = pl.col("code").cast(pl.String).str.zfill(2)
     if market.config.locale == "ru_RU":
-        parts = ["+7 (0", area, ") ", digits.str.slice(0, 3), "-", digits.str.slice(3, 2), "-", digits.str.slice(5, 2)]
+        parts = [
+            "+7 (0",
+            area,
+            ") ",
+            digits.str.slice(0, 3),
+            "-",
+            digits.str.slice(3, 2),
+            "-",
+            digits.str.slice(5, 2),
+        ]
     else:
         parts = ["+1 (9", area, ") 555-", digits.str.slice(3, 4)]
     text = pl.concat_str([pl.lit(part) if isinstance(part, str) else part for part in parts])
@@ -158,7 +171,13 @@ def _phones(market: Market, ids: Ints) -> pl.Series:
 def _emails(market: Market, who: Customers, names: Names, company: Flags) -> pl.Series:
     present = market.draws.chance("customer.email_left@1", EMAIL_SHARE, who.ids)
     frame = pl.DataFrame(
-        {"first": names.first, "last": names.last, "id": who.ids, "company": company, "present": present}
+        {
+            "first": names.first,
+            "last": names.last,
+            "id": who.ids,
+            "company": company,
+            "present": present,
+        }
     )
     latin = market.words.latin
     first, last = (pl.col(part).replace_strict(latin) for part in ("first", "last"))

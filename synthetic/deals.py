@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,13 +16,13 @@ from crm_analysis.schema import (
     SOURCES,
     STAGES,
 )
+from synthetic.cars import NEW, USED, draw_cars
 from synthetic.clock import DAY, YEAR, dates, masked, moments, year_of
 from synthetic.config import MoneySettings
 from synthetic.customers import Customers
 from synthetic.funnel import CONTRACT, N_STEPS, Leads, Paths
 from synthetic.keyed import Flags, Floats, Ints
 from synthetic.network import Market
-from synthetic.relation import NEW, USED, draw_cars
 from synthetic.traffic import entry_lag
 
 KEPT_A_YEAR = 0.87
@@ -29,8 +30,8 @@ STOCK_DAYS = 40.0
 OPTIONS_MOST = 0.15
 ACCESSORY_SHARE = 0.45
 TRADE_IN_OF_PRICE = 0.38
-"""Value a used car keeps each year, mean days in stock, options of the price, deals with accessories,
-and an old car's value against the new one's price [assumed]."""
+"""Value a used car keeps each year, mean days in stock, options of the price, deals with
+accessories, and an old car's value against the new one's price [assumed]."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,14 @@ class Cars:
 def price_level(market: Market, day: Ints) -> Floats:
     """Return the price level on each day, 2025 = 1, in the data's currency."""
     money = market.config.money
-    table = money.dollar_price_by_year if market.config.currency == "USD" else money.new_price_by_year
+    table = (
+        money.dollar_price_by_year if market.config.currency == "USD" else money.new_price_by_year
+    )
     years, level = np.array(table).T
     return np.asarray(np.interp(1970 + day / YEAR, years, level) / level[-1])
 
 
-def rounded(market: Market, amount: Floats, *, step: int) -> Ints:
+def rounded(market: Market, amount: Any, *, step: int) -> Ints:
     """Return money in whole currency units, rounded to a step (roubles to ten times the step)."""
     unit = step * (10 if market.config.currency == "RUB" else 1)
     return np.asarray(np.round(amount / unit).astype(np.int64) * unit)
@@ -64,11 +67,13 @@ def price_cars(market: Market, leads: Leads, day: Ints) -> Cars:
     model, condition, age = draw_cars(market, leads.dealership, leads.ids)
     base = market.catalogue.price[model] * price_level(market, day) * KEPT_A_YEAR**age
     base = base * np.exp(0.03 * draws.normal("car.price@1", leads.ids))
-    options = rounded(market, base * OPTIONS_MOST * draws.uniform("car.options@1", leads.ids), step=50)
+    options = rounded(
+        market, base * OPTIONS_MOST * draws.uniform("car.options@1", leads.ids), step=50
+    )
     return Cars(model, condition, age, options, rounded(market, base, step=50) + options)
 
 
-def opportunity_table(market: Market, who: Customers, leads: Leads, paths: Paths, end: int) -> pl.DataFrame:
+def opportunity_table(market: Market, leads: Leads, paths: Paths, end: int) -> pl.DataFrame:
     """Write opportunities opened before minute `end`, as the CRM knows them then."""
     draws, ids = market.draws, leads.ids
     cars = price_cars(market, leads, leads.opened // DAY)
@@ -90,7 +95,8 @@ def opportunity_table(market: Market, who: Customers, leads: Leads, paths: Paths
             "opened_at": moments(leads.opened),
             "model_id": masked(cars.model + 1, known),
             "budget": masked(
-                rounded(market, cars.list_price * spread, step=500), asked & draws.chance("lead.asked_budget@1", 0.7, ids)
+                rounded(market, cars.list_price * spread, step=500),
+                asked & draws.chance("lead.asked_budget@1", 0.7, ids),
             ),
             "condition": masked(np.array(CONDITIONS)[cars.condition], known),
             "purpose": _asked(market, "lead.purpose@1", PURPOSES, ids, asked),
@@ -106,7 +112,9 @@ def opportunity_table(market: Market, who: Customers, leads: Leads, paths: Paths
     return table.filter(pl.Series(leads.opened < end))
 
 
-def _asked(market: Market, field: str, options: tuple[str, ...], ids: Ints, asked: Flags) -> pl.Series:
+def _asked(
+    market: Market, field: str, options: tuple[str, ...], ids: Ints, asked: Flags
+) -> pl.Series:
     chosen = np.array(options)[market.draws.integer(field, len(options), ids)]
     return masked(chosen, asked & market.draws.chance(f"{field}/asked", 0.65, ids))
 
@@ -129,20 +137,26 @@ def stage_table(market: Market, leads: Leads, paths: Paths, end: int) -> pl.Data
     lead, step = np.nonzero(reached)
     minute = at[lead, step]
     order = np.where(step == N_STEPS + 1, paths.passed[lead] + 2, step + 1)
-    employee = market.staff.holder("manager", leads.dealership[lead], leads.seat[lead], minute // DAY)
+    employee = market.staff.holder(
+        "manager", leads.dealership[lead], leads.seat[lead], minute // DAY
+    )
     lag = entry_lag(market, "stage.entry@1", leads.ids[lead], step)
-    return pl.DataFrame(
-        {
-            "opportunity_id": leads.ids[lead],
-            "dealership_id": leads.dealership[lead] + 1,
-            "seq": order.astype(np.int32),
-            "stage": np.array(STAGES)[step],
-            "happened_at": moments(minute),
-            "entered_at": moments(np.minimum(minute + lag, end - 1)),
-            "employee_id": employee,
-        },
-        schema_overrides={"opportunity_id": pl.Int64},
-    ) if n else pl.DataFrame()
+    return (
+        pl.DataFrame(
+            {
+                "opportunity_id": leads.ids[lead],
+                "dealership_id": leads.dealership[lead] + 1,
+                "seq": order.astype(np.int32),
+                "stage": np.array(STAGES)[step],
+                "happened_at": moments(minute),
+                "entered_at": moments(np.minimum(minute + lag, end - 1)),
+                "employee_id": employee,
+            },
+            schema_overrides={"opportunity_id": pl.Int64},
+        )
+        if n
+        else pl.DataFrame()
+    )
 
 
 def make_deals(
@@ -163,7 +177,9 @@ def _deal_table(
 ) -> pl.DataFrame:
     draws, money, ids = market.draws, market.config.money, leads.ids
     day = paths.at[:, CONTRACT] // DAY
-    off = (1 - (1 - draws.uniform("deal.discount@1", ids)) ** (1 / money.discount_b)) ** (1 / money.discount_a)
+    off = (1 - (1 - draws.uniform("deal.discount@1", ids)) ** (1 / money.discount_b)) ** (
+        1 / money.discount_a
+    )
     discount = rounded(market, cars.list_price * money.discount_most * off, step=10)
     price = cars.list_price - discount
     margin = np.where(cars.condition == USED, money.front_margin_used, money.front_margin_new)

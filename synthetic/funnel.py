@@ -1,7 +1,8 @@
 """The sales funnel: how a lead passes from stage to stage, and when.
 
-P(next stage | this one) = logistic(logit base of its source + skill effect + response-delay effect, and a
-bonus for an own customer who returns). Every step of every lead has its probability and its uniform, also
+P(next stage | this one) = logistic(logit base of its source + skill effect + response-delay effect,
+and a bonus for an own customer who returns). Every step of every lead has its probability and its
+uniform, also
 those never reached, so the truth of any stage rate is a mean of known numbers.
 """
 
@@ -106,9 +107,15 @@ def draw_kind(market: Market, source: Ints, ids: Ints) -> Ints:
 
 
 def make_leads(
-    market: Market, ids: Ints, customer: Ints, dealership: Ints, source: Ints, day: Ints, returning: Flags
+    market: Market,
+    ids: Ints,
+    customer: Ints,
+    dealership: Ints,
+    source: Ints,
+    day: Ints,
+    returning: Flags,
 ) -> Leads:
-    """Open leads on given days: draw the way they come, the minute, and (blind to skill) a manager."""
+    """Open leads: draw the way they come, the minute, and (blind to skill) a manager."""
     draws = market.draws
     kind = draw_kind(market, source, ids)
     online = (kind == _WEB_LEAD) | (kind == _CHAT)
@@ -131,7 +138,9 @@ def make_leads(
 def _response(market: Market, leads: Leads) -> tuple[Ints, Flags]:
     """Draw minutes to the first response, and whether anybody responds."""
     draws, funnel = market.draws, market.config.funnel
-    slow = np.exp(np.log(funnel.delay_median) + funnel.delay_sigma * draws.normal("lead.delay@1", leads.ids))
+    slow = np.exp(
+        np.log(funnel.delay_median) + funnel.delay_sigma * draws.normal("lead.delay@1", leads.ids)
+    )
     quick = 4.0 * draws.erlang("lead.quick@1", 2, leads.ids)
     online = (leads.kind == _WEB_LEAD) | (leads.kind == _CHAT)
     minutes = np.where(online, np.minimum(slow, 20 * DAY), quick)
@@ -182,13 +191,21 @@ def run_funnel(market: Market, leads: Leads) -> Paths:
     at = _times(market, leads, delay)
     waiting = draws.erlang("lead.loss@1", 2, leads.ids) * funnel.days_to_loss * DAY
     last = np.take_along_axis(at, passed[:, None], axis=1)[:, 0]
-    lost = next_open_minute(last + 1 + np.floor(waiting).astype(np.int64), draws.uniform("lead.loss_hour@1", leads.ids))
+    lost = next_open_minute(
+        last + 1 + np.floor(waiting).astype(np.int64), draws.uniform("lead.loss_hour@1", leads.ids)
+    )
     return Paths(probability, uniform, at, passed, lost, answered)
 
 
 def join_leads(parts: list[tuple[Leads, Paths]]) -> tuple[Leads, Paths]:
     """Put leads and their paths together, in order of opportunity_id."""
     order = np.argsort(np.concatenate([leads.ids for leads, _ in parts]), kind="stable")
-    leads = {n: np.concatenate([getattr(one, n) for one, _ in parts])[order] for n in Leads.__dataclass_fields__}
-    paths = {n: np.concatenate([getattr(one, n) for _, one in parts])[order] for n in Paths.__dataclass_fields__}
+    leads = {
+        n: np.concatenate([getattr(one, n) for one, _ in parts])[order]
+        for n in Leads.__dataclass_fields__
+    }
+    paths = {
+        n: np.concatenate([getattr(one, n) for _, one in parts])[order]
+        for n in Paths.__dataclass_fields__
+    }
     return Leads(**leads), Paths(**paths)

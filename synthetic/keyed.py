@@ -1,9 +1,10 @@
 """Keyed randomness: every value is a pure function of (seed, field, entity, event).
 
-A stream of random numbers ties each value to all drawn before it. Here a counter hash (the finaliser of
-splitmix64) turns the key into a uniform, so a value stays the same whatever the size of the block, the
-number of customers, the horizon, or the columns added later. Field names carry a version (``gap@1``):
-a field that changes its meaning takes the next one and leaves all others as they were.
+A stream of random numbers ties each value to all drawn before it. Here a counter hash (the
+finaliser of splitmix64) turns the key into a uniform, so a value stays the same whatever the size
+of the block, the number of customers, the horizon, or the columns added later. Field names carry a
+version (``gap@1``): a field that changes its meaning takes the next one and leaves all others as
+they were.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def _key(seed: int, field: str) -> int:
 
 
 def mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scramble 64-bit words one to one (the finaliser of splitmix64; Steele, Lea and Flood 2014)."""
+    """Scramble 64-bit words one to one (finaliser of splitmix64; Steele, Lea, Flood 2014)."""
     out = words ^ (words >> np.uint64(30))
     out *= _MIX_1
     out ^= out >> np.uint64(27)
@@ -47,8 +48,9 @@ def mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 class Keyed:
     """Draws of one seed.
 
-    Every method takes a versioned field name, the entities' ids, shape (n,), and an event index (one
-    number or an array that broadcasts with the ids), and returns an array of the broadcast shape.
+    Every method takes a versioned field name, the entities' ids, shape (n,), and an event index
+    (one number or an array that broadcasts with the ids), and returns an array of the broadcast
+    shape.
     """
 
     seed: int
@@ -89,7 +91,7 @@ class Keyed:
 
     def integer(self, field: str, count: Any, ids: Any, event: Any = 0) -> Ints:
         """Return whole numbers 0 … count - 1, each as likely."""
-        return np.floor(self.uniform(field, ids, event) * count).astype(np.int64)
+        return np.asarray(np.floor(self.uniform(field, ids, event) * count), dtype=np.int64)
 
     def poisson(self, field: str, mean: float, most: int, ids: Any, event: Any = 0) -> Ints:
         """Return Poisson counts by inversion, cut at `most` (choose it far in the tail)."""
@@ -103,15 +105,17 @@ class Keyed:
         return counts
 
 
-# Wichura (1988), "Algorithm AS 241: The percentage points of the normal distribution",
-# Applied Statistics 37, 477-484: relative error about 1e-16.
+# Coefficients of Wichura (1988), algorithm AS 241, in the order of rising powers.
 _A = (
-    3.3871328727963666080, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
-    4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3,
+    3.3871328727963666080, 1.3314166789178437745e2, 1.9715909503065514427e3,
+    1.3731693765509461125e4,
+    4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4,
+    2.5090809287301226727e3,
 )  # fmt: skip
 _B = (
     1.0, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3,
-    2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3,
+    2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4,
+    5.2264952788528545610e3,
 )  # fmt: skip
 _C = (
     1.42343711074968357734, 4.63033784615654529590, 5.76949722146069140550, 3.64784832476320460504,
@@ -124,7 +128,8 @@ _D = (
     1.05075007164441684324e-9,
 )  # fmt: skip
 _E = (
-    6.65790464350110377720, 5.46378491116411436990, 1.78482653991729133580, 2.96560571828504891230e-1,
+    6.65790464350110377720, 5.46378491116411436990, 1.78482653991729133580,
+    2.96560571828504891230e-1,
     2.65321895265761230930e-2, 1.24266094738807843860e-3, 2.71155556874348757815e-5,
     2.01033439929228813265e-7,
 )  # fmt: skip
@@ -146,7 +151,13 @@ def _ratio(top: tuple[float, ...], bottom: tuple[float, ...], x: Floats) -> Floa
 
 
 def normal_quantile(probability: Any) -> Floats:
-    """Return the standard normal quantile of probabilities strictly inside (0, 1)."""
+    """Return the standard normal quantile of probabilities strictly inside (0, 1).
+
+    References
+    ----------
+    Wichura (1988), "Algorithm AS 241: The percentage points of the normal distribution", Applied
+    Statistics 37, 477-484; relative error about 1e-16.
+    """
     p = np.asarray(probability, dtype=np.float64)
     q = p - 0.5
     out = q * _ratio(_A, _B, 0.180625 - q * q)
@@ -158,6 +169,11 @@ def normal_quantile(probability: Any) -> Floats:
         out[tail] = np.copysign(np.where(r <= 5.0, near, far), q[tail])
     return np.asarray(out)
 
+
+_FARTHEST = 38.0
+"""Beyond this the tail is below the smallest number."""
+
+_ROOT_2_PI = 1 / np.sqrt(2 * np.pi)
 
 _HART_TOP = (
     3.52624965998911e-02, 0.700383064443688, 6.37396220353165, 33.912866078383, 112.079291497871,
@@ -174,12 +190,16 @@ def normal_below(value: Any) -> Floats:
 
     References
     ----------
-    West (2005), "Better approximations to cumulative normal functions", Wilmott Magazine, after Hart
-    (1968); absolute error below 1e-14 for |value| < 7, and 0 or 1 beyond.
+    West (2005), "Better approximations to cumulative normal functions", Wilmott, after Hart
+    (1968): a rational function below 7 and a continued fraction beyond; absolute error below 1e-14.
     """
     x = np.asarray(value, dtype=np.float64)
-    size = np.minimum(np.abs(x), 7.0)
-    tail = np.exp(-size * size / 2) * np.polyval(_HART_TOP, size) / np.polyval(_HART_BOTTOM, size)
+    size = np.minimum(np.abs(x), _FARTHEST)
+    near = np.polyval(_HART_TOP, size) / np.polyval(_HART_BOTTOM, size)
+    rest = size + 0.65
+    for step in (4.0, 3.0, 2.0, 1.0):
+        rest = size + step / rest
+    tail = np.exp(-size * size / 2) * np.where(size < 7.0, near, _ROOT_2_PI / rest)
     return np.asarray(np.where(x > 0, 1.0 - tail, tail))
 
 

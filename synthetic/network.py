@@ -39,7 +39,7 @@ class Staff:
 
     def seats(self, role: str) -> int:
         """Return the number of seats of a role in each dealership."""
-        return self.ids[role].shape[1]
+        return int(self.ids[role].shape[1])
 
     def holder(self, role: str, dealership: Ints, seat: Ints, day: Ints) -> Ints:
         """Return the employee_id that holds each seat on each day; `dealership` is a position."""
@@ -70,7 +70,9 @@ class Market:
         return np.asarray(self.level[dealership, month])
 
 
-def _dealerships(config: Config, draws: Keyed, words: Vocabulary, groups: tuple[str, ...]) -> pl.DataFrame:
+def _dealerships(
+    config: Config, draws: Keyed, words: Vocabulary, groups: tuple[str, ...]
+) -> pl.DataFrame:
     ids = np.arange(1, config.n_dealerships + 1)
     city = [words.cities[position % len(words.cities)] for position in range(len(ids))]
     opened = day_of(config.starts_on) - 400 - draws.integer("dealership.opened@1", 5000, ids)
@@ -112,7 +114,10 @@ def _tenures(config: Config, draws: Keyed, seat_key: int) -> list[tuple[int, int
 
 
 def _staff(config: Config, draws: Keyed, words: Vocabulary) -> tuple[Staff, pl.DataFrame]:
-    seats = dict.fromkeys(ROLES, 1) | {"manager": config.sales_seats, "service_advisor": config.advisors}
+    seats = dict.fromkeys(ROLES, 1) | {
+        "manager": config.sales_seats,
+        "service_advisor": config.advisors,
+    }
     rows: list[tuple[int, int, str, int, int | None]] = []
     spans: dict[str, list[list[list[tuple[int, int]]]]] = {role: [] for role in ROLES}
     for dealership in range(1, config.n_dealerships + 1):
@@ -120,7 +125,12 @@ def _staff(config: Config, draws: Keyed, words: Vocabulary) -> tuple[Staff, pl.D
             held = []
             for seat in range(seats[role]):
                 key = (dealership * 16 + code) * 256 + seat
-                held.append([(start, len(rows) + turn + 1) for turn, (start, _) in enumerate(_tenures(config, draws, key))])
+                held.append(
+                    [
+                        (start, len(rows) + turn + 1)
+                        for turn, (start, _) in enumerate(_tenures(config, draws, key))
+                    ]
+                )
                 for start, end in _tenures(config, draws, key):
                     rows.append((len(rows) + 1, dealership, role, start, end))
             spans[role].append(held)
@@ -131,7 +141,9 @@ def _staff(config: Config, draws: Keyed, words: Vocabulary) -> tuple[Staff, pl.D
     return Staff(starts, ids, skill), _employee_table(draws, words, rows)
 
 
-def _padded(spans: dict[str, list[list[list[tuple[int, int]]]]]) -> tuple[dict[str, Ints], dict[str, Ints]]:
+def _padded(
+    spans: dict[str, list[list[list[tuple[int, int]]]]],
+) -> tuple[dict[str, Ints], dict[str, Ints]]:
     starts, ids = {}, {}
     for role, places in spans.items():
         most = max(len(seat) for held in places for seat in held)
@@ -167,7 +179,9 @@ def _levels(config: Config, draws: Keyed, first_month: int) -> Floats:
     """Return the satisfaction level by dealership and month: a constant plus an AR(1) drift."""
     latent, ids = config.latent, np.arange(1, config.n_dealerships + 1)
     last = month_of(np.array([day_of(config.ends_on)]))[0] + 12 * config.relation.follow_years
-    shocks = draws.normal("dealership.drift@1", ids[:, None], np.arange(last - first_month + 1)[None, :])
+    shocks = draws.normal(
+        "dealership.drift@1", ids[:, None], np.arange(last - first_month + 1)[None, :]
+    )
     drift = np.empty_like(shocks)
     drift[:, 0] = latent.drift_sd * shocks[:, 0]
     fresh = latent.drift_sd * np.sqrt(1 - latent.drift_memory**2)

@@ -1,28 +1,28 @@
 """The service relationship: visits, satisfaction, silent defection, and the next car.
 
-The path of each customer is followed event by event to its true end, whatever the CRM's last day is:
-`as_of` only decides what is shown. Between two events the hazard of defection is constant, so the time of
-defection comes from one exponential by exact inversion. All times are whole days, and an interval
-[start, stop) includes its first day.
+The path of each customer is followed event by event to its true end, whatever the CRM's last day
+is:
+`as_of` only decides what is shown. Between two events the hazard of defection is constant, so the
+time of defection comes from one exponential by exact inversion. All times are whole days, and an
+interval [start, stop) includes its first day.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from crm_analysis.schema import SOURCES
+from synthetic.cars import NEW, OWN_CAR, USED, draw_cars
 from synthetic.catalogue import INTERVAL_MONTHS, WARRANTY_MONTHS
 from synthetic.clock import DAY, YEAR
 from synthetic.customers import Customers
 from synthetic.funnel import Leads, Paths, join_leads, make_leads, run_funnel
 from synthetic.keyed import Flags, Floats, Ints, logistic
+from synthetic.log import Log
 from synthetic.network import Market
-
-NEW, USED, DEMO = 0, 1, 2
-OWN_CAR = 9
-"""Place of a car bought elsewhere among a customer's cars (others carry their opportunity's number)."""
+from synthetic.state import State, blank_state
 
 MAX_CARS = 9
 CAUSES = ("defected", "bought_elsewhere", "still_here")
@@ -35,33 +35,17 @@ WAIT_EFFECT = -0.02
 """Mean wait for a booked visit, and its effect on satisfaction a day past the mean [assumed]."""
 
 
-@dataclass
-class Log:
-    """Columns collected event by event, joined at the end."""
-
-    parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
-
-    def add(self, **columns: np.ndarray) -> None:
-        """Append one array to each column."""
-        for name, values in columns.items():
-            self.parts.setdefault(name, []).append(np.asarray(values))
-
-    def join(self, *keys: str) -> dict[str, np.ndarray]:
-        """Return the columns as whole arrays, sorted by `keys`."""
-        whole = {name: np.concatenate(values) for name, values in self.parts.items()}
-        order = np.lexsort([whole[key] for key in reversed(keys)])
-        return {name: values[order] for name, values in whole.items()}
-
-
 @dataclass(frozen=True)
 class Relations:
     """The relationships of a block, as columns sorted by customer and time.
 
     Attributes
     ----------
-    visits : customer, order, day, unplanned, in_warranty, car, model, km, age, satisfaction, wait, fixed, next_day, next_km, place.
+    visits : customer, order, day, unplanned, in_warranty, car, model, km, age, satisfaction, wait,
+    fixed, next_day, next_km, place.
     intervals : customer, start, stop, hazard, in_warranty, satisfaction.
-    cars : customer, car, start, elapsed, scale, until, model, condition, age, satisfaction, p_return.
+    cars : customer, car, start, elapsed, scale, until, model, condition, age, satisfaction,
+    p_return.
     fates : customer, start, by_service, end, cause.
     leads, paths : opportunities of customers who returned for the next car; None when nobody did.
     """
@@ -71,44 +55,6 @@ class Relations:
     cars: dict[str, np.ndarray]
     fates: dict[str, np.ndarray]
     returns: tuple[Leads, Paths] | None
-
-
-@dataclass
-class _State:
-    """Where each relationship stands; arrays of shape (n,), changed in place along the way."""
-
-    place: Ints
-    customer: Ints
-    start: Ints
-    day: Ints
-    satisfaction: Floats
-    left: Floats
-    model: Ints
-    car: Ints
-    bought: Ints
-    car_age: Floats
-    km_start: Floats
-    warranty_ends: Ints
-    kept_until: Ints
-    p_return: Floats
-    scheduled: Ints
-    repair: Ints
-    visited: Ints
-    orders: Ints
-    end: Ints
-    cause: Ints
-    live: Flags
-
-
-def draw_cars(market: Market, dealership: Ints, ids: Ints) -> tuple[Ints, Ints, Floats]:
-    """Draw the model, condition and age in years of the car each opportunity is about."""
-    draws, money = market.draws, market.config.money
-    model = market.catalogue.pick(market.group[dealership], draws.uniform("car.model@1", ids))
-    chosen = draws.uniform("car.condition@1", ids)
-    used, demo = chosen < money.used_share, chosen > 1 - money.demo_share
-    condition = np.where(used, USED, np.where(demo, DEMO, NEW))
-    years = 1.0 + 7.0 * draws.uniform("car.age@1", ids) ** 1.5
-    return model, condition, np.where(used, years, np.where(demo, 0.5, 0.0))
 
 
 class _Walk:
@@ -123,7 +69,7 @@ class _Walk:
     # -- cars -------------------------------------------------------------------------------------
 
     def take_car(
-        self, state: _State, at: Ints, car: Ints, model: Ints, condition: Ints, age: Floats
+        self, state: State, at: Ints, car: Ints, model: Ints, condition: Ints, age: Floats
     ) -> None:
         """Start the ownership of a car for the relationships at positions `at`."""
         draws, rules, catalogue = self.draws, self.rules, self.market.catalogue
@@ -147,7 +93,7 @@ class _Walk:
             satisfaction=state.satisfaction[at],
         )  # fmt: skip
 
-    def plan(self, state: _State, at: Ints, *, service: Ints | None = None) -> None:
+    def plan(self, state: State, at: Ints, *, service: Ints | None = None) -> None:
         """Draw the next unplanned repair, and the next service for the positions `service`."""
         draws, rules = self.draws, self.rules
         age = state.car_age[at] + (state.day[at] - state.bought[at]) / YEAR
@@ -165,16 +111,17 @@ class _Walk:
         gap = due * np.where(covered, tight, loose)
         state.scheduled[where] = state.day[where] + 1 + np.floor(gap).astype(np.int64)
 
-    def interval_days(self, state: _State, at: Ints) -> Floats:
-        """Return days between services due: twelve months or the interval in km, what comes first."""
+    def interval_days(self, state: State, at: Ints) -> Floats:
+        """Return days between services: twelve months or the interval in km, what comes first."""
         yearly = self.who.km_a_year[state.place[at]]
         return np.minimum(
-            INTERVAL_MONTHS * MONTH, self.market.catalogue.interval_km[state.model[at]] / yearly * YEAR
+            INTERVAL_MONTHS * MONTH,
+            self.market.catalogue.interval_km[state.model[at]] / yearly * YEAR,
         )
 
     # -- visits -----------------------------------------------------------------------------------
 
-    def visit(self, state: _State, at: Ints, unplanned: Flags) -> None:
+    def visit(self, state: State, at: Ints, unplanned: Flags) -> None:
         """Take cars into the workshop: satisfaction moves, the order is logged."""
         draws, rules, who = self.draws, self.rules, self.who
         customer, order, place = state.customer[at], state.orders[at], state.place[at]
@@ -194,7 +141,7 @@ class _Walk:
         state.orders[at] += 1
         state.visited[at] = state.day[at]
 
-    def log_visit(self, state: _State, at: Ints, unplanned: Flags, fixed: Flags, wait: Ints) -> None:
+    def log_visit(self, state: State, at: Ints, unplanned: Flags, fixed: Flags, wait: Ints) -> None:
         """Write one order a visit."""
         day, place = state.day[at], state.place[at]
         years = (day - state.bought[at]) / YEAR
@@ -202,16 +149,17 @@ class _Walk:
         interval = self.market.catalogue.interval_km[state.model[at]]
         self.visits.add(
             customer=state.customer[at], order=state.orders[at], day=day, unplanned=unplanned,
-            in_warranty=day < state.warranty_ends[at], car=state.car[at], model=state.model[at], km=km,
-            age=state.car_age[at] + years, satisfaction=state.satisfaction[at], wait=wait, fixed=fixed,
+            in_warranty=day < state.warranty_ends[at], car=state.car[at], model=state.model[at],
+            age=state.car_age[at] + years, satisfaction=state.satisfaction[at], km=km, wait=wait,
+            fixed=fixed,
             next_day=day + np.floor(self.interval_days(state, at)).astype(np.int64),
             next_km=km + interval, place=place,
         )  # fmt: skip
 
     # -- leaving ----------------------------------------------------------------------------------
 
-    def advance(self, state: _State, at: Ints, until: Ints) -> Ints:
-        """Live through the days up to `until`; return the positions that did not defect on the way."""
+    def advance(self, state: State, at: Ints, until: Ints) -> Ints:
+        """Live through the days up to `until`; return the positions that have not defected."""
         rules = self.rules
         covered = state.day[at] < state.warranty_ends[at]
         hazard = rules.hazard * np.exp(rules.satisfaction_effect * state.satisfaction[at])
@@ -229,13 +177,13 @@ class _Walk:
         self.leave(state, at[gone], last[gone] + 1, DEFECTED)
         return np.asarray(at[~gone])
 
-    def leave(self, state: _State, at: Ints, day: Ints, cause: int) -> None:
+    def leave(self, state: State, at: Ints, day: Ints, cause: int) -> None:
         """End relationships."""
         state.live[at], state.end[at], state.cause[at] = False, day, cause
 
     # -- the next car -----------------------------------------------------------------------------
 
-    def replace(self, state: _State, at: Ints) -> None:
+    def replace(self, state: State, at: Ints) -> None:
         """Choose the next car: here, as a lead that goes through the funnel, or elsewhere."""
         draws, rules, who = self.draws, self.rules, self.who
         customer, place = state.customer[at], state.place[at]
@@ -264,20 +212,20 @@ class _Walk:
             won = comes & paths.won
             self.buy(state, at[won], leads.take(won), paths.take(won), turn[won])
 
-    def cars_returned(self, state: _State, at: Ints, p_return: Floats) -> None:
+    def cars_returned(self, state: State, at: Ints, p_return: Floats) -> None:
         """Keep the true probability of buying the next car here."""
         state.p_return[at] = p_return
         self.fates.add(customer=state.customer[at], car=state.car[at], p_return=p_return)
 
-    def buy(self, state: _State, at: Ints, leads: Leads, paths: Paths, turn: Ints) -> None:
+    def buy(self, state: State, at: Ints, leads: Leads, paths: Paths, turn: Ints) -> None:
         """Deliver the next car; the purchase moves satisfaction."""
         if not len(at):
             return
         state.day[at] = paths.at[:, -1] // DAY
         old = state.satisfaction[at]
-        state.satisfaction[at] = self.rules.memory * old + (1 - self.rules.memory) * self.after_sale(
-            leads, state.place[at], state.day[at]
-        )
+        state.satisfaction[at] = self.rules.memory * old + (
+            1 - self.rules.memory
+        ) * self.after_sale(leads, state.place[at], state.day[at])
         model, condition, age = draw_cars(self.market, leads.dealership, leads.ids)
         self.take_car(state, at, turn, model, condition, age)
         self.plan(state, at)
@@ -291,25 +239,8 @@ class _Walk:
         return np.asarray(self.who.satisfaction[place] + level + skill + luck)
 
 
-def _blank(place: Ints, customer: Ints, start: Ints, left: Floats) -> _State:
-    n = len(place)
-    whole = {name: np.zeros(n, dtype=np.int64) for name in _WHOLE}
-    real = {name: np.zeros(n) for name in ("satisfaction", "car_age", "km_start", "p_return")}
-    whole["visited"] -= 10**6
-    return _State(
-        place=place, customer=customer, start=start, day=start.copy(), left=left,
-        live=np.ones(n, dtype=np.bool_), **whole, **real,
-    )  # fmt: skip
-
-
-_WHOLE = (
-    "model", "car", "bought", "warranty_ends", "kept_until", "scheduled", "repair", "visited", "orders",
-    "end", "cause",
-)  # fmt: skip
-
-
-def _begin(walk: _Walk, leads: Leads, paths: Paths) -> _State:
-    """Start with the buyers of the block's first leads and with those who first come to the workshop."""
+def _begin(walk: _Walk, leads: Leads, paths: Paths) -> State:
+    """Start with the buyers among the first leads and those who first come to the workshop."""
     who, draws = walk.who, walk.draws
     won = np.flatnonzero(paths.won)
     bought = leads.take(won)
@@ -317,7 +248,9 @@ def _begin(walk: _Walk, leads: Leads, paths: Paths) -> _State:
     guests = np.flatnonzero(who.by_service)
     place = np.concatenate([buyers, guests])
     start = np.concatenate([paths.at[won, -1] // DAY, who.arrival[guests]])
-    state = _blank(place, who.ids[place], start, draws.exponential("defection@1", who.ids[place]))
+    state = blank_state(
+        place, who.ids[place], start, draws.exponential("defection@1", who.ids[place])
+    )
     first, rest = np.arange(len(buyers)), np.arange(len(buyers), len(place))
     state.satisfaction[first] = walk.after_sale(bought, buyers, start[first])
     model, condition, age = draw_cars(walk.market, bought.dealership, bought.ids)
@@ -327,10 +260,12 @@ def _begin(walk: _Walk, leads: Leads, paths: Paths) -> _State:
     return state
 
 
-def _begin_guests(walk: _Walk, state: _State, at: Ints) -> None:
+def _begin_guests(walk: _Walk, state: State, at: Ints) -> None:
     who, draws, ids = walk.who, walk.draws, state.customer[at]
     dealership = who.dealership[state.place[at]]
-    model = walk.market.catalogue.pick(walk.market.group[dealership], draws.uniform("guest.model@1", ids))
+    model = walk.market.catalogue.pick(
+        walk.market.group[dealership], draws.uniform("guest.model@1", ids)
+    )
     age = np.round(0.3 + 8.0 * draws.uniform("guest.age@1", ids) ** 1.4, 4)
     level = walk.market.satisfaction_level(dealership, state.day[at])
     state.satisfaction[at] = who.satisfaction[state.place[at]] + level
@@ -340,7 +275,7 @@ def _begin_guests(walk: _Walk, state: _State, at: Ints) -> None:
     walk.plan(state, at)
 
 
-def _step(walk: _Walk, state: _State, at: Ints, limit: Ints) -> None:
+def _step(walk: _Walk, state: State, at: Ints, limit: Ints) -> None:
     """Carry the live relationships to their next event."""
     late = state.day[at] >= limit[at]
     walk.leave(state, at[late], limit[at][late], STILL_HERE)
@@ -370,6 +305,7 @@ def walk_relations(market: Market, who: Customers, leads: Leads, paths: Paths) -
     walk = _Walk(market, who)
     state = _begin(walk, leads, paths)
     limit = state.start + int(market.config.relation.follow_years * YEAR)
+    _step(walk, state, np.empty(0, dtype=np.int64), limit)  # a block without any still has columns
     while (at := np.flatnonzero(state.live)).size:
         _step(walk, state, at, limit)
     cars = walk.cars.join("customer", "car")
@@ -383,7 +319,7 @@ def walk_relations(market: Market, who: Customers, leads: Leads, paths: Paths) -
 
 
 def _matched(log: Log, cars: dict[str, np.ndarray]) -> Floats:
-    """Return the probability of buying the next car here for each car, NaN where it was not replaced."""
+    """Return each car's probability that the next is bought here, NaN where not replaced."""
     out = np.full(len(cars["customer"]), np.nan)
     if log.parts:
         known = log.join("customer", "car")
@@ -394,7 +330,7 @@ def _matched(log: Log, cars: dict[str, np.ndarray]) -> Floats:
     return out
 
 
-def _fates(state: _State, who: Customers) -> dict[str, np.ndarray]:
+def _fates(state: State, who: Customers) -> dict[str, np.ndarray]:
     order = np.argsort(state.customer)
     return {
         "customer": state.customer[order],

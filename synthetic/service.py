@@ -20,7 +20,7 @@ _CUSTOMER, _MAKER, _INSURANCE, _INTERNAL = range(len(PAYERS))
 _PAYER_OF = np.array([_CUSTOMER, _CUSTOMER, _MAKER, _INSURANCE, _MAKER, _INTERNAL])
 _BILL_OF = np.array([1.0, 1.35, 1.0, 3.2, 0.5, 0.6])
 _HOURS_OF = np.array([3.0, 8.0, 8.0, 60.0, 3.0, 4.0])
-"""Payer, size of the bill against a scheduled one, and mean hours in the workshop by kind [assumed]."""
+"""Payer, bill against a scheduled one, and mean hours in the workshop by kind [assumed]."""
 
 ADVANCE_SHARE = 0.15
 """Orders with a discount [assumed]."""
@@ -68,7 +68,9 @@ def make_orders(
     dealership = who.dealership[place]
     seat = draws.integer("order.advisor@1", market.staff.seats("service_advisor"), ids)
     advisor = market.staff.holder("service_advisor", dealership, seat, day)
-    orders = Orders(ids, visits["customer"], place, dealership, advisor, opened, closed, visits["satisfaction"])
+    orders = Orders(
+        ids, visits["customer"], place, dealership, advisor, opened, closed, visits["satisfaction"]
+    )
     money = _bills(market, who.value[place], ids, day, kind)
     table = pl.DataFrame(
         {

@@ -1,8 +1,8 @@
 """Surveys: who is asked, who answers, and what they say.
 
-A score is clip(round(centre + loading * satisfaction + noise)), so the probability of each score given the
-satisfaction is known in closed form; answering depends on how strongly a customer feels, so those who
-answer are not a random sample.
+A score is clip(round(centre + loading * satisfaction + noise)), so the probability of each score
+given the satisfaction is known in closed form; answering depends on how strongly a customer feels,
+so those who answer are not a random sample.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class Question:
     ----------
     code, text_ru, text_en : the question.
     low, high : ends of the scale.
-    centre, loading, noise : score before rounding = centre + loading * satisfaction + noise * N(0, 1).
-    low_to, top_from : a score up to `low_to` counts as low (for NPS a detractor), from `top_from` as top.
+    centre, loading, noise : score before rounding = centre + loading * satisfaction + noise * z.
+    low_to, top_from : a score up to `low_to` counts as low (for NPS a detractor), from `top_from`
+    as top.
     kinds : positions in `SURVEY_KINDS` of the surveys that ask it.
     """
 
@@ -53,13 +54,16 @@ QUESTIONS: tuple[Question, ...] = (
     Question("nps", "Насколько вероятно, что вы порекомендуете нас друзьям и коллегам?",
              "How likely are you to recommend us to friends and colleagues?",
              0, 10, 8.2, 1.35, 1.1, 6, 9, (SALES, SERVICE)),
-    Question("csat", "Насколько вы довольны нами в целом?", "How satisfied are you with us overall?",
+    Question("csat", "Насколько вы довольны нами в целом?",
+             "How satisfied are you with us overall?",
              1, 5, 4.1, 0.6, 0.6, 2, 4, (SALES, SERVICE)),
-    Question("staff", "Насколько внимательны были наши сотрудники?", "How attentive were our staff?",
+    Question("staff", "Насколько внимательны были наши сотрудники?",
+             "How attentive were our staff?",
              1, 5, 4.3, 0.5, 0.6, 2, 4, (SALES, SERVICE)),
     Question("speed", "Насколько быстро была сделана работа?", "How quickly was the work done?",
              1, 5, 3.9, 0.45, 0.8, 2, 4, (SERVICE,)),
-    Question("price", "Насколько цена соответствует качеству?", "Was the price fair for the quality?",
+    Question("price", "Насколько цена соответствует качеству?",
+             "Was the price fair for the quality?",
              1, 5, 3.6, 0.4, 0.8, 2, 4, (SALES, SERVICE)),
 )  # fmt: skip
 COMMENT_ID = len(QUESTIONS) + 1
@@ -67,7 +71,7 @@ COMMENT_ID = len(QUESTIONS) + 1
 
 @dataclass(frozen=True)
 class Sent:
-    """Surveys sent by the last day of the data; arrays of shape (n,), `deal` or `order` is -1 where none."""
+    """Surveys sent by the last day of the data; arrays of shape (n,), -1 = no deal or no order."""
 
     ids: Ints
     customer: Ints
@@ -107,7 +111,7 @@ def question_table() -> pl.DataFrame:
 
 
 def score_probabilities(satisfaction: Floats, question: Question) -> Floats:
-    """Return the probability of each score given the satisfaction, before anyone declines to answer.
+    """Return the probability of each score given the satisfaction, whether or not it is given.
 
     Parameters
     ----------
@@ -146,7 +150,10 @@ def send_surveys(
     n, m = int(won.sum()), len(orders.ids)
     none = np.full(n, -1, dtype=np.int64)
     ids = np.concatenate(
-        [leads.customer[won] * 2000 + 1000 + leads.ids[won] % 10, orders.customer * 2000 + orders.ids % 1000]
+        [
+            leads.customer[won] * 2000 + 1000 + leads.ids[won] % 10,
+            orders.customer * 2000 + orders.ids % 1000,
+        ]
     )
     after = np.concatenate([delivered // DAY + 3, orders.closed // DAY + 2])
     whole = Sent(
@@ -166,12 +173,12 @@ def send_surveys(
     return Sent(*(getattr(whole, name)[shown] for name in Sent.__dataclass_fields__))
 
 
-def survey_tables(
-    market: Market, sent: Sent, end: int
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def survey_tables(market: Market, sent: Sent, end: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Write surveys and the answers given before minute `end`."""
     draws = market.draws
-    answers = draws.chance("survey.answers@1", answer_probability(market, sent.satisfaction), sent.ids)
+    answers = draws.chance(
+        "survey.answers@1", answer_probability(market, sent.satisfaction), sent.ids
+    )
     waited = 10 + np.floor(1.2 * DAY * draws.erlang("survey.delay@1", 1, sent.ids)).astype(np.int64)
     answered = sent.minute + waited
     answers &= answered < end
@@ -190,7 +197,8 @@ def survey_tables(
             "channel": np.array(CHANNELS)[channel],
         }
     ).with_columns(
-        pl.when(pl.col(name) >= 0).then(name).alias(name) for name in ("deal_id", "service_order_id")
+        pl.when(pl.col(name) >= 0).then(name).alias(name)
+        for name in ("deal_id", "service_order_id")
     )
     at = np.flatnonzero(answers)
     return surveys, _answers(market, sent.ids[at], sent.kind[at], sent.satisfaction[at])
@@ -212,7 +220,9 @@ def _answers(market: Market, ids: Ints, kind: Ints, satisfaction: Floats) -> pl.
                 pl.lit(None, dtype=pl.String).alias("text"),
             )
         )
-    return pl.concat([*parts, _comments(market, ids, satisfaction)]).sort("survey_id", "question_id")
+    return pl.concat([*parts, _comments(market, ids, satisfaction)]).sort(
+        "survey_id", "question_id"
+    )
 
 
 def _comments(market: Market, ids: Ints, satisfaction: Floats) -> pl.DataFrame:
@@ -222,7 +232,9 @@ def _comments(market: Market, ids: Ints, satisfaction: Floats) -> pl.DataFrame:
     uniform = draws.uniform("answer.words@1", ids)
     words = {mood: pools[mood].words[pools[mood].pick(uniform)] for mood in pools}
     text = np.where(
-        satisfaction > 0.5, words["good"], np.where(satisfaction < -0.7, words["bad"], words["fair"])
+        satisfaction > 0.5,
+        words["good"],
+        np.where(satisfaction < -0.7, words["bad"], words["fair"]),
     )
     return pl.DataFrame({"survey_id": ids, "text": text}).select(
         "survey_id",

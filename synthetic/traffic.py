@@ -22,7 +22,7 @@ def entry_lag(market: Market, field: str, ids: Ints, event: Ints | int = 0) -> I
     """Draw minutes between an event and its record."""
     normal = market.draws.normal(field, ids, event)
     lag = np.exp(np.log(ENTRY_MEDIAN_MINUTES) + ENTRY_SIGMA * normal)
-    return np.floor(np.minimum(lag, 20 * DAY)).astype(np.int64)
+    return np.asarray(np.floor(np.minimum(lag, 20 * DAY)), dtype=np.int64)
 
 
 def _who_answers(market: Market, dealership: Ints, kind: Ints, day: Ints) -> Ints:
@@ -69,7 +69,9 @@ def anonymous_traffic(market: Market, who: Customers, edges: tuple[Floats, Float
     source = (draws.uniform("anonymous.source@1", ids)[:, None] >= shares[:, :-1]).sum(axis=1)
     kind = draw_kind(market, source, ids)
     minute = minute_in_hours(day, draws.uniform("anonymous.minute@1", ids))
-    outcome = np.array(OUTCOMES)[1 + np.digitize(draws.uniform("anonymous.outcome@1", ids), [0.6, 0.85])]
+    outcome = np.array(OUTCOMES)[
+        1 + np.digitize(draws.uniform("anonymous.outcome@1", ids), [0.6, 0.85])
+    ]
     answered = outcome != "unanswered"
     handled = minute + draws.integer("anonymous.handled@1", 15, ids)
     return pl.DataFrame(
@@ -88,9 +90,11 @@ def anonymous_traffic(market: Market, who: Customers, edges: tuple[Floats, Float
     )
 
 
-def traffic_table(market: Market, parts: list[pl.DataFrame], end: int) -> pl.DataFrame:
+def traffic_table(parts: list[pl.DataFrame], end: int) -> pl.DataFrame:
     """Join the approaches that the CRM has seen before minute `end`."""
-    whole = pl.concat(parts, how="vertical_relaxed").filter(pl.col("minute") < end).sort("traffic_id")
+    whole = (
+        pl.concat(parts, how="vertical_relaxed").filter(pl.col("minute") < end).sort("traffic_id")
+    )
     at = pl.from_epoch(pl.col("minute") * 60, time_unit="s").cast(pl.Datetime("us"))
     limit = pl.from_epoch(pl.lit(end * 60), time_unit="s").cast(pl.Datetime("us"))
     seen = pl.col("handled_at") < limit

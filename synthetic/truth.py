@@ -1,8 +1,8 @@
 """The truth that made the data, in tables of their own that the open tables never refer to.
 
-`truth_interval` and `truth_fate` count days alike: a day belongs to an interval when start_on <= day <
-stop_on, and a relationship that ends is gone from `ended_on` on. The chance of defecting on a day is
-1 - exp(-hazard / 365.25).
+`truth_interval` and `truth_fate` count days alike: a day belongs to an interval when
+start_on <= day < stop_on, and a relationship that ends is gone from `ended_on` on. The chance of
+defecting on a day is 1 - exp(-hazard / 365.25).
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.schema import PURCHASE_KINDS
+from synthetic.cars import OWN_CAR
 from synthetic.clock import dates, masked, moments
 from synthetic.config import Config, describe
 from synthetic.customers import Customers
 from synthetic.funnel import N_STEPS, STEPS, Leads, Paths
 from synthetic.network import Market
-from synthetic.relation import CAUSES, OWN_CAR, STILL_HERE, Relations
+from synthetic.relation import CAUSES, STILL_HERE, Relations
 from synthetic.surveys import QUESTIONS, Sent, answer_probability, score_probabilities
 
 
@@ -65,31 +66,37 @@ class TruthFate(dy.Schema):
     customer_id = dy.Int64(primary_key=True, description="customer")
     started_on = dy.Date(description="delivery or first visit")
     started_kind = dy.Enum(PURCHASE_KINDS, description="what it began with")
-    ended_on = dy.Date(nullable=True, description="first day gone; null = still here when we stop following")
+    ended_on = dy.Date(
+        nullable=True, description="first day gone; null = still here when we stop following"
+    )
     cause = dy.Enum(CAUSES, description="why it ended")
     followed_to = dy.Date(description="last day the truth is followed to")
 
 
 class TruthOwnership(dy.Schema):
-    """How long each car is kept: a Weibull clock, and the chance that the next one is bought here."""
+    """How long each car is kept (a Weibull clock), and the chance that the next is bought here."""
 
     customer_id = dy.Int64(primary_key=True, description="customer")
     vehicle_id = dy.Int64(primary_key=True, description="car")
     started_on = dy.Date(description="first day of ownership that we see")
     elapsed_years = dy.Float64(description="years owned before that day")
     scale_years = dy.Float64(description="Weibull scale, years")
-    replaced_on = dy.Date(description="day the clock rings; reached only if the customer has not left")
+    replaced_on = dy.Date(
+        description="day the clock rings; reached only if the customer has not left"
+    )
     return_probability = dy.Float64(
         nullable=True, description="chance of buying the next car here; null = clock not reached"
     )
 
 
 class TruthStage(dy.Schema):
-    """Each step of each lead: the chance of passing it given the one before, and the uniform drawn."""
+    """Each step of each lead: the chance of passing it given the one before, and its uniform."""
 
     opportunity_id = dy.Int64(primary_key=True, description="opportunity")
     stage = dy.Enum(STEPS, primary_key=True, description="step to be passed")
-    probability = dy.Float64(min=0.0, max=1.0, description="chance of passing it, given the step before")
+    probability = dy.Float64(
+        min=0.0, max=1.0, description="chance of passing it, given the step before"
+    )
     uniform = dy.Float64(description="passed when below the probability")
     at_risk = dy.Bool(description="the step before was passed")
     passed = dy.Bool(description="this step was passed, perhaps after the last day of the data")
@@ -115,7 +122,7 @@ class TruthAnswer(dy.Schema):
 
 
 class TruthQuestion(dy.Schema):
-    """How satisfaction becomes a score: clip(round(centre + loading * satisfaction + noise * N(0, 1)))."""
+    """How satisfaction s becomes a score: clip(round(centre + loading * s + noise * N(0, 1)))."""
 
     question_id = dy.Int64(primary_key=True, description="question")
     code = dy.String(description="short name")

@@ -1,4 +1,4 @@
-"""Vehicles: identification numbers, colours, customers' own cars, and the stock nobody bought yet."""
+"""Vehicles: identification numbers, colours, customers' own cars, and unsold stock."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.schema import CONDITIONS
+from synthetic.cars import OWN_CAR, USED
 from synthetic.clock import DAY, YEAR, dates, year_of
 from synthetic.customers import Customers
 from synthetic.deals import KEPT_A_YEAR, price_level, rounded
 from synthetic.keyed import Ints, mix
 from synthetic.network import Market
-from synthetic.relation import OWN_CAR, USED, Relations
+from synthetic.relation import Relations
 
 _VIN_LETTERS = np.frombuffer(b"0123456789ABCDEFGHJKLMNPRSTUVWXYZ", dtype=np.uint8)
 _STOCK_FROM = 9_000_000_000_000
@@ -23,7 +24,7 @@ STOCK_DAYS_MOST = 150
 
 
 def vin_numbers(ids: Ints) -> pl.Series:
-    """Return a VIN for each vehicle_id: a one-to-one scramble of the id, so never the same twice."""
+    """Return a VIN for each vehicle_id: a one-to-one scramble, so never the same twice."""
     rest = mix(ids.astype(np.uint64) + np.uint64(0x5851F42D4C957F2D))
     digits = np.empty((len(ids), 17), dtype=np.uint8)
     digits[:, :4] = np.frombuffer(b"XZZS", dtype=np.uint8)
@@ -34,7 +35,7 @@ def vin_numbers(ids: Ints) -> pl.Series:
     return pl.Series(digits.view("S17").ravel(), dtype=pl.Binary).cast(pl.String)
 
 
-def own_cars(market: Market, who: Customers, relations: Relations, end: int) -> pl.DataFrame:
+def own_cars(who: Customers, relations: Relations, end: int) -> pl.DataFrame:
     """Write cars that customers bought elsewhere and bring to the workshop."""
     cars = relations.cars
     keep = (cars["car"] == OWN_CAR) & (cars["start"] < end // DAY)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dataframely as dy
 import numpy as np
 import polars as pl
 
@@ -33,6 +32,9 @@ from synthetic.truth import (
 )
 from synthetic.vehicles import own_cars, stock, vehicle_table
 
+if TYPE_CHECKING:
+    import dataframely as dy
+
 SCHEMAS: Mapping[str, type[dy.Schema]] = {**TABLES, **TRUTH_TABLES}
 Frames = dict[str, pl.DataFrame]
 
@@ -45,8 +47,8 @@ def fit(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(pl.col(column).cast(kind.dtype) for column, kind in columns.items())
 
 
-def network_frames(market: Market, end: int) -> Frames:
-    """Return the tables that do not depend on customers, as known before minute `end`."""
+def network_frames(market: Market) -> Frames:
+    """Return the tables that do not depend on customers, as known on the last day."""
     last = pl.lit(market.config.as_of)
     employees = market.employees.filter(pl.col("hired_on") <= last).with_columns(
         pl.when(pl.col("left_on") <= last).then("left_on").alias("left_on")
@@ -76,9 +78,14 @@ def _first_leads(market: Market, who: Customers) -> tuple[Leads, Paths]:
     return leads, run_funnel(market, leads)
 
 
-def _created(market: Market, who: Customers, first: Leads, relations: Relations) -> tuple[Ints, Ints]:
+def _created(
+    market: Market, who: Customers, first: Leads, relations: Relations
+) -> tuple[Ints, Ints]:
     """Return the minute each customer became known, and the employee then responsible."""
-    created, manager = np.zeros(len(who.ids), dtype=np.int64), np.zeros(len(who.ids), dtype=np.int64)
+    created, manager = (
+        np.zeros(len(who.ids), dtype=np.int64),
+        np.zeros(len(who.ids), dtype=np.int64),
+    )
     lead = ~who.by_service
     created[lead], manager[lead] = first.opened, first.manager
     visits = relations.visits
@@ -88,7 +95,9 @@ def _created(market: Market, who: Customers, first: Leads, relations: Relations)
     booked = booked_minutes(market, ids, opened, visits["wait"][begun])
     seat = market.draws.integer("order.advisor@1", market.staff.seats("service_advisor"), ids)
     created[place] = booked
-    manager[place] = market.staff.holder("service_advisor", who.dealership[place], seat, booked // DAY)
+    manager[place] = market.staff.holder(
+        "service_advisor", who.dealership[place], seat, booked // DAY
+    )
     return created, manager
 
 
@@ -120,9 +129,9 @@ def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: i
     traffic = [lead_traffic(market, leads, paths), anonymous_traffic(market, who, edges)]
     frames = {
         "customers": customer_table(market, who, created, entered, manager)[shown],
-        "vehicles": vehicle_table(market, [sold, own_cars(market, who, relations, end)]),
-        "traffic": traffic_table(market, traffic, end),
-        "opportunities": opportunity_table(market, who, leads, paths, end),
+        "vehicles": vehicle_table(market, [sold, own_cars(who, relations, end)]),
+        "traffic": traffic_table(traffic, end),
+        "opportunities": opportunity_table(market, leads, paths, end),
         "stage_events": stage_table(market, leads, paths, end),
         "deals": deals,
         "service_orders": orders_table,
@@ -139,12 +148,12 @@ def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: i
 def generate(config: Config, seed: int) -> Iterator[Frames]:
     """Yield the tables of a world in parts: the network, each block of customers, the stock.
 
-    Parts come in order of their keys, so joining them keeps every table sorted, and what they hold does
-    not depend on the size of a block.
+    Parts come in order of their keys, so joining them keeps every table sorted, and what they hold
+    does not depend on the size of a block.
     """
     market = make_market(config, seed)
     end = (day_of(config.as_of) + 1) * DAY
-    yield network_frames(market, end)
+    yield network_frames(market)
     edges = day_edges(config)
     for start in range(0, config.n_customers, config.block_size):
         stop = min(start + config.block_size, config.n_customers)
@@ -179,7 +188,9 @@ class Network:
 
     def sizes(self) -> dict[str, int]:
         """Return the number of rows of each open table."""
-        return {name: frame.select(pl.len()).collect().item() for name, frame in self.tables.items()}
+        return {
+            name: frame.select(pl.len()).collect().item() for name, frame in self.tables.items()
+        }
 
     def _repr_html_(self) -> str:
         rows = "".join(

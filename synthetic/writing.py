@@ -1,10 +1,9 @@
-"""Write a world to a folder: the same seed gives the same bytes, and nothing half-made is left behind."""
+"""Write a world to a folder: same seed, same bytes, and nothing half-made is left behind."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 
 from crm_analysis.errors import InputError
 from crm_analysis.schema import TABLES
-from synthetic.config import Config
+from synthetic.config import Config, find_preset
 from synthetic.truth import TRUTH_TABLES
 from synthetic.vocabulary import load_vocabulary
 from synthetic.world import SCHEMAS, generate
@@ -35,9 +34,9 @@ STAMP = ".checked.json"
 
 _MAKER = "synthetic"
 _NOTE = (
-    "Invented data of an invented network: no row describes a living person. Locale en_US has English "
-    "names and US dollars, so that pages in English show no Cyrillic; ru_RU has Russian names and roubles. "
-    "The truth that made the data is in the folder 'truth'."
+    "Invented data of an invented network: no row describes a living person. Locale en_US has "
+    "English names and US dollars, so that pages in English show no Cyrillic; ru_RU has Russian "
+    "names and roubles. The truth that made the data is in the folder 'truth'."
 )
 
 
@@ -87,7 +86,9 @@ class TableWriter:
         whole = pl.concat(self._waiting)
         start = 0
         while whole.height - start >= (1 if last else ROW_GROUP):
-            self._writer.write_table(self._arrow(whole.slice(start, ROW_GROUP)), row_group_size=ROW_GROUP)
+            self._writer.write_table(
+                self._arrow(whole.slice(start, ROW_GROUP)), row_group_size=ROW_GROUP
+            )
             start += ROW_GROUP
         rest = whole.slice(start)
         self._waiting, self._n_waiting = [rest], rest.height
@@ -121,13 +122,20 @@ def _facts(config: Config, seed: int) -> dict[str, Any]:
 
 
 def _write_manifest(folder: Path, facts: dict[str, Any], rows: dict[str, int]) -> None:
-    sums = {name: {"rows": count, "sha256": _digest(_file_of(folder, name))} for name, count in rows.items()}
+    sums = {
+        name: {"rows": count, "sha256": _digest(_file_of(folder, name))}
+        for name, count in rows.items()
+    }
     for where, names in ((folder, TABLES), (folder / TRUTH_FOLDER, TRUTH_TABLES)):
-        text = json.dumps(facts | {"tables": {name: sums[name] for name in names}}, indent=2, ensure_ascii=False)
+        text = json.dumps(
+            facts | {"tables": {name: sums[name] for name in names}}, indent=2, ensure_ascii=False
+        )
         (where / MANIFEST).write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
-def _fill(folder: Path, config: Config, seed: int, progress: Callable[[int, int], None]) -> dict[str, int]:
+def _fill(
+    folder: Path, config: Config, seed: int, progress: Callable[[int, int], None]
+) -> dict[str, int]:
     """Write every table into `folder`; return rows by table."""
     (folder / TRUTH_FOLDER).mkdir()
     writers = {name: TableWriter(_file_of(folder, name), name) for name in SCHEMAS}
@@ -135,7 +143,8 @@ def _fill(folder: Path, config: Config, seed: int, progress: Callable[[int, int]
         for part, frames in enumerate(generate(config, seed)):
             for name, frame in frames.items():
                 writers[name].add(frame)
-            progress(min(part * config.block_size, config.n_customers), config.n_customers)
+            if "customers" in frames:
+                progress(min(part * config.block_size, config.n_customers), config.n_customers)
         for writer in writers.values():
             writer.finish()
     finally:
@@ -156,7 +165,12 @@ def is_ours(folder: Path) -> bool:
     if not isinstance(facts, dict) or facts.get("made_by") != _MAKER:
         return False
     known = {_file_of(folder, name) for name in SCHEMAS}
-    known |= {folder / MANIFEST, folder / TRUTH_FOLDER / MANIFEST, folder / TRUTH_FOLDER, folder / STAMP}
+    known |= {
+        folder / MANIFEST,
+        folder / TRUTH_FOLDER / MANIFEST,
+        folder / TRUTH_FOLDER,
+        folder / STAMP,
+    }
     return all(path in known for path in folder.rglob("*"))
 
 
@@ -170,18 +184,22 @@ def refuse_foreign(out: Path, *, force: bool) -> None:
     """
     if not out.exists():
         return
-    held = [folder for folder in (Path.cwd(), Path.home()) if folder.resolve().is_relative_to(out.resolve())]
+    held = [
+        folder
+        for folder in (Path.cwd(), Path.home())
+        if folder.resolve().is_relative_to(out.resolve())
+    ]
     if held:
         raise InputError(
-            f"The data were to be written to {out}, which contains {held[0]}; replacing it would delete "
-            "that. Choose a folder of its own with --out."
+            f"The data were to be written to {out}, which contains {held[0]}; replacing it would "
+            "delete that. Choose a folder of its own with --out."
         )
     if force or (out.is_dir() and (is_ours(out) or not any(out.iterdir()))):
         return
     found = "is a file" if out.is_file() else "holds something this generator did not write"
     raise InputError(
-        f"The data were to be written to {out}, which {found}. Choose another folder with --out, or add "
-        "--force to replace it."
+        f"The data were to be written to {out}, which {found}. Choose another folder with --out, "
+        "or add --force to replace it."
     )
 
 
@@ -203,10 +221,10 @@ def _beside(out: Path) -> Iterator[Path]:
 
 
 def _exchange(made: Path, out: Path, folder: Path) -> None:
-    """Put `made` in the place of `out`; what was there goes into the temporary folder to be removed."""
+    """Put `made` in the place of `out`; what was there goes into the folder to be removed."""
     if out.exists():
-        os.replace(out, folder / "replaced")
-    os.replace(made, out)
+        out.replace(folder / "replaced")
+    made.replace(out)
 
 
 def _silent(done: int, total: int) -> None:
@@ -214,25 +232,30 @@ def _silent(done: int, total: int) -> None:
 
 
 def write_network(
-    config: Config,
-    seed: int,
-    out: Path,
+    out: Path | str,
     *,
+    preset: str = "small",
+    seed: int,
     force: bool = False,
     progress: Callable[[int, int], None] = _silent,
+    **changes: Any,
 ) -> dict[str, int]:
-    """Generate a world into a folder of Parquet files with a manifest, and its truth in a folder inside.
+    """Generate a world into a folder of Parquet files, with its truth in a folder inside.
 
     Parameters
     ----------
-    config, seed
-        What decides the world.
-    out : Path
+    out : Path or str
         The folder to make. It appears whole or not at all.
+    preset : str
+        ``"tiny"`` or ``"small"``.
+    seed : int
+        The same seed gives the same bytes.
     force : bool
         Replace what is there even if this generator did not write it.
     progress : callable
         Called with the number of customers done and their total.
+    **changes
+        Fields of `Config` to change, e.g. ``locale="ru_RU"``.
 
     Returns
     -------
@@ -242,19 +265,21 @@ def write_network(
     Raises
     ------
     InputError
-        `out` holds something else, cannot be written to, or the disk is full.
+        Unknown preset or setting; or `out` holds something else, cannot be written to, or the disk
+        is full.
     """
-    refuse_foreign(out, force=force)
-    with _beside(out) as folder:
+    config, place = find_preset(preset, **changes), Path(out)
+    refuse_foreign(place, force=force)
+    with _beside(place) as folder:
         made = folder / "made"
         made.mkdir()
         try:
             rows = _fill(made, config, seed, progress)
         except OSError as error:
             raise InputError(
-                f"The data were being written beside {out}, and the system refused "
-                f"({error.strerror or error}). Nothing was left there. Free some space, or choose another "
-                "folder with --out."
+                f"The data were being written beside {place}, and the system refused "
+                f"({error.strerror or error}). Nothing was left there. Free some space, or choose "
+                "another folder with --out."
             ) from error
-        _exchange(made, out, folder)
+        _exchange(made, place, folder)
     return rows

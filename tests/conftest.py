@@ -48,7 +48,7 @@ def _duckdb() -> Iterator[ToBackend]:
 
 @pytest.fixture(scope="session")
 def _pyspark(_spark: Any) -> ToBackend:
-    return lambda table: _spark.createDataFrame(table.to_pandas())
+    return lambda table: _spark.createDataFrame(table.to_arrow())
 
 
 @pytest.fixture(params=BACKENDS)

@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from crm_analysis.errors import InputError, listed, near
+from crm_analysis.intake.described import ColumnMap, Source
 from crm_analysis.intake.findings import Finding
-from crm_analysis.intake.mapping import ColumnMap, Source
 from crm_analysis.intake.rules import (
     ROW,
     holds,
@@ -96,7 +96,7 @@ def to_column(
     else:
         values = _converted(frame, spec, target, dtype, source, keys, findings)
     if spec.when is not None:
-        kept = holds(frame, spec.when, source.file, source.decimal)
+        kept = holds(frame, spec.when, source.label, source.decimal)
         values = values.set(~kept, None)
     return values.cast(dtype).alias(spec.name)
 
@@ -131,12 +131,12 @@ def _constant(value: Any, height: int, dtype: pl.DataType, target: Target) -> pl
 
 
 def _months_before(frame: pl.DataFrame, column: str, as_of: date, source: Source) -> pl.Series:
-    raw = want_column(frame, column, source.file)
+    raw = want_column(frame, column, source.label)
     months = _whole(
-        parse_numbers(raw, frame[ROW], source.file, decimal=source.decimal),
+        parse_numbers(raw, frame[ROW], source.label, decimal=source.decimal),
         raw,
         frame[ROW],
-        source.file,
+        source.label,
     )
     if as_of.day > 28:
         raise InputError(
@@ -145,8 +145,8 @@ def _months_before(frame: pl.DataFrame, column: str, as_of: date, source: Source
         )
     table = pl.DataFrame({"day": pl.repeat(as_of, frame.height, eager=True), "months": months})
     back = pl.format("-{}mo", pl.col("months"))
-    return table.select(pl.when(pl.col("months").is_not_null()).then(pl.col("day").dt.offset_by(back))
-                        ).to_series()  # fmt: skip
+    moved = pl.when(pl.col("months").is_not_null()).then(pl.col("day").dt.offset_by(back))
+    return table.select(moved).to_series()
 
 
 def _constructed(spec: ColumnMap, target: Target, as_of: date) -> Finding:
@@ -168,7 +168,7 @@ def _converted(
     keys: Keys,
     findings: list[Finding],
 ) -> pl.Series:
-    raw = want_column(frame, spec.origin or "", source.file)
+    raw = want_column(frame, spec.origin or "", source.label)
     rows = frame[ROW]
     if spec.recode is not None:
         return keys.recode(raw.cast(pl.String), spec.recode)
@@ -181,7 +181,7 @@ def _converted(
     if dtype == pl.Boolean and raw.dtype != pl.Boolean:
         raise InputError(
             f"The column {target.name!r} of {target.table!r} is true or false, and "
-            f"{spec.origin!r} of {source.file} holds text. Say which is which: "
+            f"{spec.origin!r} of {source.label} holds text. Say which is which: "
             "values = { Yes = true, No = false }."
         )
     return raw
@@ -196,7 +196,7 @@ def _dated(
     source: Source,
     findings: list[Finding],
 ) -> pl.Series:
-    days = parse_dates(raw, spec.format, rows, source.file, personal=target.personal)
+    days = parse_dates(raw, spec.format, rows, source.label, personal=target.personal)
     if dtype == pl.Datetime and days.dtype == pl.Date:
         findings.append(Finding("no_time", {"table": target.table, "column": target.name}))
     return days
@@ -214,7 +214,7 @@ def _numbered(
     numbers = parse_numbers(
         raw,
         rows,
-        source.file,
+        source.label,
         decimal=source.decimal,
         thousands=source.thousands,
         remove=spec.remove,
@@ -223,7 +223,7 @@ def _numbered(
     if not dtype.is_integer():
         return numbers
     if not spec.round:
-        return _whole(numbers, raw, rows, source.file)
+        return _whole(numbers, raw, rows, source.label)
     n = int((numbers != numbers.round()).sum())
     if n:
         values = {"table": target.table, "column": target.name, "rows": n}
@@ -304,21 +304,19 @@ def _strange(
         shown = shown_value(texts[first], personal=target.personal)
         hint = "" if target.personal else near(texts[first], [str(name) for name in names])
         raise InputError(
-            f"The column {texts.name!r} of {source.file} holds values that the mapping of "
+            f"The column {texts.name!r} of {source.label} holds values that the mapping of "
             f"{target.name!r} does not name, in {len(where)} rows: row {rows[first]} holds {shown}"
             f"{hint}. It names: {listed(names)}. Add the value under 'values', or say "
             'otherwise = "missing".'
         )
-    done = "kept as written" if spec.otherwise == "keep" else "read as missing"
     written = "a personal value" if target.personal else listed(map(repr, strange), most=8)
     values = {
-        "file": source.file,
+        "file": source.label,
         "column": texts.name,
         "written": written,
         "rows": len(where),
-        "done": done,
     }
-    return Finding("unmapped", values)
+    return Finding(f"unmapped_{spec.otherwise}", values)
 
 
 def _variants(
@@ -332,7 +330,7 @@ def _variants(
         Finding(
             "variants",
             {
-                "file": source.file,
+                "file": source.label,
                 "column": str(spec.origin),
                 "meant": repr(known[key]),
                 "written": listed(map(repr, texts), most=8),

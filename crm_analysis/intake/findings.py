@@ -6,14 +6,37 @@ sentence is made when a page is, in the reader's language.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 from crm_analysis.wording import _, date_text, language, number, percent, plural
 
-__all__ = ["Finding", "sentence"]
+__all__ = ["Finding", "is_routine", "merged", "sentence"]
+
+_ROUTINE = frozenset(
+    {
+        "all_differ",
+        "blanks",
+        "differs_in_quarter_by_chance",
+        "extra",
+        "fresh",
+        "left_empty",
+        "missing_by_chance",
+        "no_time",
+        "none_left_out",
+        "not_capped",
+        "positive",
+        "starts_whole",
+        "working_week",
+    }
+)
+"""What a reader need not be warned of: things looked at and found in order."""
+
+_FIRST = ("caution", "starts_late", "stale", "no_working_week", "missing_by", "constructed")
+"""What changes how a number is to be read goes before what was mended."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +49,30 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON."""
         return {"code": self.code, "values": dict(self.values)}
+
+
+def is_routine(finding: Finding) -> bool:
+    """Return whether a finding is no caution."""
+    return finding.code in _ROUTINE
+
+
+def merged(findings: Iterable[Finding]) -> list[Finding]:
+    """Say once what several tables met alike, the gravest first."""
+    tables: dict[str, dict[str, None]] = {}
+    first: dict[str, Finding] = {}
+    for finding in findings:
+        rest = {key: value for key, value in finding.values.items() if key != "table"}
+        same = json.dumps([finding.code, rest], ensure_ascii=False)
+        first.setdefault(same, finding)
+        tables.setdefault(same, {})[str(finding.values.get("table"))] = None
+    found = [
+        Finding(f.code, {**f.values, "table": ", ".join(tables[same])})
+        if "table" in f.values
+        else f
+        for same, f in first.items()
+    ]
+    rank = {code: place for place, code in enumerate(_FIRST)}
+    return sorted(found, key=lambda finding: rank.get(finding.code, len(rank)))
 
 
 def sentence(finding: Finding) -> str:
@@ -49,14 +96,12 @@ def _shown(key: str, value: Any) -> str:
         return f"p < {number(0.001, 3)}" if value < 0.001 else f"p = {number(value, 3)}"
     if isinstance(value, list):
         return _listed(value)
-    if isinstance(value, int | float):
-        return number(value)
-    return str(value)
+    return number(value) if isinstance(value, int | float) else str(value)
 
 
 def _listed(items: list[Any], most: int = 6) -> str:
     texts = [
-        f"{item[0]} {number(item[1])}{_of(item)}" if isinstance(item, list) else str(item)
+        f"{item[0]} ({number(item[1])}{_of(item)})" if isinstance(item, list) else str(item)
         for item in items[:most]
     ]
     more = len(items) - len(texts)
@@ -89,7 +134,12 @@ def _templates() -> Mapping[str, str]:
         ),
         "corrected": _("{file}: {column} {written} was read as {meant} in {rows}."),
         "variants": _("{file}: {column} writes {meant} in several ways: {written}."),
-        "unmapped": _("{file}: {column} holds {written}, which is not mapped, in {rows}; {done}."),
+        "unmapped_keep": _(
+            "{file}: {column} holds {written}, which is not mapped, in {rows}; kept as written."
+        ),
+        "unmapped_missing": _(
+            "{file}: {column} holds {written}, which is not mapped, in {rows}; read as missing."
+        ),
         "unmatched": _(
             "{file}: {rows} have a {column} that {lookup} does not know: {names}{nearest}."
         ),
@@ -143,6 +193,19 @@ def _templates() -> Mapping[str, str]:
             "{share_high} ({high}) over {n_groups} values of {by}; no difference is established "
             "({p})."
         ),
+        "differs_in_quarter": _(
+            "{file}: the share of {of} among {among} runs from {share_low} (month {low} of a "
+            "quarter) to {share_high} (month {high}) by {by}: more than chance ({p})."
+        ),
+        "differs_in_quarter_by_chance": _(
+            "{file}: the share of {of} among {among} does not depend on the month of the quarter "
+            "of {by} ({p})."
+        ),
+        "not_positive": _("{file}: {column} is zero or less in {rows} of {n_of}."),
+        "positive": _("{file}: {column} is above zero in every row."),
+        "same": _("{file}: {rows} share {columns} with an earlier row."),
+        "all_differ": _("{file}: no two rows share {columns}."),
+        "empty": _("{table}: empty, because {reason}."),
         "capped": _(
             "{file}: {rows} of {n_of} hold the largest {column}, {top}; the next largest value "
             "has {n_next}. It looks like a limit of the records, not an end that was observed."

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from crm_analysis.errors import InputError, listed, near
+from crm_analysis.intake.described import (
+    MISSING,
+    TYPES,
+    Audit,
+    ColumnMap,
+    Condition,
+    Intake,
+    Join,
+    Part,
+    Source,
+    TableMap,
+)
 
-__all__ = [
-    "AUDITS",
-    "Audit",
-    "ColumnMap",
-    "Condition",
-    "Intake",
-    "Join",
-    "Part",
-    "Source",
-    "TableMap",
-    "read_mapping",
-]
+__all__ = ["AUDITS", "read_mapping"]
 
 Keys = Mapping[str, type | tuple[type, ...]]
 
@@ -71,7 +71,14 @@ _OF_SOURCE: Keys = {
 }
 _OF_JOIN: Keys = {"source": str, "key": str, "their_key": str, "take": dict}
 _OF_PART: Keys = {"only": dict, "leave_out": list, "columns": dict}
-_OF_TABLE: Keys = {"source": str, "leave_out": list, "columns": dict, "part": list}
+_OF_TABLE: Keys = {
+    "source": str,
+    "leave_out": list,
+    "columns": dict,
+    "part": list,
+    "empty": str,
+    "distinct": bool,
+}
 _OF_FILE: Keys = {
     "title": str,
     "origin": str,
@@ -98,141 +105,10 @@ AUDITS: Mapping[str, Keys] = {
         "format": str,
     },
     "capped": {"column": str},
+    "not_positive": {"column": str},
+    "same": {"columns": list},
 }
 """Questions that can be put to an export, and what each needs to know."""
-
-TYPES = ("text", "number", "integer", "date", "moment", "flag")
-MISSING = ("", "-", "–", "nan", "null", "none", "n/a", "#n/a")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A test of one column of the export, row by row."""
-
-    column: str
-    test: str
-    value: Any
-    format: str | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class ColumnMap:
-    """Where one column of a table comes from, and how its values are read.
-
-    Attributes
-    ----------
-    name : str
-        The column of ours.
-    origin : str or None
-        The export's column; None for a constant or a date reckoned from `as_of`.
-    value : object
-        A constant.
-    as_of : bool
-        Whether it is the day the data covers.
-    months_before_as_of : str or None
-        The export's column with a number of months: the date that many months before `as_of`.
-    format : str or None
-        How its dates are written; text is never guessed to be a date.
-    values : mapping
-        The export's value to ours; case and blanks around do not matter.
-    otherwise : {"refuse", "missing", "keep"}
-        What becomes of a value that `values` does not name.
-    recode : str or None
-        Name of the space in which text keys become 1, 2, 3, … in order of first appearance.
-    type : str
-        For columns that our schema does not know: one of `TYPES`.
-    round : bool
-        Whether numbers with decimals may be rounded into a column of whole numbers.
-    remove : tuple of str
-        Signs to drop before a number is read, such as a currency's.
-    when : Condition or None
-        Where it does not hold, the value is missing.
-    """
-
-    name: str
-    origin: str | None = None
-    value: Any = None
-    as_of: bool = False
-    months_before_as_of: str | None = None
-    format: str | None = None
-    values: Mapping[str, Any] = field(default_factory=dict)
-    otherwise: str = "refuse"
-    recode: str | None = None
-    type: str | None = None
-    round: bool = False
-    remove: tuple[str, ...] = ()
-    when: Condition | None = None
-
-
-@dataclass(frozen=True)
-class Join:
-    """Columns looked up in another file by a key that is unique there."""
-
-    source: str
-    key: str
-    their_key: str
-    take: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Source:
-    """One file of the export and how it is written."""
-
-    name: str
-    file: str
-    separator: str = ","
-    encoding: str = "utf-8"
-    decimal: str = "."
-    thousands: str = ""
-    missing: tuple[str, ...] = MISSING
-    key: tuple[str, ...] = ()
-    corrections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    joins: tuple[Join, ...] = ()
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some rows of a table: an export's row may become several of ours, one a part."""
-
-    columns: Mapping[str, ColumnMap]
-    only: Condition | None = None
-    leave_out: tuple[Condition, ...] = ()
-
-
-@dataclass(frozen=True)
-class TableMap:
-    """One table of ours: its source, the rows left out, and its parts."""
-
-    name: str
-    source: str
-    leave_out: tuple[Condition, ...]
-    parts: tuple[Part, ...]
-
-
-@dataclass(frozen=True)
-class Audit:
-    """A question to be put to a file of the export, answered in the report."""
-
-    kind: str
-    source: str
-    asked: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Intake:
-    """A whole mapping file, checked."""
-
-    path: Path
-    title: str
-    origin: str
-    licence: str
-    as_of: date
-    currency: str | None
-    sources: Mapping[str, Source]
-    tables: Mapping[str, TableMap]
-    audits: tuple[Audit, ...] = ()
-    cautions: tuple[Mapping[str, str], ...] = ()
 
 
 def read_mapping(path: Path) -> Intake:
@@ -317,6 +193,9 @@ def _source(name: str, spec: Any, where: str) -> Source:
                 f"{where}: the corrections of {column!r} must map what is written to what is "
                 f'meant, such as {{ "GTXPro" = "GTX Pro" }}; got {changes!r}.'
             )
+    for sign in ("separator", "decimal"):
+        if len(spec.get(sign, ",")) != 1:
+            raise InputError(f"{where}: {sign!r} must be one sign, not {spec[sign]!r}.")
     known = {k: spec[k] for k in ("separator", "encoding", "decimal", "thousands") if k in spec}
     return Source(
         name=name,
@@ -344,6 +223,8 @@ def _table(name: str, spec: Any, sources: Mapping[str, Source], where: str) -> T
         source=spec["source"],
         leave_out=_conditions(spec.get("leave_out", []), where),
         parts=tuple(_part(part, shared, where) for part in parts),
+        empty=spec.get("empty", ""),
+        distinct=spec.get("distinct", False),
     )
 
 
@@ -430,17 +311,14 @@ def _condition(spec: Any, where: str) -> Condition:
             f"{where} compares dates of {spec['column']!r} without saying how they are written. "
             'Add format = "%Y-%m-%d", or as the file has them.'
         )
-    return Condition(
-        spec["column"], test, spec[test], spec.get("format"), spec.get("reason", "")
-    )
+    return Condition(spec["column"], test, spec[test], spec.get("format"), spec.get("reason", ""))
 
 
 def _audit(spec: Any, sources: Mapping[str, Source], where: str) -> Audit:
-    kind = spec.get("kind") if isinstance(spec, dict) else None
+    kind = str(spec.get("kind")) if isinstance(spec, dict) else ""
     if kind not in AUDITS:
         raise InputError(
-            f"{where} asks for the audit {kind!r}{near(str(kind), AUDITS)}. "
-            f"There are: {listed(AUDITS)}."
+            f"{where} asks for the audit {kind!r}{near(kind, AUDITS)}. There are: {listed(AUDITS)}."
         )
     asked = AUDITS[kind]
     where = f"{where}, audit {kind!r}"

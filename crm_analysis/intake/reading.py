@@ -6,23 +6,19 @@ mapping's columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
-from io import BytesIO
+import csv
+from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from crm_analysis.errors import InputError, listed, near
+from crm_analysis.intake.described import Intake, Source
 from crm_analysis.intake.findings import Finding
-from crm_analysis.intake.mapping import Intake, Join, Source
+from crm_analysis.intake.joins import MOST_NAMES, joined_with, names_of, unmatched
 from crm_analysis.intake.rules import ROW, want_column
 
 __all__ = ["find_file", "read_sources"]
-
-MOST_NAMES = 8
-"""How many names a finding lists."""
 
 
 def find_file(source: Source, mapping: Path) -> Path:
@@ -56,8 +52,16 @@ def _roots(mapping: Path) -> list[Path]:
     return [folder for folder in parents if (folder / "pyproject.toml").is_file()][:1]
 
 
-def read_sources(intake: Intake) -> tuple[dict[str, pl.DataFrame], list[Finding]]:
+def read_sources(
+    intake: Intake, personal: frozenset[tuple[str, str]] = frozenset()
+) -> tuple[dict[str, pl.DataFrame], list[Finding]]:
     """Read every source, correct what the mapping says, and join the lookups.
+
+    Parameters
+    ----------
+    intake : Intake
+    personal : set of (source, column)
+        Columns whose values may name a living person, and so stay out of findings.
 
     Returns
     -------
@@ -70,23 +74,23 @@ def read_sources(intake: Intake) -> tuple[dict[str, pl.DataFrame], list[Finding]
     for name, source in intake.sources.items():
         frame = _corrected(_trimmed(frames[name], source, findings), source, findings)
         _check_key(frame, source)
-        findings += _gaps(frame, source) + _repeats(frame, source)
+        if name in {table.source for table in intake.tables.values()}:
+            findings += _gaps(frame, source) + _repeats(frame, source)
         frames[name] = frame
     joined = dict(frames)
     for name, source in intake.sources.items():
         for join in source.joins:
-            joined[name] = _joined(joined[name], source, join, intake.sources, frames, findings)
+            joined[name] = joined_with(joined[name], source, join, intake.sources, frames)
+            hidden = (name, join.key) in personal
+            findings += unmatched(source, join, intake.sources, frames, hidden=hidden)
     return joined, findings
 
 
 def _read(source: Source, mapping: Path) -> pl.DataFrame:
     path = find_file(source, mapping)
-    if path.suffix == ".parquet":
-        frame = pl.read_parquet(path)
-    else:
-        frame = _read_csv(path, source)
+    frame = pl.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path, source)
     if ROW in frame.columns:
-        raise InputError(f"{source.file} has a column {ROW!r}, a name we use. Rename it.")
+        raise InputError(f"{source.label} has a column {ROW!r}, a name we use. Rename it.")
     numbers = pl.int_range(2, frame.height + 2, dtype=pl.Int64, eager=True)
     return frame.with_columns(numbers.alias(ROW))
 
@@ -101,7 +105,7 @@ def _read_csv(path: Path, source: Source) -> pl.DataFrame:
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{source.file} is not in the encoding {source.encoding!r}: byte {error.start} is "
+            f"{source.label} is not in the encoding {source.encoding!r}: byte {error.start} is "
             f"{error.object[error.start]:#04x}. State its encoding in [sources.{source.name}]: "
             "usual ones are utf-8, cp1251 (Russian Windows), cp1252."
         ) from None
@@ -111,24 +115,23 @@ def _read_csv(path: Path, source: Source) -> pl.DataFrame:
             BytesIO(text.removeprefix("\ufeff").encode()),
             separator=source.separator,
             infer_schema=False,
-            missing_utf8_is_empty_string=True,
         )
     except pl.exceptions.PolarsError as error:
         raise InputError(
-            f"{source.file} cannot be read as a table separated by {source.separator!r}: {error}. "
+            f"{source.label} cannot be read as a table separated by {source.separator!r}: {error}. "
             f"State separator and encoding in [sources.{source.name}], or mend the file."
         ) from error
 
 
 def _check_header(text: str, source: Source) -> None:
     if not text.strip():
-        raise InputError(f"{source.file} is empty. Export it again, with its header.")
-    names = text.lstrip("\ufeff").split("\n", 1)[0].rstrip("\r").split(source.separator)
-    names = [name.strip().strip('"') for name in names]
+        raise InputError(f"{source.label} is empty. Export it again, with its header.")
+    lines = csv.reader(StringIO(text.removeprefix("\ufeff")), delimiter=source.separator)
+    names = [name.strip() for name in next(lines)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(
-            f"{source.file} has more than one column {listed(map(repr, repeated))}: which is "
+            f"{source.label} has more than one column {listed(map(repr, repeated))}: which is "
             "meant cannot be said. Give each its own name in the header."
         )
 
@@ -147,7 +150,7 @@ def _trimmed(frame: pl.DataFrame, source: Source, findings: list[Finding]) -> pl
         around = ((raw != clean) & ~gap).sum()
         if around:
             findings.append(
-                Finding("blanks", {"file": source.file, "column": name, "rows": int(around)})
+                Finding("blanks", {"file": source.label, "column": name, "rows": int(around)})
             )
         frame = frame.with_columns(clean.set(gap, None).alias(name))
     return frame
@@ -160,7 +163,7 @@ def _hidden(raw: pl.Series, gap: pl.Series, rows: pl.Series, source: Source) -> 
         return []
     written = sorted(set(raw.gather(where).to_list()))
     values = {
-        "file": source.file,
+        "file": source.label,
         "column": raw.name,
         "written": listed(map(repr, written), most=MOST_NAMES),
         "rows": len(where),
@@ -171,19 +174,19 @@ def _hidden(raw: pl.Series, gap: pl.Series, rows: pl.Series, source: Source) -> 
 
 def _corrected(frame: pl.DataFrame, source: Source, findings: list[Finding]) -> pl.DataFrame:
     for column, changes in source.corrections.items():
-        values = want_column(frame, column, source.file)
+        values = want_column(frame, column, source.label)
         for written, meant in changes.items():
             n = int((values == written).sum())
             if not n:
                 raise InputError(
-                    f"The mapping corrects {written!r} in {column!r} of {source.file}, and no row "
-                    f"has it{near(written, _names(values))}. Remove the correction, or correct it."
+                    f"The mapping corrects {written!r} in {column!r} of {source.label}, and no row "
+                    f"has it{near(written, names_of(values))}. Remove or mend the correction."
                 )
             findings.append(
                 Finding(
                     "corrected",
                     {
-                        "file": source.file,
+                        "file": source.label,
                         "column": column,
                         "written": repr(written),
                         "meant": repr(meant),
@@ -195,19 +198,15 @@ def _corrected(frame: pl.DataFrame, source: Source, findings: list[Finding]) -> 
     return frame
 
 
-def _names(values: pl.Series) -> list[str]:
-    return [str(value) for value in values.unique(maintain_order=True).drop_nulls()]
-
-
 def _check_key(frame: pl.DataFrame, source: Source) -> None:
     if not source.key:
         return
     for column in source.key:
-        want_column(frame, column, source.file)
+        want_column(frame, column, source.label)
     again = frame.filter(~pl.struct(source.key).is_first_distinct())
     if again.height:
         raise InputError(
-            f"The key {listed(source.key)} of {source.file} was to name each row once; "
+            f"The key {listed(source.key)} of {source.label} was to name each row once; "
             f"{again.height} rows repeat one, the first is row {again[ROW][0]}. Correct the "
             "export, or name the columns that tell rows apart."
         )
@@ -218,7 +217,7 @@ def _gaps(frame: pl.DataFrame, source: Source) -> list[Finding]:
     counts = [item for item in counts if item[1]]
     if not counts:
         return []
-    values = {"file": source.file, "rows": frame.height, "columns": counts}
+    values = {"file": source.label, "rows": frame.height, "columns": counts}
     return [Finding("missing_cells", values)]
 
 
@@ -229,88 +228,7 @@ def _repeats(frame: pl.DataFrame, source: Source) -> list[Finding]:
     again = frame.filter(~pl.struct(columns).is_first_distinct())
     if again.is_empty():
         return []
-    values = {"file": source.file, "rows": again.height, "first": str(again[ROW][0])}
+    values = {"file": source.label, "rows": again.height, "first": str(again[ROW][0])}
     if source.key:
         return [Finding("repeated_but_key", {**values, "key": list(source.key)})]
     return [Finding("repeated", values)]
-
-
-def _joined(
-    frame: pl.DataFrame,
-    source: Source,
-    join: Join,
-    sources: Mapping[str, Source],
-    frames: Mapping[str, pl.DataFrame],
-    findings: list[Finding],
-) -> pl.DataFrame:
-    if join.source not in sources:
-        raise InputError(
-            f"[sources.{source.name}] joins the source {join.source!r}"
-            f"{near(join.source, sources)}, which is not described. "
-            f"Described are: {listed(sources)}."
-        )
-    lookup, file = frames[join.source], sources[join.source].file
-    theirs = want_column(lookup, join.their_key, file)
-    _check_lookup(lookup, theirs, join, file)
-    taken = lookup.filter(theirs.is_not_null()).select(
-        theirs.drop_nulls().alias("__key__"),
-        *[want_column(lookup, c, file).filter(theirs.is_not_null()).alias(n)
-          for n, c in join.take.items()],
-    )  # fmt: skip
-    clash = sorted(set(join.take) & set(frame.columns))
-    if clash:
-        raise InputError(
-            f"[sources.{source.name}] takes {listed(clash)} from {file}, and {source.file} has "
-            'columns of that name. Give them others: take = { new_name = "their_name" }.'
-        )
-    ours = want_column(frame, join.key, source.file)
-    findings += _unmatched(ours, theirs, source.file, file)
-    return frame.join(
-        taken, left_on=join.key, right_on="__key__", how="left", maintain_order="left"
-    )
-
-
-def _check_lookup(lookup: pl.DataFrame, theirs: pl.Series, join: Join, file: str) -> None:
-    again = lookup.filter(theirs.is_duplicated() & theirs.is_not_null())
-    if again.height:
-        raise InputError(
-            f"The lookup {file} was to have each {join.their_key!r} once; row {again[ROW][0]} "
-            f"and {again.height - 1} more share {again[join.their_key][0]!r} or others. "
-            "Joining would multiply rows: mend the lookup."
-        )
-
-
-def _unmatched(ours: pl.Series, theirs: pl.Series, file: str, lookup: str) -> list[Finding]:
-    known, used = _names(theirs), _names(ours)
-    strange = sorted(set(used) - set(known))
-    idle = sorted(set(known) - set(used))
-    found = []
-    if strange:
-        values: dict[str, Any] = {
-            "file": file,
-            "lookup": lookup,
-            "column": ours.name,
-            "rows": int(ours.is_in(strange).sum()),
-            "names": strange[:MOST_NAMES],
-            "nearest": _nearest(strange, known),
-        }
-        found.append(Finding("unmatched", values))
-    if idle:
-        values = {
-            "file": file,
-            "lookup": lookup,
-            "column": theirs.name,
-            "n_unused": len(idle),
-            "n_of": len(known),
-            "names": idle[:MOST_NAMES],
-        }
-        found.append(Finding("unused", values))
-    return found
-
-
-def _nearest(strange: Iterable[str], known: list[str]) -> str:
-    pairs = []
-    for name in strange:
-        close = get_close_matches(name, known, n=1, cutoff=0.6)
-        pairs += [f"{name} ~ {close[0]}"] if close else []
-    return f" ({listed(pairs, most=MOST_NAMES)})" if pairs else ""

@@ -7,9 +7,18 @@ from datetime import date
 import polars as pl
 
 from crm_analysis.errors import ColumnError, InputError, listed, near
-from crm_analysis.intake.mapping import Condition
+from crm_analysis.intake.described import Condition
 
-__all__ = ["ROW", "holds", "normal", "parse_dates", "parse_numbers", "shown_value", "want_column"]
+__all__ = [
+    "ROW",
+    "all_normal",
+    "holds",
+    "normal",
+    "parse_dates",
+    "parse_numbers",
+    "shown_value",
+    "want_column",
+]
 
 ROW = "__row__"
 """Column of the row's number in its file, the header being row 1."""
@@ -36,7 +45,13 @@ def normal(text: str) -> str:
     >>> normal("  Closed   WON ")
     'closed won'
     """
-    return " ".join(text.split()).casefold()
+    return " ".join(text.split()).lower()
+
+
+def all_normal(column: pl.Series) -> pl.Series:
+    """Return a whole column as `normal` returns one value."""
+    texts = column.cast(pl.String).str.replace_all(r"\s+", " ")
+    return texts.str.strip_chars().str.to_lowercase()
 
 
 def holds(frame: pl.DataFrame, condition: Condition, file: str, decimal: str = ".") -> pl.Series:
@@ -55,8 +70,8 @@ def holds(frame: pl.DataFrame, condition: Condition, file: str, decimal: str = "
         return column.is_null() if value == "missing" else column.is_not_null()
     if test in ("one_of", "not_one_of"):
         wanted = [normal(str(item)) for item in value]
-        texts = column.cast(pl.String).map_elements(normal, return_dtype=pl.String)
-        found = texts.is_in(wanted).fill_null(value=False)
+        texts = all_normal(column)
+        found: pl.Series = texts.is_in(wanted).fill_null(value=False)
         return found if test == "one_of" else ~found & column.is_not_null()
     if test in ("less_than", "more_than"):
         numbers = parse_numbers(column, frame[ROW], file, decimal=decimal)
@@ -97,7 +112,7 @@ def parse_dates(
         raise InputError(
             f"The column {column.name!r} of {file} holds {column.dtype}, and a date is asked "
             f"for. Text is never guessed to be a date: add its format, such as "
-            f'format = "%d.%m.%Y"; its first value is {_first(column)!r}.'
+            f'format = "%d.%m.%Y"; its first value is {example}.'
         )
     timed = any(code in form for code in ("%H", "%I", "%T", "%R", "%s"))
     dtype = pl.Datetime("us") if timed else pl.Date()
@@ -166,8 +181,8 @@ def _refuse(
         raise InputError(
             f"The column {texts.name!r} of {file} was to hold {what}. {len(bad)} of "
             f"{texts.drop_nulls().len()} values are not: row {rows[first]} holds "
-            f"{shown_value(texts[first], personal=personal)}. Correct the mapping or the file, name the value under "
-            "'missing', or leave such rows out by a rule."
+            f"{shown_value(texts[first], personal=personal)}. Correct the mapping or the file, "
+            "name the value under 'missing', or leave such rows out by a rule."
         )
 
 

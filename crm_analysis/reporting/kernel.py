@@ -75,6 +75,11 @@ class Kernel:
         """Operating system's number of the kernel's process."""
         return int(self.manager.provisioner.pid)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process is still there."""
+        return bool(run_sync(self.manager.is_alive)())
+
     def wait(self) -> None:
         """Wait until the kernel answers and has imported what reports use."""
         if self._warm:

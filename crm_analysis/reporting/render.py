@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from functools import cache
@@ -105,7 +106,6 @@ def make_exporter() -> TemplateExporter:
         extra_template_basedirs=[str(_HERE)],
         template_name="template",
         file_extension=".html",
-        output_mimetype="text/html",
     )
     exporter.environment.autoescape = True
     exporter.environment.globals["_"] = _
@@ -118,7 +118,7 @@ def render_report(notebook: Any, run: Run, facts: Facts, exporter: TemplateExpor
     Parameters
     ----------
     notebook : NotebookNode
-        Executed; it is changed.
+        Executed.
     run : Run
     facts : Facts
     exporter : TemplateExporter
@@ -129,6 +129,7 @@ def render_report(notebook: Any, run: Run, facts: Facts, exporter: TemplateExpor
     Page
         Its summary holds `title`, `findings`, `key_figures`, `as_of`, `figures`, `tables`.
     """
+    notebook = deepcopy(notebook)
     title = _take_title(notebook.cells) or run.name.replace("_", " ").capitalize()
     state = _page_state(title)
     notebook.cells = list(_split_opening(notebook.cells))
@@ -143,6 +144,7 @@ def render_failure(
     notebook: Any, run: Run, facts: Facts, failure: Failure, exporter: TemplateExporter
 ) -> Page:
     """Write the page of a report that could not be made: what failed, where, and what to do."""
+    notebook = deepcopy(notebook)
     title = _take_title(notebook.cells) or run.name.replace("_", " ").capitalize()
     notebook.cells = []
     html = _export(notebook, exporter, run, facts, title, _page_state(title), failure=failure)
@@ -231,6 +233,7 @@ def _split_opening(cells: list[Any]) -> Iterator[Any]:
             first = cell.copy()
             first.metadata = cell.metadata.copy()
             first.source = cell.source[: found.start()]
+            first["id"] = f"{cell.get('id', 'cell')}-opening"
             yield first
             cell.source = cell.source[found.start() :]
         cell.metadata["page_section"] = True

@@ -56,6 +56,8 @@ class Worker:
         self._launch()
         from crm_analysis.reporting.render import make_exporter
 
+        # papermill asks pyarrow for Hadoop's files: a third of a second, and no report lies there.
+        sys.modules.setdefault("pyarrow.fs", None)  # type: ignore[arg-type]
         register_engine()
         self.exporter = make_exporter()
 
@@ -65,7 +67,7 @@ class Worker:
 
         run = Run.from_json(job["run"])
         facts = Facts.from_json(job["facts"])
-        kernel = self.kernel or self._launch()
+        kernel = self._ready_kernel()
         with wording.speaking(run.lang):
             notebook, failure = execute(run, kernel, root=self.root)
             if failure is None:
@@ -91,6 +93,11 @@ class Worker:
         if self.kernel is not None:
             self.kernel.stop()
         self.kernel, self.made = None, 0
+
+    def _ready_kernel(self) -> Kernel:
+        if self.kernel is not None and not self.kernel.alive:
+            self.stop()
+        return self.kernel or self._launch()
 
     def _launch(self) -> Kernel:
         self.kernel = Kernel(self.folder, self.started)

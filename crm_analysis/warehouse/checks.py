@@ -6,15 +6,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dataframely as dy
 import polars as pl
 
 from crm_analysis import schema as schema_module
 from crm_analysis.errors import ColumnError, SchemaError, near
-from crm_analysis.schema import FOREIGN_KEYS, TABLES, rule_columns
+from crm_analysis.schema import FOREIGN_KEYS, TABLES_AND_VIEWS, rule_columns
 from crm_analysis.warehouse.sources import Source
+
+if TYPE_CHECKING:
+    import dataframely as dy
 
 Tables = Callable[[str], pl.LazyFrame]
 
@@ -45,13 +47,14 @@ def conform(name: str, frame: pl.LazyFrame) -> pl.LazyFrame:
     ColumnError
         A column is missing, or holds another kind of value.
     """
-    found, columns = frame.collect_schema(), TABLES[name].columns()
+    found, columns = frame.collect_schema(), TABLES_AND_VIEWS[name].columns()
     missing = [column for column in columns if column not in found]
     if missing:
         hints = ", ".join(f"{column!r}{near(column, found.names())}" for column in missing)
         raise ColumnError(
-            f"Table {name!r} was asked for column {hints}, and it has: {', '.join(found.names())}. Add or "
-            "rename the column at the source; where nothing is known, fill it with nulls if it may be null."
+            f"Table {name!r} was asked for column {hints}, and it has: "
+            f"{', '.join(found.names())}. Add or rename the column at the source; where nothing "
+            "is known, fill it with nulls if it may be null."
         )
     wrong = [c for c, kind in columns.items() if not _same_kind(found[c], kind.dtype)]
     if wrong:
@@ -83,12 +86,14 @@ def _example(table: type[dy.Schema], row: Mapping[str, Any], columns: list[str])
 
 def _broken_rules(name: str, frame: pl.LazyFrame) -> Iterator[str]:
     """Describe each rule of its schema that a table breaks."""
-    table = TABLES[name]
+    table = TABLES_AND_VIEWS[name]
     _, failure = table.filter(frame)
     failed = failure.details()
     for rule, count in sorted(failure.counts().items()):
         row = failed.filter(pl.col(rule) == "invalid").row(0, named=True)
-        yield _sentence(name, rule.replace("|", ": "), count, _example(table, row, rule_columns(table, rule)))
+        yield _sentence(
+            name, rule.replace("|", ": "), count, _example(table, row, rule_columns(table, rule))
+        )
 
 
 def _sentence(name: str, rule: str, count: int, example: str) -> str:
@@ -98,7 +103,7 @@ def _sentence(name: str, rule: str, count: int, example: str) -> str:
 
 def _unknown_categories(name: str, raw: pl.LazyFrame) -> Iterator[str]:
     """Describe texts that are not among a column's categories (the cast made them null)."""
-    table = TABLES[name]
+    table = TABLES_AND_VIEWS[name]
     for column, kind in table.columns().items():
         wanted, found = kind.dtype, raw.collect_schema()[column]
         if not isinstance(wanted, pl.Enum) or found == wanted:
@@ -109,7 +114,9 @@ def _unknown_categories(name: str, raw: pl.LazyFrame) -> Iterator[str]:
         if count:
             row = bad.head(1).collect().row(0, named=True)
             options = ", ".join(wanted.categories)
-            yield _sentence(name, f"{column} is one of {options}", count, _example(table, row, [column]))
+            yield _sentence(
+                name, f"{column} is one of {options}", count, _example(table, row, [column])
+            )
 
 
 def _orphans(tables: Tables, names: tuple[str, ...]) -> Iterator[str]:
@@ -119,9 +126,11 @@ def _orphans(tables: Tables, names: tuple[str, ...]) -> Iterator[str]:
             continue
         known = tables(parent).select(pl.col(key).alias(column)).unique()
         lost = tables(child).filter(pl.col(column).is_not_null()).join(known, on=column, how="anti")
-        found = lost.select(*dict.fromkeys([*TABLES[child].primary_key(), column])).collect()
+        found = lost.select(
+            *dict.fromkeys([*TABLES_AND_VIEWS[child].primary_key(), column])
+        ).collect()
         if found.height:
-            example = _example(TABLES[child], found.row(0, named=True), [column])
+            example = _example(TABLES_AND_VIEWS[child], found.row(0, named=True), [column])
             yield _sentence(child, f"{column} is in {parent}", found.height, example)
 
 
@@ -168,17 +177,22 @@ def check(source: Source) -> None:
     problems = find_problems(source)
     if problems:
         lines = "\n".join(f"- {line}" for line in problems[:MOST_PROBLEMS])
-        more = f"\n- and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
+        more = (
+            f"\n- and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
+        )
         raise SchemaError(
-            f"The tables in {source.path} were checked, and they break {len(problems)} of their rules:\n"
-            f"{lines}{more}\nCorrect the rows at the source, or open with check=False to look at them."
+            f"The tables in {source.path} were checked, and they break {len(problems)} of their "
+            f"rules:\n{lines}{more}\nCorrect the rows at the source, or open with check=False to "
+            "look at them."
         )
     _remember(source.stamp(), now)
 
 
 def _fingerprint(source: Source) -> dict[str, Any]:
     """Return what a check depends on: the rules, the files' sizes and times, and the manifest."""
-    rules = b"".join(Path(str(module)).read_bytes() for module in (schema_module.__file__, __file__))
+    rules = b"".join(
+        Path(str(module)).read_bytes() for module in (schema_module.__file__, __file__)
+    )
     facts = json.dumps(source.manifest(), sort_keys=True).encode()
     files = {file: file.stat() for file in source.files()}
     return {
@@ -196,7 +210,7 @@ def _remembered(stamp: Path) -> Any:
 
 
 def _remember(stamp: Path, fingerprint: dict[str, Any]) -> None:
-    """Keep the mark of a passed check; a folder that cannot be written to is simply checked again."""
+    """Keep the mark of a passed check; a folder that cannot be written to is checked again."""
     try:
         stamp.write_text(json.dumps(fingerprint, indent=1) + "\n", encoding="utf-8")
     except OSError:

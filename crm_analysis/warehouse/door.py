@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from crm_analysis.errors import InputError, listed, near
-from crm_analysis.schema import TABLES
+from crm_analysis.schema import TABLES, TABLES_AND_VIEWS
 from crm_analysis.warehouse import views
 from crm_analysis.warehouse.checks import check as check_tables
 from crm_analysis.warehouse.checks import conform
@@ -27,6 +27,9 @@ _EVENTS = (
     ("customers", "created_at"),
 )
 """Columns that say how far the data reach."""
+
+_ACTIVITY = ("deals", "service_orders")
+"""Tables of which at least one is needed to say what customers bought."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Warehouse:
         Parameters
         ----------
         name : str
-            A name of `crm_analysis.schema.TABLES`.
+            A name of `crm_analysis.schema.TABLES_AND_VIEWS`.
 
         Raises
         ------
@@ -77,20 +80,38 @@ class Warehouse:
             There is no such table, or these data lack it.
         """
         if name not in self.tables:
-            known = "the data do not have it" if name in TABLES else "there is no table of that name"
+            known = name in TABLES_AND_VIEWS
+            why = "the data do not have it" if known else "there is no table of that name"
+            hint = "" if known else near(name, TABLES_AND_VIEWS)
             raise InputError(
-                f"Table {name!r} was asked for{near(name, self.tables)}; {known}. {self.path} has: "
+                f"Table {name!r} was asked for{hint}; {why}. {self.path} has: "
                 f"{listed(self.tables)}. Ask for one of these, or add {name} to the data."
             )
         frame = conform(name, self._source.scan(name))
         return frame if self.dealership_id is None else self._limited(name, frame)
 
+    def _activity(self, name: str) -> pl.LazyFrame:
+        """Return a table of what customers did, empty where only the others are kept.
+
+        A dealership may export its sales without its workshop, or the other way round; one of the
+        two must be there.
+        """
+        if not set(_ACTIVITY) & set(self.tables):
+            return self.table(_ACTIVITY[0])
+        if name in self.tables:
+            return self.table(name)
+        return TABLES[name].create_empty().lazy()
+
     def _limited(self, name: str, frame: pl.LazyFrame) -> pl.LazyFrame:
-        if "dealership_id" in TABLES[name].columns():
+        if "dealership_id" in TABLES_AND_VIEWS[name].columns():
             return frame.filter(pl.col("dealership_id") == self.dealership_id)
         if name == "survey_answers":
             return frame.join(self.table("surveys").select("survey_id"), on="survey_id", how="semi")
         return frame
+
+    def _view(self, name: str, derive: Callable[[], pl.LazyFrame]) -> pl.LazyFrame:
+        """Return a view as the data hold it ready made, or else derived from the open tables."""
+        return self.table(name) if name in self.tables else derive()
 
     def dealerships(self) -> list[str]:
         """Return the names of the dealerships, in order of their id."""
@@ -100,9 +121,9 @@ class Warehouse:
         """Return each customer's service relationship: when it began, and when it ended if it did.
 
         It begins with the first delivered car or service visit. It ends on the day when
-        `inactive_months` have passed since the last activity, the first time that happens; a customer who
-        comes back later has still left once. Whether it has ended by a day is known on that day
-        (a stopping time), so an open relationship is censored at `as_of` without bias.
+        `inactive_months` have passed since the last activity, the first time that happens; a
+        customer who comes back later has still left once. Whether it has ended by a day is known on
+        that day (a stopping time), so an open relationship is censored at `as_of` without bias.
 
         Parameters
         ----------
@@ -114,20 +135,24 @@ class Warehouse:
         Returns
         -------
         polars.LazyFrame
-            `customer_id, dealership_id, brand, started_kind, started_on, ended_on`; one row a customer,
-            `ended_on` null while the relationship is open.
+            `customer_id, dealership_id, dealership, brand, started_kind, started_on, ended_on`; one
+            row a customer, `ended_on` null while the relationship is open.
 
         Raises
         ------
         InputError
             `inactive_months` is not a whole number of at least one.
         """
-        if isinstance(inactive_months, bool) or not isinstance(inactive_months, int) or inactive_months < 1:
+        if not _is_count(inactive_months):
             raise InputError(
-                f"inactive_months was asked to be {inactive_months!r}. It is a whole number of calendar "
-                "months, at least 1: try 18."
+                f"inactive_months was asked to be {inactive_months!r}. It is a whole number of "
+                "calendar months, at least 1: try 18."
             )
-        return views.spells(self.table, as_of=as_of or self.as_of, inactive_months=inactive_months)
+        day = as_of or self.as_of
+        return self._view(
+            "spells",
+            lambda: views.spells(self._activity, as_of=day, inactive_months=inactive_months),
+        )
 
     def purchases(self) -> pl.LazyFrame:
         """Return what customers bought: delivered cars and closed service orders.
@@ -135,16 +160,16 @@ class Warehouse:
         Returns
         -------
         polars.LazyFrame
-            `customer_id, dealership_id, happened_on, kind, revenue, margin`, money in whole currency
-            units. A car's revenue is sale price + accessories + finance and insurance income, and its
-            margin leaves accessories out, whose cost is not kept. A service order the dealership itself
-            pays has no revenue.
+            `customer_id, dealership_id, dealership, happened_on, kind, revenue, margin`, money in
+            whole currency units. A car's revenue is sale price + accessories + finance and insurance
+            income, and its margin leaves accessories out, whose cost is not kept. A service order
+            the dealership itself pays has no revenue.
         """
-        return views.purchases(self.table)
+        return self._view("purchases", lambda: views.purchases(self._activity))
 
     def service_visits(self) -> pl.LazyFrame:
         """Return closed service orders with the car's brand and model, revenue and margin."""
-        return views.service_visits(self.table)
+        return self._view("service_visits", lambda: views.service_visits(self._activity))
 
     def scores(self, question: str = "nps") -> pl.LazyFrame:
         """Return the answers to one scale question.
@@ -157,13 +182,16 @@ class Warehouse:
         Returns
         -------
         polars.LazyFrame
-            `survey_id, customer_id, employee_id, dealership_id, kind, answered_on, score`.
+            `survey_id, customer_id, employee_id, employee, dealership_id, dealership, kind,
+            answered_on, score`.
 
         Raises
         ------
         InputError
             No scale question has this code.
         """
+        if "scores" in self.tables:
+            return self.table("scores")
         scales = self.table("survey_questions").filter(pl.col("type").cast(pl.String) == "scale")
         codes = scales.select("code").collect().to_series().to_list()
         if question not in codes:
@@ -175,7 +203,7 @@ class Warehouse:
 
     def lead_events(self) -> pl.LazyFrame:
         """Return stage events with the opportunity's customer, manager, source and opening."""
-        return views.lead_events(self.table)
+        return self._view("lead_events", lambda: views.lead_events(self.table))
 
 
 def open_warehouse(
@@ -186,13 +214,14 @@ def open_warehouse(
     Parameters
     ----------
     data : str or Path
-        A folder of Parquet files, one a table, or one DuckDB file. A relative path is tried from the
-        working folder, then from the project's root (the nearest folder above with a pyproject.toml).
+        A folder of Parquet files, one a table, or one DuckDB file. A relative path is tried from
+        the working folder, then from the project's root (the nearest folder above with a
+        pyproject.toml).
     dealership : str or int, optional
         Name or id of the dealership to limit everything to; without it, the whole network.
     check : bool
-        Check columns, types, rules, keys and foreign keys. Files that have passed are not checked again
-        until they change.
+        Check columns, types, rules, keys and foreign keys. Files that have passed are not checked
+        again until they change.
 
     Returns
     -------
@@ -228,6 +257,10 @@ def open_warehouse(
     )
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def _names(dealerships: pl.LazyFrame) -> list[str]:
     return dealerships.sort("dealership_id").select("name").collect().to_series().to_list()
 
@@ -236,17 +269,19 @@ def _find_dealership(source: Source, asked: str | int) -> tuple[str, int]:
     """Return name and id of a dealership asked for by either."""
     if "dealerships" not in source.names():
         raise InputError(
-            f"Dealership {asked!r} was asked for, and {source.path} has no table 'dealerships'. Add the "
-            "table, or leave the dealership out to see all the data."
+            f"Dealership {asked!r} was asked for, and {source.path} has no table 'dealerships'. "
+            "Add the table, or leave the dealership out to see all the data."
         )
-    rows = conform("dealerships", source.scan("dealerships")).select("dealership_id", "name").collect()
+    rows = (
+        conform("dealerships", source.scan("dealerships")).select("dealership_id", "name").collect()
+    )
     known = dict(rows.select("name", "dealership_id").iter_rows())
     by_id = {str(key): name for name, key in known.items()}
     name = by_id.get(str(asked), str(asked))
     if name not in known:
         raise InputError(
-            f"Dealership {asked!r} was asked for{near(str(asked), known)}; there are: {listed(known)}. "
-            "Choose one of these names, or its id."
+            f"Dealership {asked!r} was asked for{near(str(asked), known)}; there are: "
+            f"{listed(known)}. Choose one of these names, or its id."
         )
     return name, known[name]
 
@@ -264,14 +299,19 @@ def _as_of(source: Source, manifest: Mapping[str, Any]) -> date:
             ) from error
     names = source.names()
     latest = [
-        conform(table, source.scan(table)).select(pl.col(column).cast(pl.Date).max()).collect().item()
+        conform(table, source.scan(table))
+        .select(pl.col(column).cast(pl.Date).max())
+        .collect()
+        .item()
         for table, column in _EVENTS
         if table in names
     ]
     days = [day for day in latest if day is not None]
     if not days:
         raise InputError(
-            f"The last day that {source.path} covers was asked for, and no table there has a dated row. "
+            f"The last day that {source.path} covers was asked for, and no table there has a dated "
+            "row. "
             'Add a manifest.json with {"as_of": "2025-12-31"} (the day of the export).'
         )
-    return max(days)
+    latest_day: date = max(days)
+    return latest_day

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from crm_analysis.errors import InputError, listed
-from crm_analysis.schema import TABLES
+from crm_analysis.schema import TABLES_AND_VIEWS
 
 DUCKDB_ENDINGS = (".duckdb", ".db", ".ddb")
 MANIFEST = "manifest.json"
@@ -21,7 +21,9 @@ STAMP = ".checked.json"
 class Source(Protocol):
     """A place that holds tables."""
 
-    path: Path
+    @property
+    def path(self) -> Path:
+        """Return the folder or file."""
 
     def names(self) -> tuple[str, ...]:
         """Return the tables of ours that are there."""
@@ -53,7 +55,7 @@ class ParquetFolder:
 
     def names(self) -> tuple[str, ...]:
         """Return the tables of ours that are there."""
-        return tuple(name for name in TABLES if self._place(name) is not None)
+        return tuple(name for name in TABLES_AND_VIEWS if self._place(name) is not None)
 
     def scan(self, name: str) -> pl.LazyFrame:
         """Return a table, unread."""
@@ -65,7 +67,9 @@ class ParquetFolder:
     def files(self) -> tuple[Path, ...]:
         """Return the Parquet files of the tables."""
         places = [place for name in self.names() if (place := self._place(name)) is not None]
-        inside = [sorted(place.glob("*.parquet")) if place.is_dir() else [place] for place in places]
+        inside = [
+            sorted(place.glob("*.parquet")) if place.is_dir() else [place] for place in places
+        ]
         return tuple(file for group in inside for file in group)
 
     def manifest(self) -> dict[str, Any]:
@@ -79,7 +83,7 @@ class ParquetFolder:
 
 @dataclass(frozen=True)
 class DuckDBFile:
-    """Tables in one DuckDB file, opened read-only; its manifest lies beside it as ``<name>.json``."""
+    """Tables in one DuckDB file, opened read-only; its manifest is ``<name>.json`` beside it."""
 
     path: Path
     _kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -92,15 +96,17 @@ class DuckDBFile:
             return duckdb.connect(str(self.path), read_only=True)
         except duckdb.Error as error:
             raise InputError(
-                f"The DuckDB file {self.path} was asked for, and DuckDB cannot open it: {error}. Check "
-                "that it is a DuckDB file and that no other program is writing to it."
+                f"The DuckDB file {self.path} was asked for, and DuckDB cannot open it: {error}. "
+                "Check that it is a DuckDB file and that no other program is writing to it."
             ) from error
 
     def names(self) -> tuple[str, ...]:
         """Return the tables of ours that are there."""
-        rows = self._connection.execute("SELECT table_name FROM information_schema.tables").fetchall()
+        rows = self._connection.execute(
+            "SELECT table_name FROM information_schema.tables"
+        ).fetchall()
         there = {row[0] for row in rows}
-        return tuple(name for name in TABLES if name in there)
+        return tuple(name for name in TABLES_AND_VIEWS if name in there)
 
     def scan(self, name: str) -> pl.LazyFrame:
         """Return a table, unread, on a cursor of its own so that two can be read side by side."""
@@ -128,8 +134,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(
-            f"The manifest {path} was asked for, and it is not JSON ({error}). Repair it, or remove it: "
-            "data need no manifest."
+            f"The manifest {path} was asked for, and it is not JSON ({error}). Repair it, or "
+            "remove it: data need no manifest."
         ) from error
     if not isinstance(facts, dict):
         raise InputError(
@@ -141,7 +147,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def project_root(start: Path) -> Path | None:
     """Return the nearest folder at or above `start` that holds a pyproject.toml."""
-    return next((folder for folder in (start, *start.parents) if (folder / "pyproject.toml").exists()), None)
+    return next(
+        (folder for folder in (start, *start.parents) if (folder / "pyproject.toml").exists()), None
+    )
 
 
 def find_data(data: str | Path) -> Path:
@@ -154,15 +162,17 @@ def find_data(data: str | Path) -> Path:
     """
     asked = Path(data).expanduser()
     root = project_root(Path.cwd())
-    tried = [asked] if asked.is_absolute() else [Path.cwd() / asked, *([root / asked] if root else [])]
+    tried = (
+        [asked] if asked.is_absolute() else [Path.cwd() / asked, *([root / asked] if root else [])]
+    )
     for path in tried:
         if path.exists():
             return path.resolve()
     places = listed(dict.fromkeys(tried))
     raise InputError(
-        f"The data {str(data)!r} were asked for, and there is nothing at {places}. Pass the folder or "
-        "DuckDB file that holds the tables, or make a demonstration with 'python -m synthetic generate "
-        "--preset small --seed 1 --out reports/out/data/small'."
+        f"The data {str(data)!r} were asked for, and there is nothing at {places}. Pass the "
+        "folder or DuckDB file that holds the tables, or make a demonstration with 'python -m "
+        "synthetic generate --preset small --seed 1 --out reports/out/data/small'."
     )
 
 
@@ -181,13 +191,17 @@ def open_source(path: Path) -> Source:
         source = DuckDBFile(path)
     else:
         raise InputError(
-            f"The data {path} were asked for, and it is a {path.suffix or 'file without an ending'}. Pass "
-            f"a folder of Parquet files, or a DuckDB file ({listed(DUCKDB_ENDINGS)})."
+            f"The data {path} were asked for, and it is a "
+            f"{path.suffix or 'file without an ending'}. Pass a folder of Parquet files, or a "
+            f"DuckDB file ({listed(DUCKDB_ENDINGS)})."
         )
     if not source.names():
-        found = listed(sorted(p.name for p in path.iterdir())) if path.is_dir() else "no table of ours"
+        found = (
+            listed(sorted(p.name for p in path.iterdir())) if path.is_dir() else "no table of ours"
+        )
         raise InputError(
-            f"The tables of a dealership were asked for in {path}, and it holds {found}. It should hold "
-            f"some of: {listed(f'{name}.parquet' if path.is_dir() else name for name in TABLES)}."
+            f"The tables of a dealership were asked for in {path}, and it holds {found}. It "
+            "should hold some of: "
+            f"{listed(f'{name}.parquet' if path.is_dir() else name for name in TABLES_AND_VIEWS)}."
         )
     return source

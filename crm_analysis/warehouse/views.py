@@ -14,8 +14,20 @@ Tables = Callable[[str], pl.LazyFrame]
 _CAR, _SERVICE = PURCHASE_KINDS
 
 
-def _fit(name: str, frame: pl.LazyFrame) -> pl.LazyFrame:
+_NAMES = {
+    "dealership": ("dealerships", "dealership_id", "dealership_id"),
+    "manager": ("employees", "employee_id", "manager_id"),
+    "employee": ("employees", "employee_id", "employee_id"),
+}
+"""Names that views carry: column, the table it is read from, its key there, and the view's key."""
+
+
+def _fit(tables: Tables, name: str, frame: pl.LazyFrame) -> pl.LazyFrame:
     columns = VIEWS[name].columns()
+    for column, (table, key, ours) in _NAMES.items():
+        if column in columns:
+            names = tables(table).select(pl.col(key).alias(ours), pl.col("name").alias(column))
+            frame = frame.join(names, on=ours, how="left")
     return frame.select(pl.col(column).cast(kind.dtype) for column, kind in columns.items())
 
 
@@ -27,7 +39,7 @@ def delivered(tables: Tables) -> pl.LazyFrame:
 
 
 def _activity(tables: Tables, as_of: date) -> pl.LazyFrame:
-    """Return each delivery and each service visit up to `as_of`: customer, dealership, day, kind, brand."""
+    """Return each delivery and service visit up to `as_of`: who, where, when, kind, brand."""
     models = tables("models").select("model_id", "brand")
     cars = delivered(tables).select(
         "customer_id",
@@ -69,12 +81,14 @@ def spells(tables: Tables, *, as_of: date, inactive_months: int) -> pl.LazyFrame
         pl.col("happened_on").first().alias("started_on"),
         pl.col("lapsed_on").filter(ended).min().alias("ended_on"),
     )
-    return _fit("spells", spell)
+    return _fit(tables, "spells", spell)
 
 
 def purchases(tables: Tables) -> pl.LazyFrame:
     """Return delivered cars and closed service orders with revenue and margin."""
-    whole = [pl.col(name).cast(pl.Int64) for name in ("sale_price", "accessories", "fni_income", "cost")]
+    whole = [
+        pl.col(name).cast(pl.Int64) for name in ("sale_price", "accessories", "fni_income", "cost")
+    ]
     price, accessories, fni, cost = whole
     cars = delivered(tables).select(
         "customer_id",
@@ -92,11 +106,11 @@ def purchases(tables: Tables) -> pl.LazyFrame:
         "revenue",
         "margin",
     )
-    return _fit("purchases", pl.concat([cars, services]))
+    return _fit(tables, "purchases", pl.concat([cars, services]))
 
 
 def _billed(tables: Tables) -> pl.LazyFrame:
-    """Return closed service orders with revenue (none when the dealership pays itself) and margin."""
+    """Return closed service orders with revenue (none when the dealership pays) and margin."""
     bill = (pl.col(name).cast(pl.Int64) for name in ("labour", "parts", "discount"))
     labour, parts, discount = bill
     outside = pl.col("payer").cast(pl.String) != "internal"
@@ -104,9 +118,7 @@ def _billed(tables: Tables) -> pl.LazyFrame:
     return (
         tables("service_orders")
         .filter(pl.col("closed_at").is_not_null())
-        .with_columns(
-            pl.col("opened_at").dt.date().alias("visited_on"), revenue.alias("revenue")
-        )
+        .with_columns(pl.col("opened_at").dt.date().alias("visited_on"), revenue.alias("revenue"))
         .with_columns((pl.col("revenue") - pl.col("costs").cast(pl.Int64)).alias("margin"))
     )
 
@@ -115,19 +127,25 @@ def service_visits(tables: Tables) -> pl.LazyFrame:
     """Return closed service orders with the car's brand and model, revenue and margin."""
     cars = tables("vehicles").select("vehicle_id", "model_id")
     models = tables("models").select("model_id", "brand", "model")
-    visits = _billed(tables).join(cars, on="vehicle_id", how="left").join(models, on="model_id", how="left")
-    return _fit("service_visits", visits)
+    visits = (
+        _billed(tables)
+        .join(cars, on="vehicle_id", how="left")
+        .join(models, on="model_id", how="left")
+    )
+    return _fit(tables, "service_visits", visits)
 
 
 def scores(tables: Tables, *, question: str) -> pl.LazyFrame:
     """Return answers to one scale question with who gave them and about whom."""
     asked = tables("survey_questions").filter(pl.col("code") == question).select("question_id")
-    answers = tables("survey_answers").filter(pl.col("value").is_not_null()).join(asked, on="question_id")
+    answers = (
+        tables("survey_answers").filter(pl.col("value").is_not_null()).join(asked, on="question_id")
+    )
     surveys = tables("surveys").filter(pl.col("answered_at").is_not_null())
     joined = answers.join(surveys, on="survey_id").with_columns(
         pl.col("answered_at").dt.date().alias("answered_on"), pl.col("value").alias("score")
     )
-    return _fit("scores", joined)
+    return _fit(tables, "scores", joined)
 
 
 def lead_events(tables: Tables) -> pl.LazyFrame:
@@ -135,4 +153,4 @@ def lead_events(tables: Tables) -> pl.LazyFrame:
     leads = tables("opportunities").select(
         "opportunity_id", "customer_id", "manager_id", "source", "opened_at"
     )
-    return _fit("lead_events", tables("stage_events").join(leads, on="opportunity_id"))
+    return _fit(tables, "lead_events", tables("stage_events").join(leads, on="opportunity_id"))

@@ -11,12 +11,14 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crm_analysis.errors import InputError, near
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LOCALES = ("en_US", "ru_RU")
 

@@ -1,7 +1,7 @@
 """Rebuild the packaged vocabulary from Faker: `python -m synthetic.vocabulary.build [FOLDER]`.
 
-Needed only when the words themselves should change; doing so changes every generated data set, so it
-belongs in the change log under "Numbers that change".
+Needed only when the words themselves should change; doing so changes every generated data set, so
+it belongs in the change log under "Numbers that change".
 """
 
 from __future__ import annotations
@@ -34,8 +34,12 @@ _LATIN = dict(
         "х=kh ц=ts ч=ch ш=sh щ=shch ъ= ы=y ь= э=e ю=yu я=ya"
     ).split(" ")
 )
-_COMMON_FEMALE = "Анна Елена Мария Ольга Наталья Екатерина Татьяна Ирина Светлана Анастасия Юлия Дарья"
-_COMMON_MALE = "Александр Сергей Дмитрий Андрей Алексей Максим Иван Михаил Николай Владимир Евгений Павел"
+_COMMON_FEMALE = (
+    "Анна Елена Мария Ольга Наталья Екатерина Татьяна Ирина Светлана Анастасия Юлия Дарья"
+)
+_COMMON_MALE = (
+    "Александр Сергей Дмитрий Андрей Алексей Максим Иван Михаил Николай Владимир Евгений Павел"
+)
 _COMMON_WEIGHT = 12.0
 """Faker gives Russian names without frequencies; a dozen of each gender are this much commoner."""
 
@@ -46,7 +50,10 @@ def _transliterated(word: str) -> str:
 
 def _latin(words: Iterable[str]) -> dict[str, str]:
     clean = {word: _transliterated(word) for word in words}
-    return {word: "".join(c for c in text if c.isascii() and c.isalpha()) for word, text in clean.items()}
+    return {
+        word: "".join(c for c in text if c.isascii() and c.isalpha())
+        for word, text in clean.items()
+    }
 
 
 def _russian_names(names: Iterable[str], common: str) -> list[list[Any]]:
@@ -83,17 +90,17 @@ def _companies(locale: str) -> list[str]:
 
 def _russian() -> dict[str, Any]:
     pairs, patronymics = _surname_pairs(), _patronymic_pairs()
-    first = {
+    first: dict[str, list[list[Any]]] = {
         "female": _russian_names(RussianPerson.first_names_female, _COMMON_FEMALE),
         "male": _russian_names(RussianPerson.first_names_male, _COMMON_MALE),
     }
-    last = {
+    last: dict[str, list[list[Any]]] = {
         "female": [[female, weight] for female, _, weight in pairs],
         "male": [[male, weight] for _, male, weight in pairs],
     }
     known = set(RussianAddress.city_names)
     cities = [pair for pair in RUSSIAN["cities"] if pair[0] in known]
-    words = [row[0] for rows in (*first.values(), *last.values()) for row in rows]
+    words = [str(row[0]) for rows in (*first.values(), *last.values()) for row in rows]
     return RUSSIAN | {
         "first": first,
         "last": last,
@@ -120,7 +127,7 @@ def _english() -> dict[str, Any]:
         "female": [[n, w] for n, w in EnglishPerson.first_names_female.items()],
         "male": [[n, w] for n, w in EnglishPerson.first_names_male.items()],
     }
-    words = [row[0] for rows in (*first.values(), last) for row in rows]
+    words = [str(row[0]) for rows in (*first.values(), last) for row in rows]
     return ENGLISH | {
         "first": first,
         "last": {"female": last, "male": last},
@@ -136,7 +143,9 @@ def build(folder: Path) -> None:
     """Write one JSON file a locale and their hashes into `folder`."""
     sums = []
     for locale, words in (("en_US", _english()), ("ru_RU", _russian())):
-        raw = json.dumps(words, ensure_ascii=False, sort_keys=True, indent=0).encode("utf-8") + b"\n"
+        raw = (
+            json.dumps(words, ensure_ascii=False, sort_keys=True, indent=0).encode("utf-8") + b"\n"
+        )
         (folder / f"{locale}.json").write_bytes(raw)
         sums.append(f"{hashlib.sha256(raw).hexdigest()}  {locale}.json\n")
     (folder / "SHA256SUMS").write_text("".join(sums), encoding="utf-8", newline="\n")

@@ -1,0 +1,353 @@
+"""What fitted models say of the customers at hand, group by group, with parameter uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import special
+
+from crm_analysis._beta_geometric import (
+    BetaGeometric,
+    discounted_purchases_if_active,
+    fit_beta_geometric,
+    log_likelihood,
+    probability_stopped_odds,
+)
+from crm_analysis._gamma_gamma import GammaGamma, fit_gamma_gamma, spend_weights
+from crm_analysis._purchase_history import PurchaseHistory
+from crm_analysis.errors import ColumnError, InputError, NotConvergedError, listed, near
+from crm_analysis.estimates import Estimates, five_columns
+from crm_analysis.wording import _, number, percent
+
+__all__ = [
+    "Horizon",
+    "ModelEstimates",
+    "Outlook",
+    "Quantity",
+    "buying_or_none",
+    "check_groups",
+    "check_resamples",
+    "model_cautions",
+    "regularity",
+    "spend_or_none",
+]
+
+Floats = NDArray[np.float64]
+Quantity = Literal["active", "purchases", "value"]
+
+DRAW_DIGITS = 5
+"""Accuracy of a draw; its error is far below the scatter between draws."""
+
+RIDGE = 0.5
+"""From this standard deviation of log-parameters on, draws are weighed by the likelihood."""
+
+REGULAR = 1.5
+"""From this many random events per purchase on, gaps are called more regular than chance."""
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ModelEstimates(Estimates):
+    """Means that a model gives for groups of customers.
+
+    All groups share one model, so their intervals move together and cannot test whether groups
+    differ; the sentence says so instead of testing.
+    """
+
+    def difference_p_value(self) -> float | None:
+        """Return None: errors that come from one shared model do not test differences."""
+        return None
+
+    def _difference_text(self) -> str:
+        return _("their intervals share one model, so they do not test whether groups differ")
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """How far ahead, and how the future is discounted, in the history's unit of time."""
+
+    length: float = 0.0
+    discount: float = 0.0
+
+
+class Outlook:
+    """Customers compressed to distinct patterns, ready to be read by many parameter sets.
+
+    Parameters
+    ----------
+    history : PurchaseHistory
+    by : sequence of str
+        Group columns of the history, one mean each; none for one mean of all.
+    """
+
+    def __init__(self, history: PurchaseHistory, by: Sequence[str]) -> None:
+        table, keys = history.table, ["frequency", "recency", "age", "n_valued"]
+        patterns = (
+            table.group_by(*by, *keys)
+            .agg(weight=pl.len(), value=pl.col("mean_value").sum())
+            .sort(*by, *keys, nulls_last=True)
+        )
+        # Without groups even an empty table has its one row: nobody.
+        self.groups = patterns.select(by).unique(maintain_order=True) if by else pl.DataFrame()
+        self.n_groups = self.groups.height if by else 1
+        runs = patterns.select(pl.struct(by).rle_id())[:, 0] if by and patterns.height else None
+        self.group = np.zeros(patterns.height, np.int64) if runs is None else runs.to_numpy()
+        columns = (patterns[c].cast(pl.Float64).to_numpy() for c in (*keys, "weight", "value"))
+        self.x, self.t_x, self.T, self.n_valued, self.weight, self.value = columns
+        self.distinct_x, self.at_x = np.unique(self.x, return_inverse=True)
+        self.distinct_T, self.at_T = np.unique(self.T, return_inverse=True)
+        self.n = self._sum(self.weight)
+
+    def _sum(self, amounts: Floats) -> Floats:
+        summed = np.bincount(self.group, weights=amounts, minlength=self.n_groups)
+        return np.asarray(summed, np.float64)
+
+    def active(self, theta: Floats) -> Floats:
+        """Probability of being active, per pattern."""
+        odds = probability_stopped_odds(theta, self.x, self.t_x, self.T)
+        return np.asarray(special.expit(-odds))
+
+    def purchases(self, theta: Floats, horizon: Horizon, digits: float = 12) -> Floats:
+        """Discounted expected purchases over the horizon, per pattern."""
+        ahead = discounted_purchases_if_active(
+            theta, horizon.length, horizon.discount, self.distinct_x, self.distinct_T, digits=digits
+        )
+        return np.asarray(self.active(theta) * ahead[self.at_x, self.at_T])
+
+    def means(
+        self,
+        quantity: Quantity,
+        theta: Floats,
+        spend: Floats | None = None,
+        horizon: Horizon | None = None,
+        digits: float = 12,
+    ) -> Floats:
+        """Mean of a quantity over the customers of each group, shape (groups,)."""
+        if quantity == "active" or horizon is None:
+            per_pattern = self.weight * self.active(theta)
+        else:
+            per_pattern = self.purchases(theta, horizon, digits)
+            if spend is None:
+                per_pattern = per_pattern * self.weight
+            else:
+                c0, c1 = spend_weights(spend, self.n_valued)
+                per_pattern = per_pattern * (c0 * self.weight + c1 * self.value)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self._sum(per_pattern) / self.n)
+
+    def estimate(
+        self,
+        quantity: Quantity,
+        buying: BetaGeometric | None,
+        spend: GammaGamma | None,
+        horizon: Horizon,
+        *,
+        conf_level: float,
+        n_resamples: int,
+        seed: int,
+    ) -> pl.DataFrame:
+        """Return groups and the five columns: means, and intervals over drawn parameters."""
+        unknown = np.full(self.n_groups, np.nan)
+        if buying is None or (quantity == "value" and spend is None) or not len(self.x):
+            return self._table(unknown, unknown, unknown, unknown)
+        spend = spend if quantity == "value" else None
+        theta_2 = None if spend is None else spend.theta
+        middle = self.means(quantity, buying.theta, theta_2, horizon)
+        first = buying.draws(n_resamples, seed)
+        second = None if spend is None else spend.draws(n_resamples, seed + 1)
+        if first is None or (spend is not None and second is None):
+            return self._table(middle, unknown, unknown, unknown)
+        draws = np.stack([
+            self.means(quantity, first[i], None if second is None else second[i], horizon,
+                       DRAW_DIGITS)
+            for i in range(n_resamples)
+        ])  # fmt: skip
+        weight = self._draw_weights(buying, first)
+        return self._table(middle, *_spread(draws, weight, middle, conf_level))
+
+    def _draw_weights(self, model: BetaGeometric, draws: Floats) -> Floats:
+        """Weigh drawn parameters by the likelihood where the normal distribution is a poor fit.
+
+        On a flat ridge the likelihood is far from normal: importance weights correct the draws.
+        They need the data of the fit, which a model from elsewhere does not have here.
+        """
+        covariance = np.asarray(model.log_covariance)
+        spread, axes = np.linalg.eigh(covariance)
+        if np.sqrt(spread.max()) < RIDGE or model.n != self.n.sum():
+            return np.full(len(draws), 1 / len(draws))
+        moves = (np.log(draws) - np.log(model.theta)) @ axes
+        known = spread > 1e-12
+        squares = (moves[:, known] ** 2 / spread[known]).sum(axis=1)
+        scale = float(self.weight @ self.T / self.weight.sum())
+        unit = np.array([1.0, 1 / scale, 1.0, 1.0])
+        data = (self.x, self.t_x / scale, self.T / scale, self.weight)
+        fits = np.array([log_likelihood(np.log(theta * unit), *data)[0] for theta in draws])
+        logs = fits + squares / 2
+        weight = np.exp(logs - logs.max())
+        return np.asarray(weight / weight.sum())
+
+    def _table(self, *columns: Floats) -> pl.DataFrame:
+        table = pl.DataFrame(five_columns(self.n, *columns))
+        return (
+            table if self.groups.is_empty() else pl.concat([self.groups, table], how="horizontal")
+        )
+
+
+def _spread(
+    draws: Floats, weight: Floats, middle: Floats, conf_level: float
+) -> tuple[Floats, Floats, Floats]:
+    """Standard error and quantiles of weighted draws, shape (draws, groups)."""
+    tail = (1 - conf_level) / 2
+    known = np.isfinite(draws).all(axis=0) & np.isfinite(middle)
+    safe = np.where(known, draws, 0.0)
+    mean = weight @ safe
+    error = np.sqrt(weight @ (safe - mean) ** 2)
+    bounds = np.quantile(
+        safe, [tail, 1 - tail], axis=0, weights=weight, method="inverted_cdf"
+    )  # fmt: skip
+    return (
+        np.where(known, error, np.nan),
+        np.where(known, np.minimum(bounds[0], middle), np.nan),
+        np.where(known, np.maximum(bounds[1], middle), np.nan),
+    )
+
+
+# Models, or why there are none --------------------------------------------------------------
+
+
+def buying_or_none(
+    history: PurchaseHistory, model: BetaGeometric | None
+) -> tuple[BetaGeometric | None, tuple[str, ...]]:
+    """Return the model given or fitted, or None with a note that says why."""
+    if model is not None:
+        if model.unit != history.unit:
+            raise InputError(
+                f"The model counts time in {model.unit}s and the history in {history.unit}s. "
+                "Count the history in the model's unit, or fit the model to this history."
+            )
+        return model, ()
+    try:
+        fitted = fit_beta_geometric(history)
+    except InputError:
+        return None, (
+            _(
+                "Only {k} of {n} customers bought on a second day: too few to fit a model of "
+                "buying.",
+                k=number(history.n_repeat),
+                n=number(history.n),
+            ),
+        )
+    except NotConvergedError:
+        return None, (_("No model of buying could be fitted: the search found no maximum."),)
+    return fitted, fitted.notes
+
+
+def spend_or_none(
+    history: PurchaseHistory, model: GammaGamma | None
+) -> tuple[GammaGamma | None, tuple[str, ...]]:
+    """Return the spend model given or fitted, or None with a note that says why."""
+    if model is not None:
+        return model, ()
+    if history.value_name is None:
+        return None, (_("Values were not counted: only purchases can be forecast."),)
+    try:
+        fitted = fit_gamma_gamma(history)
+    except InputError:
+        valued = history.table.filter(pl.col("n_valued") > 0)
+        return None, (
+            _(
+                "Spend cannot be modelled: of {n} customers {k} have a repeat purchase of known "
+                "value, and {positive} of these a mean above zero.",
+                n=number(history.n),
+                k=number(valued.height),
+                positive=number(int((valued["mean_value"] > 0).sum())),
+            ),
+        )
+    except NotConvergedError:
+        return None, (_("No model of spend could be fitted: the search found no maximum."),)
+    return fitted, fitted.notes
+
+
+def check_groups(history: PurchaseHistory, by: Sequence[str]) -> None:
+    """Refuse groups by which the history was not counted."""
+    missing = [name for name in by if name not in history.by]
+    if missing:
+        raise ColumnError(
+            f"Groups by {listed(by)} were asked for; the history was counted by "
+            f"{listed(history.by)}{near(missing[0], history.by)}. Pass by={list(by)!r} to "
+            "purchase_history."
+        )
+
+
+def check_resamples(n_resamples: int) -> None:
+    """Refuse a number of draws from which no interval can be read."""
+    if n_resamples < 2:
+        raise InputError(
+            f"'n_resamples' must be at least 2, better 200; got {n_resamples!r}. "
+            "Pass how often the parameters are to be drawn."
+        )
+
+
+# Cautions -----------------------------------------------------------------------------------
+
+
+def regularity(table: pl.DataFrame) -> tuple[int, float, float]:
+    r"""Return n, k and its standard error: how regular gaps are (k = 1 is chance).
+
+    Given the first and last purchase, the gaps of a random (Poisson) buyer cut t_x into
+    x uniform spacings, and those of an Erlang-k buyer are Dirichlet(k, …, k), whose mean of
+    ``sum(gap**2) / t_x**2`` is ``(k + 1) / (k x + 1)``, whatever the customer's rate and however
+    they stop. k is where the sums agree; the standard error is a sandwich.
+    """
+    several = table.drop_nulls("spacing")
+    x = several["frequency"].cast(pl.Float64).to_numpy()
+    seen = several["spacing"].to_numpy()
+    if len(x) < 2:
+        return len(x), float("nan"), float("nan")
+
+    def expected(log_k: float) -> Floats:
+        k = np.exp(log_k)
+        return np.asarray((k + 1) / (k * x + 1))
+
+    low, high = np.log(1e-3), np.log(1e4)
+    if not seen.sum() > expected(high).sum() or not seen.sum() < expected(low).sum():
+        return len(x), float("nan"), float("nan")
+    for _step in range(80):
+        middle = (low + high) / 2
+        above = expected(middle).sum() > seen.sum()
+        low, high = (middle, high) if above else (low, middle)
+    k = float(np.exp((low + high) / 2))
+    slope = float(((x - 1) / (k * x + 1) ** 2).sum())
+    error = float(np.sqrt(((seen - expected(np.log(k))) ** 2).sum()) / slope)
+    return len(x), k, error
+
+
+def model_cautions(history: PurchaseHistory) -> tuple[str, ...]:
+    """Return what BG/NBD is known to get wrong on such customers."""
+    if not history.n:
+        return ()
+    notes: tuple[str, ...] = ()
+    once = 1 - history.n_repeat / history.n
+    if once > 0:
+        notes += (
+            _(
+                "{share} of the customers bought once only; BG/NBD holds each of them to be "
+                "active for certain, however long ago that was.",
+                share=percent(once),
+            ),
+        )
+    n, k, error = regularity(history.table)
+    if n >= 30 and k - 3 * error > 1 and k > REGULAR:
+        notes += (
+            _(
+                "Gaps between purchases are more regular than chance (k = {k}, where chance is "
+                "1), as service visits are: BG/NBD then takes lost customers for active ones. "
+                "Read shares of active customers and values as upper bounds.",
+                k=number(k, 1),
+            ),
+        )
+    return notes

@@ -1,0 +1,338 @@
+"""How long leads stay in each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from crm_analysis import figures
+from crm_analysis._lead_events import Columns, check_steps, stage_notes
+from crm_analysis._stays import OUTCOMES, count_stays
+from crm_analysis.errors import InputError, listed
+from crm_analysis.estimates import Estimates, five_columns, group_label, small_n_notes
+from crm_analysis.frames import (
+    check_as_of,
+    check_conf_level,
+    check_one_of,
+    group_names,
+)
+from crm_analysis.survival import KaplanMeier, kaplan_meier, log_rank_p_value, quantile
+from crm_analysis.wording import _, amount, date_text, interval_text, number, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["TimeInStage", "time_in_stage"]
+
+_MINUTES_PER_DAY = 1440
+
+
+# Estimate ---------------------------------------------------------------------------------
+
+
+def _curve(counts: pl.DataFrame) -> KaplanMeier:
+    """Return the curve of the time in one stage; groups are put together."""
+    entry = pl.DataFrame({"minutes": [0], **{outcome: [0] for outcome in OUTCOMES}})
+    total = (
+        pl.concat([entry, counts.select("minutes", *OUTCOMES)])
+        .group_by("minutes")
+        .agg(pl.col(OUTCOMES).sum())
+        .sort("minutes")
+    )
+    n_entered = np.zeros(total.height, np.int64)
+    n_entered[0] = total.select(pl.sum_horizontal(pl.col(OUTCOMES).sum())).item()
+    exits = (total["n_moved_on"] + total["n_lost"]).to_numpy()
+    return kaplan_meier(total["minutes"].to_numpy(), n_entered, exits, total["n_open"].to_numpy())
+
+
+def _stage_rows(
+    counts: pl.DataFrame, stages: tuple[str, ...], by: tuple[str, ...], conf_level: float
+) -> pl.DataFrame:
+    keys = [*by, "step"]
+    parts = counts.partition_by(keys, maintain_order=True)
+    outcomes = pl.col(OUTCOMES).sum()
+    table = counts.group_by(keys, maintain_order=True).agg(outcomes)
+    curves = [_curve(part) for part in parts]
+    half = [quantile(curve, 0.5, conf_level) for curve in curves]
+    most = [quantile(curve, 0.9, conf_level) for curve in curves]
+    n = table.select(pl.sum_horizontal(OUTCOMES)).to_series().to_numpy()
+    unknown = np.full(len(parts), np.nan)
+    table = table.with_columns(
+        **five_columns(n, _days(half, 0), unknown, _days(half, 1), _days(half, 2)),
+        p90=pl.Series(_days(most, 0), dtype=pl.Float64).fill_nan(None),
+        p90_low=pl.Series(_days(most, 1), dtype=pl.Float64).fill_nan(None),
+        p90_high=pl.Series(_days(most, 2), dtype=pl.Float64).fill_nan(None),
+    )
+    names = pl.DataFrame({"step": range(1, len(stages)), "stage": stages[:-1]})
+    if not by:  # without groups a stage that nobody entered is said to be empty
+        table = names.join(table, on="step", how="left", maintain_order="left").with_columns(
+            pl.col("n", *OUTCOMES).fill_null(0)
+        )
+    else:
+        table = table.join(names, on="step", how="left", maintain_order="left")
+    return table.select(
+        *by, "step", "stage", *OUTCOMES,
+        "n", "estimate", "std_error", "conf_low", "conf_high", "p90", "p90_low", "p90_high",
+    )  # fmt: skip
+
+
+def _days(quantiles: Sequence[tuple[float, float, float]], which: int) -> Any:
+    return np.array([one[which] for one in quantiles], np.float64) / _MINUTES_PER_DAY
+
+
+def _slowest(counts: pl.DataFrame, by: tuple[str, ...]) -> tuple[int | None, float | None]:
+    """Return the step with the longest known median, and whether groups differ in it."""
+    medians: dict[int, float] = {}
+    for step in counts["step"].unique().sort():
+        median = quantile(_curve(counts.filter(pl.col("step") == step)), 0.5).time
+        if np.isfinite(median):
+            medians[int(step)] = median
+    if not medians:
+        return None, None
+    step = max(medians, key=lambda one: medians[one])
+    if not by:
+        return step, None
+    groups = counts.filter(pl.col("step") == step).partition_by(list(by))
+    return step, log_rank_p_value([_curve(group) for group in groups])
+
+
+# Show -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class TimeInStage(Estimates):
+    """Time in each stage: one row per group and stage, medians in days.
+
+    The table has, beside the usual five, ``step``, ``stage``, ``n_moved_on``, ``n_lost``,
+    ``n_open``, ``p90``, ``p90_low`` and ``p90_high``; see `time_in_stage`.
+
+    Attributes
+    ----------
+    slowest_stage : str or None
+        The stage with the longest known median, all groups together.
+    p_value : float or None
+        Whether groups differ in that stage (log-rank).
+    """
+
+    slowest_stage: str | None = None
+    p_value: float | None = None
+
+    columns_with_unit: ClassVar[tuple[str, ...]] = (
+        *Estimates.columns_with_unit,
+        "p90",
+        "p90_low",
+        "p90_high",
+    )
+
+    def slowest(self) -> TimeInStage:
+        """Return the rows of the slowest stage, one per group; none when no median is known."""
+        name = _("Median days in a stage")
+        if self.slowest_stage is not None:
+            name = _("Median days in stage {stage}", stage=self.slowest_stage)
+        return TimeInStage(
+            table=self.table.filter(pl.col("stage") == (self.slowest_stage or "")),
+            name=name, unit=self.unit, definition=self.definition, by=self.by,
+            conf_level=self.conf_level, notes=self.notes,
+            slowest_stage=self.slowest_stage, p_value=self.p_value,
+        )  # fmt: skip
+
+    def difference_p_value(self) -> float | None:
+        """Return the p-value of the log-rank test between groups in the slowest stage."""
+        return self.p_value
+
+    def sentence(self) -> str:
+        """Return in which stage leads stay longest, and how long."""
+        slowest = self.slowest()
+        if slowest.table.is_empty():
+            return _("{name}: no median is known in any stage.", name=self.name)
+        if self.by:
+            one_stage = self.table["stage"].n_unique() == 1
+            return self._groups_sentence() if one_stage else slowest.sentence()
+        row = slowest.table.row(0, named=True)
+        late = _("when 90% have left is not known")
+        if row["p90"] is not None:
+            late = _("90% have left after {days} days", days=amount(row["p90"], self.unit))
+        return _(
+            "Leads stay longest in stage {stage}: half have left it after {value}; {late}.",
+            stage=row["stage"],
+            value=self.value_text(row),
+            late=late,
+        )
+
+    def value_text(self, row: Mapping[str, Any]) -> str:
+        """Write a median with its interval and n; its upper end may not be known yet."""
+        days = _("{value} days", value=amount(row["estimate"], self.unit))
+        n, low, high = number(row["n"]), row["conf_low"], row["conf_high"]
+        if low is None:
+            return _("{value} (n = {n}, no interval)", value=days, n=n)
+        interval = interval_text(low, high, self.unit)
+        if high is None:
+            interval = _("from {low}, its end not yet known", low=amount(low, self.unit))
+        level = percent(self.conf_level, 0)
+        return _(
+            "{value} ({level} interval {interval}, n = {n})",
+            value=days, level=level, interval=interval, n=n,
+        )  # fmt: skip
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the medians with their intervals: all stages, or the slowest by group."""
+        shown = self.slowest() if self.by else self
+        labels = [
+            group_label(row, self.by) if self.by else row["stage"] for row in shown.table.to_dicts()
+        ]
+        table = shown.table.with_columns(label=pl.Series(labels, dtype=pl.String))
+        ax = figures.new_axes(ax)
+        figures.points(table, label="label", ax=ax)
+        figures.write_units(ax, "days", axis="x")
+        ax.set_xlim(left=0)
+        ax.set_xlabel(_("Days until half have left"))
+        ax.set_title(shown.name)
+        return ax
+
+    def _figure_height(self) -> float | None:
+        return figures.height_for((self.slowest() if self.by else self).table.height)
+
+
+def time_in_stage(
+    events: object,
+    *,
+    unit_col: str = "opportunity_id",
+    stage_col: str = "stage",
+    at_col: str = "happened_at",
+    stages: Sequence[str],
+    end_stages: Sequence[str] = ("lost",),
+    as_of: date,
+    by: str | Sequence[str] = (),
+    conf_level: float = 0.95,
+    ci_method: str = "log-log",
+) -> TimeInStage:
+    """How long leads stay in each stage before they leave it (Kaplan-Meier median).
+
+    The time in a stage runs from a lead's first event of it to its first event, at the same
+    moment or later, of a later listed stage (moved on) or of an end stage (lost). Either way of
+    leaving ends it: whoever is lost has left, and to treat them as still waiting would make
+    up time that nobody spends. Leads still there are censored at the end of `as_of`; the mean
+    of finished stays alone would be too short. Going back to a stage starts no second stay.
+
+    Parameters
+    ----------
+    events : table
+        One row per event, on any backend; events after `as_of` are ignored.
+    unit_col, stage_col, at_col : str
+        Columns of the lead, the stage and the moment (a date counts as its midnight).
+    stages : sequence of str
+        At least two stages in their order; no time is counted for the last, where leads are going.
+    end_stages : sequence of str
+        Stages in which a lead ends without having moved on; none may be in `stages`.
+    as_of : date
+        Last day the data covers, to its end.
+    by : str or sequence of str
+        Group columns, the same in all events of a lead.
+    conf_level : float
+    ci_method : {"log-log"}
+        Brookmeyer-Crowley interval on the log(-log) scale.
+
+    Returns
+    -------
+    TimeInStage
+        One row per group and stage but the last: ``step``, ``stage``, ``n`` (leads that came to
+        it), ``n_moved_on``, ``n_lost``, ``n_open`` (how they left, or not), ``estimate`` (median
+        days, whole minutes), ``conf_low``, ``conf_high``, and ``p90`` (days after which 90 % have
+        left), ``p90_low``, ``p90_high``. Null where too few have left for it to be known; a
+        median has no standard error, so ``std_error`` is null.
+
+    Raises
+    ------
+    InputError
+        Fewer than two stages, a stage listed twice or also as an end, a lead in several
+        groups, an `as_of` before every event.
+    ColumnError
+        A column is missing, of another type, or null.
+
+    References
+    ----------
+    Kaplan & Meier (1958), JASA 53:457-481; Brookmeyer & Crowley (1982), Biometrics 38:29-41.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from datetime import date
+    >>> events = pl.DataFrame({
+    ...     "opportunity_id": [1, 1, 2, 2, 3],
+    ...     "stage": ["contact", "visit", "contact", "lost", "contact"],
+    ...     "happened_at": [date(2026, 1, day) for day in (1, 3, 1, 6, 1)],
+    ... })
+    >>> times = time_in_stage(events, stages=["contact", "visit"], as_of=date(2026, 1, 20))
+    >>> times.table.select("stage", "n", "n_moved_on", "n_lost", "n_open", "estimate").rows()
+    [('contact', 3, 1, 1, 1, 5.0)]
+    """
+    names = check_steps(stages, "stages")
+    ends = _check_ends(names, end_stages)
+    check_one_of("ci_method", ci_method, ("log-log",))
+    as_of, by = check_as_of(as_of), group_names(by)
+    conf_level = check_conf_level(conf_level)
+    columns = Columns(unit_col, stage_col, at_col)
+    notes = stage_notes(events, names, columns=columns, as_of=as_of)
+    counts = count_stays(events, columns=columns, stages=names, end_stages=ends, as_of=as_of, by=by)
+    table = _stage_rows(counts, names, by, conf_level)
+    step, p_value = _slowest(counts, by)
+    return TimeInStage(
+        table=table,
+        name=_("Median days in each stage"),
+        unit="days",
+        definition=_definition(names, ends, as_of),
+        by=by,
+        conf_level=conf_level,
+        notes=(*notes, *_notes(table, by)),
+        slowest_stage=None if step is None else names[step - 1],
+        p_value=p_value,
+    )
+
+
+def _check_ends(stages: tuple[str, ...], end_stages: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(end_stages, str) or not isinstance(end_stages, Iterable):
+        raise InputError(
+            f"'end_stages' must list stages; got {end_stages!r}. Pass, for example, "
+            'end_stages=["lost"], or [] when there are none.'
+        )
+    ends = tuple(str(stage) for stage in end_stages)
+    twice = [
+        stage for stage in dict.fromkeys((*stages, *ends)) if (*stages, *ends).count(stage) > 1
+    ]
+    if twice:
+        raise InputError(
+            f"Times in the stages {listed(stages)} until {listed(ends)} were asked for; "
+            f"{listed(twice)} is named more than once. Name each stage once."
+        )
+    return ends
+
+
+def _definition(stages: tuple[str, ...], ends: tuple[str, ...], as_of: date) -> str:
+    lost = _(" or is {ends}", ends=", ".join(ends)) if ends else ""
+    return _(
+        "Days from a lead's first event of a stage until it moves on to a later one of {stages}"
+        "{lost}; leads still there on {day} are censored, not left out (Kaplan-Meier; interval by "
+        "Brookmeyer and Crowley, log-log).",
+        stages=", ".join(stages),
+        lost=lost,
+        day=date_text(as_of),
+    )
+
+
+def _notes(table: pl.DataFrame, by: tuple[str, ...]) -> tuple[str, ...]:
+    entered = table.filter(pl.col("n") > 0)
+    notes = []
+    for column, share in (("estimate", 0.5), ("p90", 0.9)):
+        unknown = entered.filter(pl.col(column).is_null())
+        if unknown.height:
+            rows = [group_label(row, (*by, "stage")) for row in unknown.to_dicts()]
+            notes.append(
+                _("Fewer than {share} are known to have left, so the time is not known, in: "
+                  "{groups}.", share=percent(share, 0), groups=listed(rows, most=6))
+            )  # fmt: skip
+    return (*notes, *small_n_notes(table, (*by, "stage"), what=_("leads")))

@@ -1,0 +1,488 @@
+"""What customers are worth.
+
+`purchase_history` counts how often, how recently and for how much each customer has bought;
+`fit_beta_geometric` and `fit_gamma_gamma` model how buying and spending differ over customers;
+`lifetime_value` joins them into what these customers will bring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from crm_analysis._beta_geometric import BetaGeometric, fit_beta_geometric
+from crm_analysis._gamma_gamma import GammaGamma, fit_gamma_gamma, spend_weights
+from crm_analysis._model_checks import (
+    FrequencyCheck,
+    HoldoutComparison,
+    PurchaseTracking,
+    frequency_check,
+    holdout_comparison,
+    purchase_tracking,
+)
+from crm_analysis._model_parameters import ModelParameters, empty_parameters
+from crm_analysis._outlook import (
+    Horizon,
+    ModelEstimates,
+    Outlook,
+    buying_or_none,
+    check_groups,
+    check_resamples,
+    model_cautions,
+    regularity,
+    spend_or_none,
+)
+from crm_analysis._purchase_history import (
+    DAYS_IN_YEAR,
+    PurchaseHistory,
+    days_in,
+    purchase_history,
+)
+from crm_analysis.errors import InputError
+from crm_analysis.estimates import Estimates, five_columns, small_n_notes
+from crm_analysis.frames import check_conf_level, check_one_of, group_names
+from crm_analysis.uncertainty import normal_quantile
+from crm_analysis.wording import Unit, _, money, number, percent
+
+__all__ = [
+    "BetaGeometric",
+    "FrequencyCheck",
+    "GammaGamma",
+    "HoldoutComparison",
+    "LifetimeValue",
+    "ModelEstimates",
+    "ModelParameters",
+    "PurchaseHistory",
+    "PurchaseTracking",
+    "active_share",
+    "buying_parameters",
+    "expected_purchases",
+    "fit_beta_geometric",
+    "fit_gamma_gamma",
+    "frequency_check",
+    "holdout_comparison",
+    "lifetime_value",
+    "purchase_history",
+    "purchase_regularity",
+    "purchase_tracking",
+    "spend_parameters",
+]
+
+
+# Show -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class LifetimeValue(ModelEstimates):
+    """The value of customers: one row per group.
+
+    The table has, beside the usual five, ``total``: the value of all n customers together.
+
+    Attributes
+    ----------
+    customers : polars DataFrame
+        One row per customer: the history's columns, ``probability_active``,
+        ``expected_purchases`` over the horizon (not discounted), ``expected_spend`` per purchase
+        and ``value`` (discounted); null where nothing can be said. It names customers, so it
+        belongs in analysis and never on a page.
+    """
+
+    customers: pl.DataFrame
+
+    def sentence(self) -> str:
+        """Return the mean value per customer, and the total when there is one group."""
+        text = super().sentence()
+        if self.by or self.table["total"][0] is None:
+            return text
+        total = money(self.table["total"][0], self.currency)
+        return f"{text[:-1]}; {_('{total} for all of them', total=total)}."
+
+    def units(self) -> dict[str, Unit]:
+        """Return the units of the columns: money, but for n."""
+        return {**super().units(), "total": "money"}
+
+
+def lifetime_value(
+    history: PurchaseHistory,
+    *,
+    model: BetaGeometric | None = None,
+    spend_model: GammaGamma | None = None,
+    horizon_months: float = 36,
+    annual_discount_rate: float = 0.10,
+    currency: str | None = None,
+    n_resamples: int = 200,
+    seed: int = 0,
+    by: str | Sequence[str] = (),
+    conf_level: float = 0.95,
+    ci_method: str = "parameters",
+) -> LifetimeValue:
+    r"""What will these customers' next purchases bring, discounted? (BG/NBD, Gamma-Gamma).
+
+    .. math:: \int_0^H e^{-\delta t}\, E[\text{purchases at } t \mid x, t_x, T]\, dt
+              \times E[\text{spend} \mid x, m], \quad \delta = \ln(1 + \text{rate}) / \text{units}
+
+    Parameters
+    ----------
+    history : PurchaseHistory
+        Counted with a value column, from `purchase_history`.
+    model : BetaGeometric, optional
+        Model of buying; fitted to the whole history when not given.
+    spend_model : GammaGamma, optional
+        Model of spend; fitted to the whole history when not given.
+    horizon_months : float
+        How far ahead, in months of 365.25 / 12 days from the history's last day.
+    annual_discount_rate : float
+        Effective rate a year: 0.10 makes 110 next year worth 100 today. Purchases are
+        discounted continuously, from the moment at which each is expected.
+    currency : str, optional
+        ISO code, for the words only.
+    n_resamples, seed : int
+        How often parameters are drawn for the interval; the same seed, the same interval.
+    by : str or sequence of str
+        Group columns by which the history was counted. The models are one for all groups: groups
+        differ by their customers' histories.
+    conf_level : float
+    ci_method : {"parameters"}
+        Parametric bootstrap: quantiles of the mean over parameters of both models drawn from
+        their fitted normal distributions on the log scale. The interval covers what is not known
+        of the parameters. It does not cover the chance in what these customers will do, a wrong
+        model, nor which customers came to be in the data: it is about these.
+
+    Returns
+    -------
+    LifetimeValue
+        Columns of `by`, ``n`` (customers), ``estimate`` (mean value per customer), ``std_error``,
+        ``conf_low``, ``conf_high``, ``total``; and ``customers``, with one row each. Null, with a
+        note, where no model can be fitted.
+
+    Raises
+    ------
+    InputError
+        A horizon or a rate below 0, or groups by which the history was not counted.
+
+    Notes
+    -----
+    Values the purchases to come, not the past, nor customers yet to be won. Assumes that spend
+    per purchase does not go with frequency, that everybody keeps the habits they have until they
+    stop, and random (Poisson) buying: near regular visits such as services break that, and a note
+    says when the data show it. A mean value of zero or less is drawn towards the mean of all like
+    any other, so that a value may be negative.
+
+    References
+    ----------
+    Fader, Hardie & Lee (2005), Journal of Marketing Research 42:415-430; Fader & Hardie (2013),
+    note 025.
+    """
+    by = group_names(by)
+    check_groups(history, by)
+    check_resamples(n_resamples)
+    conf_level = check_conf_level(conf_level)
+    check_one_of("ci_method", ci_method, ("parameters",))
+    horizon = _horizon(history, horizon_months, annual_discount_rate)
+    buying, notes = buying_or_none(history, model)
+    spend, spend_notes = spend_or_none(history, spend_model)
+    table = Outlook(history, by).estimate(
+        "value", buying, spend, horizon,
+        conf_level=conf_level, n_resamples=n_resamples, seed=seed,
+    )  # fmt: skip
+    return LifetimeValue(
+        table=table.with_columns(total=pl.col("estimate") * pl.col("n")),
+        name=_("Value per customer over the next {n} months", n=number(horizon_months)),
+        unit="money",
+        definition=_value_definition(horizon_months, annual_discount_rate),
+        by=by,
+        conf_level=conf_level,
+        notes=notes + spend_notes + model_cautions(history) + _row_notes(table, by),
+        currency=currency,
+        customers=_customers(history, buying, spend, horizon),
+    )
+
+
+def _horizon(history: PurchaseHistory, months: float, annual_rate: float = 0.0) -> Horizon:
+    if not (np.isfinite(months) and months >= 0):
+        raise InputError(
+            f"'horizon_months' must be a number of months of 0 or more; got {months!r}. "
+            "Pass, for example, horizon_months=36."
+        )
+    if not (np.isfinite(annual_rate) and annual_rate >= 0):
+        raise InputError(
+            f"'annual_discount_rate' must be a fraction of 0 or more; got {annual_rate!r}. "
+            "Pass 0.10 for ten per cent a year."
+        )
+    length = months * days_in("month") / history.unit_days
+    return Horizon(length, float(np.log1p(annual_rate)) * history.unit_days / DAYS_IN_YEAR)
+
+
+def _value_definition(months: float, rate: float) -> str:
+    return _(
+        "Expected value of a customer's purchases in the next {months} months, discounted at "
+        "{rate} a year: how often they are expected to buy (BG/NBD) times what they spend "
+        "(Gamma-Gamma). The interval covers what is not known of the models' parameters, not the "
+        "chance in what these customers will do.",
+        months=number(months),
+        rate=percent(rate, 1),
+    )
+
+
+def _row_notes(table: pl.DataFrame, by: Sequence[str]) -> tuple[str, ...]:
+    if not by and not table["n"].sum():
+        return (_("No customer had bought by then: there is nothing to count."),)
+    return small_n_notes(table, by, what=_("customers"))
+
+
+def _customers(
+    history: PurchaseHistory,
+    buying: BetaGeometric | None,
+    spend: GammaGamma | None,
+    horizon: Horizon,
+) -> pl.DataFrame:
+    columns: dict[str, pl.Series] = {}
+    unknown = np.full(history.n, np.nan)
+    every = Outlook(history.as_rows(), ("row",))
+    values = dict.fromkeys(
+        ("probability_active", "expected_purchases", "expected_spend", "value"), unknown
+    )
+    if buying is not None and history.n:
+        values["probability_active"] = every.active(buying.theta)
+        values["expected_purchases"] = every.purchases(buying.theta, Horizon(horizon.length))
+        if spend is not None:
+            c0, c1 = spend_weights(spend.theta, every.n_valued)
+            values["expected_spend"] = c0 + c1 * every.value
+            discounted = every.purchases(buying.theta, horizon)
+            values["value"] = discounted * values["expected_spend"]
+    for name, array in values.items():
+        finite = np.where(np.isfinite(array), array, np.nan)
+        columns[name] = pl.Series(name, finite, pl.Float64).fill_nan(None)
+    return history.table.with_columns(**columns)
+
+
+def expected_purchases(
+    history: PurchaseHistory,
+    *,
+    model: BetaGeometric | None = None,
+    horizon_months: float = 12,
+    n_resamples: int = 200,
+    seed: int = 0,
+    by: str | Sequence[str] = (),
+    conf_level: float = 0.95,
+    ci_method: str = "parameters",
+) -> ModelEstimates:
+    """How many more purchases will a customer make on average? (BG/NBD).
+
+    Parameters
+    ----------
+    history : PurchaseHistory
+    model : BetaGeometric, optional
+        Fitted to the whole history when not given.
+    horizon_months : float
+        How far ahead, in months of 365.25 / 12 days.
+    n_resamples, seed, by, conf_level, ci_method
+        As in `lifetime_value`.
+
+    Returns
+    -------
+    ModelEstimates
+        Columns of `by`, ``n`` (customers), ``estimate`` (purchase days per customer),
+        ``std_error``, ``conf_low``, ``conf_high``; null, with a note, without a model.
+
+    References
+    ----------
+    Fader, Hardie & Lee (2005), Marketing Science 24:275-284, equation 10.
+    """
+    by, conf_level = _checked(history, by, conf_level, n_resamples, ci_method)
+    horizon = _horizon(history, horizon_months)
+    buying, notes = buying_or_none(history, model)
+    table = Outlook(history, by).estimate(
+        "purchases", buying, None, horizon,
+        conf_level=conf_level, n_resamples=n_resamples, seed=seed,
+    )  # fmt: skip
+    return ModelEstimates(
+        table=table,
+        name=_("Purchases per customer in the next {n} months", n=number(horizon_months)),
+        unit="number",
+        definition=_(
+            "Expected purchase days per customer in the next {n} months by a BG/NBD model of these "
+            "customers' histories. The interval covers what is not known of its parameters.",
+            n=number(horizon_months),
+        ),
+        by=by,
+        conf_level=conf_level,
+        notes=notes + model_cautions(history) + _row_notes(table, by),
+    )
+
+
+def active_share(
+    history: PurchaseHistory,
+    *,
+    model: BetaGeometric | None = None,
+    n_resamples: int = 200,
+    seed: int = 0,
+    by: str | Sequence[str] = (),
+    conf_level: float = 0.95,
+    ci_method: str = "parameters",
+) -> ModelEstimates:
+    """What share of the customers is probably still active? (mean P(alive), BG/NBD).
+
+    Parameters
+    ----------
+    history : PurchaseHistory
+    model : BetaGeometric, optional
+        Fitted to the whole history when not given.
+    n_resamples, seed, by, conf_level, ci_method
+        As in `lifetime_value`.
+
+    Returns
+    -------
+    ModelEstimates
+        Columns of `by`, ``n`` (customers), ``estimate`` (share, 0 to 1), ``std_error``,
+        ``conf_low``, ``conf_high``; null, with a note, without a model.
+
+    Notes
+    -----
+    Customers who bought once count as active for certain, and near regular visits make lost
+    customers look active: notes say when. Not a figure for service visits.
+
+    References
+    ----------
+    Fader, Hardie & Lee (2005), Marketing Science 24:275-284; Schmittlein, Morrison & Colombo
+    (1987), Management Science 33:1-24.
+    """
+    by, conf_level = _checked(history, by, conf_level, n_resamples, ci_method)
+    buying, notes = buying_or_none(history, model)
+    table = Outlook(history, by).estimate(
+        "active", buying, None, Horizon(),
+        conf_level=conf_level, n_resamples=n_resamples, seed=seed,
+    )  # fmt: skip
+    return ModelEstimates(
+        table=table,
+        name=_("Share of customers probably still active"),
+        unit="share",
+        definition=_(
+            "Mean probability that a customer would still buy, by a BG/NBD model of these "
+            "customers' histories. The interval covers what is not known of its parameters."
+        ),
+        by=by,
+        conf_level=conf_level,
+        notes=notes + model_cautions(history) + _row_notes(table, by),
+    )
+
+
+def _checked(
+    history: PurchaseHistory,
+    by: str | Sequence[str],
+    conf_level: float,
+    n_resamples: int,
+    ci_method: str,
+) -> tuple[tuple[str, ...], float]:
+    names = group_names(by)
+    check_groups(history, names)
+    check_resamples(n_resamples)
+    check_one_of("ci_method", ci_method, ("parameters",))
+    return names, check_conf_level(conf_level)
+
+
+def purchase_regularity(
+    history: PurchaseHistory, *, by: str | Sequence[str] = (), conf_level: float = 0.95
+) -> Estimates:
+    r"""How regular are the gaps between purchases? (k = 1 is chance; Greenwood's statistic).
+
+    Given first and last purchase, the gaps of an Erlang-k buyer are Dirichlet(k, …, k), with
+    mean ``sum(gap**2) / t_x**2 = (k + 1) / (k x + 1)`` whatever the customer's rate and however
+    customers stop. k is where the sums over customers agree.
+
+    Parameters
+    ----------
+    history : PurchaseHistory
+        Counted by `purchase_history`; a ready-made summary has no gaps.
+    by : str or sequence of str
+        Group columns by which the history was counted.
+    conf_level : float
+
+    Returns
+    -------
+    Estimates
+        Columns of `by`, ``n`` (customers with two repeats or more), ``estimate`` (k),
+        ``std_error`` (sandwich), ``conf_low``, ``conf_high`` (normal on the log scale). Above 1
+        purchases are more regular than chance, below 1 they come in bursts. Null where no k
+        fits: perfectly equal gaps, or fewer than two such customers.
+
+    References
+    ----------
+    Greenwood (1946), Journal of the Royal Statistical Society 109:85-110; Platzer & Reutterer
+    (2016), Ticking away the moments, Marketing Science 35:779-799.
+    """
+    by = group_names(by)
+    check_groups(history, by)
+    conf_level = check_conf_level(conf_level)
+    parts = history.table.sort(by, nulls_last=True) if by else history.table
+    groups = parts.partition_by(list(by), maintain_order=True) if by else [parts]
+    rows = np.array([regularity(part) for part in groups], np.float64).reshape(-1, 3)
+    n, k, error = rows.T
+    factor = np.exp(normal_quantile(conf_level) * error / k)
+    table = pl.DataFrame(five_columns(n, k, error, k / factor, k * factor))
+    if by:
+        heads = [part.select(by).head(1) for part in groups]
+        head = pl.concat(heads) if heads else parts.select(by)
+        table = pl.concat([head, table], how="horizontal")
+    return Estimates(
+        table=table,
+        name=_("Regularity of purchases (1 is chance)"),
+        unit="number",
+        definition=_(
+            "How many random events one purchase is like (k of an Erlang distribution), from the "
+            "spread of gaps within customers with two repeats or more: 1 is chance, which BG/NBD "
+            "assumes; higher is more regular, lower comes in bursts."
+        ),
+        by=by,
+        conf_level=conf_level,
+        notes=small_n_notes(table, by, what=_("customers with two repeats")),
+    )
+
+
+def buying_parameters(
+    history: PurchaseHistory, *, model: BetaGeometric | None = None, conf_level: float = 0.95
+) -> ModelParameters:
+    """What are the parameters of these customers' buying? (BG/NBD).
+
+    Parameters
+    ----------
+    history : PurchaseHistory
+    model : BetaGeometric, optional
+        Fitted to the whole history when not given.
+    conf_level : float
+
+    Returns
+    -------
+    ModelParameters
+        As `BetaGeometric.parameters`; without rows, and with a note, where no model can be fitted.
+    """
+    buying, notes = buying_or_none(history, model)
+    shown = buying or BetaGeometric(1.0, 1.0, 1.0, 1.0, unit=history.unit)
+    result = shown.parameters(conf_level=conf_level)
+    return result if buying is not None else empty_parameters(result, notes)
+
+
+def spend_parameters(
+    history: PurchaseHistory, *, model: GammaGamma | None = None, conf_level: float = 0.95
+) -> ModelParameters:
+    """What are the parameters of these customers' spend? (Gamma-Gamma).
+
+    Parameters
+    ----------
+    history : PurchaseHistory
+        Counted with a value column.
+    model : GammaGamma, optional
+        Fitted to the whole history when not given.
+    conf_level : float
+
+    Returns
+    -------
+    ModelParameters
+        As `GammaGamma.parameters`; without rows, and with a note, where no model can be fitted.
+    """
+    spend, notes = spend_or_none(history, model)
+    result = (spend or GammaGamma(1.0, 2.0, 1.0)).parameters(conf_level=conf_level)
+    return result if spend is not None else empty_parameters(result, notes)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy_notebooks import PARAMETERS, write_notebook, write_project
+
+from crm_analysis.reporting.cli import REFUSED, app
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = write_project(tmp_path / "project")
+    cells = [("markdown", "# T"), ("code", PARAMETERS, "parameters")]
+    write_notebook(root / "notebooks" / "retention.ipynb", cells)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("COLUMNS", "200")
+    return root
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["crm-report", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        app()
+    return int(ended.value.code or 0)
+
+
+def test_list_tells_the_notebooks_and_what_they_take(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "list") == 0
+    out = capsys.readouterr().out
+    for text in ("retention", "horizon_months", "a whole number", "36", "how far the curve goes"):
+        assert text in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "retension"), "did you mean 'retention'"),
+        (("run", "retention", "-p", "horizon=3"), "did you mean 'horizon_months'"),
+        (("run", "retention", "-p", "as_of=June"), "takes a date"),
+        (("run", "retention", "--lang", "de"), "Pages are written in: en, ru"),
+        (("batch", "reports/absent.toml"), "cannot be opened"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_words(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    assert run(monkeypatch, *arguments) == REFUSED
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_a_dry_run_lists_and_makes_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = 'notebooks = ["retention"]\ndealerships = ["network", "North"]\nout = "out"'
+    (project / "reports" / "p.toml").write_text(plan, encoding="utf-8")
+    assert run(monkeypatch, "batch", "reports/p.toml", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "north/retention.en.html" in out
+    assert "2 to make, 0 unchanged" in out
+    assert not (project / "out").exists()

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from toy_notebooks import PARAMETERS, write_notebook, write_project
+
+from crm_analysis.errors import ReportError
+from crm_analysis.reporting import Run, make_runs, open_batch, read_plan
+from crm_analysis.reporting.plan import slug
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = write_project(tmp_path / "project")
+    cells = [("markdown", "# Title"), ("code", PARAMETERS, "parameters")]
+    for name in ("retention", "funnel"):
+        write_notebook(root / "notebooks" / f"{name}.ipynb", cells)
+    source = 'data: str = "x"  # folder\ntop: int = 3'
+    write_notebook(root / "notebooks" / "sales.ipynb", [("code", source, "parameters")])
+    return root
+
+
+def runs_of(root: Path, toml: str) -> tuple[Run, ...]:
+    path = root / "reports" / "p.toml"
+    path.write_text(toml, encoding="utf-8")
+    return make_runs(read_plan(path, root=root), names)
+
+
+def names(_data: str) -> Sequence[str]:
+    return ["North Star", "Южный"]
+
+
+def test_every_combination_is_one_run(project: Path) -> None:
+    runs = runs_of(
+        project,
+        """
+        notebooks = ["retention", "funnel"]
+        dealerships = ["network", "North Star"]
+        languages = ["en", "ru"]
+        [parameters]
+        horizon_months = 24
+        """,
+    )
+    assert [run.path for run in runs] == [
+        f"{place}/{name}.{lang}.html"
+        for name in ("retention", "funnel")
+        for place in ("network", "north-star")
+        for lang in ("en", "ru")
+    ]
+    assert runs[0].parameters == {"horizon_months": 24, "dealership": None, "lang": "en"}
+    assert runs[3].parameters["dealership"] == "North Star"
+    assert runs[0].notebook == "notebooks/retention.ipynb"
+    assert Run.from_json(runs[0].to_json()) == runs[0]
+
+
+def test_a_report_of_its_own_takes_its_own_parameters(project: Path) -> None:
+    [run] = runs_of(
+        project,
+        """
+        [[report]]
+        notebook = "notebooks/sales.ipynb"
+        name = "pipeline"
+        data = "real.csv"
+        timeout_seconds = 30
+        show_code = true
+        parameters = { top = 5 }
+        """,
+    )
+    assert run.parameters == {"data": "real.csv", "top": 5}
+    assert (run.path, run.dealership, run.timeout_seconds) == ("pipeline.en.html", None, 30.0)
+    assert run.show_code
+
+
+def test_all_means_the_dealerships_of_the_data(project: Path) -> None:
+    source = PARAMETERS + 'data: str = "somewhere"'
+    write_notebook(project / "notebooks" / "whole.ipynb", [("code", source, "parameters")])
+    runs = runs_of(project, 'notebooks = ["whole"]\ndealerships = ["network", "all"]')
+    assert [run.dealership for run in runs] == ["network", "North Star", "Южный"]
+    assert runs[2].path == "южный/whole.en.html"
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("notebooks = ['retenton']", "did you mean 'retention'"),
+        ("notebok = ['retention']", "did you mean 'notebooks'"),
+        ("title = 'Nothing'", "asks for no report"),
+        ("[[report]]\nname = 'x'", "names no notebook"),
+        ("[[report]]\nnotebook='sales'\ndealership='x'", "did you mean 'dealerships'"),
+        ("[[report]]\nnotebook='sales'\nparameters={tops=1}", "did you mean 'top'"),
+        ("[[report]]\nnotebook='sales'\nparameters={top='1'}", "takes a whole number"),
+        ("[[report]]\nnotebook='sales'\nlanguages='ru'", "no parameter 'lang'"),
+        ("[[report]]\nnotebook='sales'\ndealerships='all'", "no parameter 'dealership'"),
+        ("notebooks = ['retention']\nlanguages = 'de'", "It may have: en, ru"),
+        ("notebooks = ['retention']\nformats = ['docx']", "It may have: html"),
+        ("notebooks = 'retention'", "must be list"),
+        ("notebooks = ['retention']\ntimeout_seconds = true", "must be int or float"),
+        ("notebooks = ['retention']\n[parameters]\nhorizon = 3", "did you mean 'horizon_months'"),
+        ("notebooks = ['retention']\n[parameters]\nlang = 'en'", "Write it as 'langs'"),
+        ("notebooks = ['retention', 'retention']", "asks twice for the page"),
+        ("notebooks = [", "is not TOML"),
+    ],
+)
+def test_a_plan_that_cannot_be_meant_is_refused(project: Path, toml: str, said: str) -> None:
+    with pytest.raises(ReportError, match=said):
+        runs_of(project, toml)
+
+
+def test_missing_data_is_refused_before_anything_runs(project: Path) -> None:
+    path = project / "reports" / "p.toml"
+    path.write_text('[[report]]\nnotebook="sales"\ndata="gone"', encoding="utf-8")
+    with pytest.raises(ReportError, match="no such file or folder"):
+        open_batch(path)
+
+
+def test_names_become_folders() -> None:
+    assert slug("../../etc") == "etc"
+    assert slug("<b>Motors</b> & Co") == "b-motors-b-co"
+    assert slug("…") == "dealership"
