@@ -11,14 +11,45 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.estimates import Estimates, five_columns
+from crm_analysis.estimates import Estimates, five_columns, group_label
 from crm_analysis.uncertainty import newcombe_difference
-from crm_analysis.wording import Unit, _, interval_text, number, percent, plural
+from crm_analysis.wording import Unit, _, interval_text, number, percent, plural, word_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["ConversionFunnel", "days_text"]
+__all__ = ["ConversionFunnel", "WeakestStep", "days_text"]
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class WeakestStep(Estimates):
+    """The step that fewest pass: one row, or one per group; ``stage`` says from where to where.
+
+    The lowest of several rates is somewhat too low by selection, and groups may have different
+    steps; so it is named and counted here, and no test compares the groups.
+    """
+
+    def sentence(self) -> str:
+        """Return which step is the weakest, or in how many groups the commonest one is."""
+        if not self.by or self.table.is_empty():
+            return Estimates.sentence(self)
+        step, count = self.table["stage"].value_counts(sort=True).sort(
+            ["count", "stage"], descending=[True, False]
+        ).row(0)  # fmt: skip
+        return _(
+            "The weakest step is {step} in {k} of {n} groups.",
+            step=step, k=number(count), n=number(self.table.height),
+        )  # fmt: skip
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the rates with the step of each, and return the Axes."""
+        ax = figures.new_axes(ax)
+        labels = [group_label(row, (*self.by, "stage")) for row in self._rows()]
+        labelled = self.table.with_columns(label=pl.Series(labels, dtype=pl.String))
+        figures.points(labelled, label="label", ax=ax)
+        figures.write_units(ax, self.unit, axis="x")
+        ax.set_title(self.name)
+        return ax
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -51,27 +82,35 @@ class ConversionFunnel(Estimates):
         last = self.table.filter(pl.col("step") == len(self.steps))
         return self._part(
             last.drop("step_rate", "step_low", "step_high"),
-            _("Reached {stage}{window}", stage=self.steps[-1], window=self._window_text()),
+            _(
+                "Conversion to {stage}{window}",
+                stage=word_of(self.steps[-1]),
+                window=self._window_text(),
+            ),
         )
 
-    def weakest_step(self) -> Estimates:
+    def weakest_step(self) -> WeakestStep:
         """Return the step with the lowest step rate, per group: ``n`` came to the step before.
 
         The first such step where two are equal; no row where no step rate is known.
         """
         rates = self._step_rates().sort("estimate", "step", maintain_order=True)
         rows = rates.unique(self.by, keep="first", maintain_order=True) if self.by else rates[:1]
-        names = [f"{self.steps[step - 2]} → {self.steps[step - 1]}" for step in rows["step"]]
+        rows = rows.sort(self.by, nulls_last=True) if self.by else rows
+        passed = [self._step_text(step) for step in rows["step"]]
         name = _("Weakest step")
-        if len(names) == 1:
-            name = _("Weakest step: {step}", step=names[0])
-        return self._part(rows.sort(self.by, nulls_last=True) if self.by else rows, name)
+        return WeakestStep(
+            table=rows.with_columns(stage=pl.Series(passed, dtype=pl.String)),
+            name=f"{name}: {passed[0]}" if passed and not self.by else name,
+            unit="share", definition=self.definition, by=self.by,
+            conf_level=self.conf_level, notes=self.notes,
+        )  # fmt: skip
 
     def counted(self) -> Estimates:
         """Return how many leads were counted: one row per group, a count without interval."""
         first = self.table.filter(pl.col("step") == 1)
         unknown = np.full(first.height, np.nan)
-        table = first.select(*self.by).with_columns(
+        table = first.select(*self.by, "n").with_columns(
             **five_columns(first["n"].to_numpy(), first["n"].to_numpy(), *[unknown] * 3)
         )
         return self._part(table, _("Leads counted"), unit="count")
@@ -107,7 +146,7 @@ class ConversionFunnel(Estimates):
         if row["estimate"] is None:
             return overall.sentence()
         reached = _("{name}: {value}", name=overall.name, value=overall.value_text(row))
-        return f"{reached}{self._weakest_text()}."
+        return f"{reached}{self._weakest_text() if len(self.steps) > 2 else ''}."
 
     def _comparison(self) -> Estimates:
         """Return the overall conversion with the standard errors it would have were all equal.
@@ -144,7 +183,7 @@ class ConversionFunnel(Estimates):
         return bool(newcombe_difference(k_1, n_1, k_2, n_2, self.conf_level)[0] > 0)
 
     def _step_text(self, step: int) -> str:
-        return f"{self.steps[step - 2]} → {self.steps[step - 1]}"
+        return f"{word_of(self.steps[step - 2])} → {word_of(self.steps[step - 1])}"
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the funnel as bars, or one group beside another, and return the Axes."""
@@ -154,7 +193,7 @@ class ConversionFunnel(Estimates):
             return ax
         ax = figures.new_axes(ax)
         rows = self._rows()
-        labels = [f"{row['stage']}\n{number(row['n_reached'])}" for row in rows]
+        labels = [f"{word_of(row['stage'])}\n{number(row['n_reached'])}" for row in rows]
         labelled = self.table.with_columns(label=pl.Series(labels, dtype=pl.String))
         figures.bars(labelled, label="label", value="estimate", ax=ax, text=percent)
         for row in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 __all__ = ["beta_nodes", "nodes_needed"]
 
@@ -64,9 +65,7 @@ def beta_nodes(a: Floats, b: Floats, n: int) -> tuple[Floats, Floats]:
     ratio[:, 1:] = (later + both) / (2 * later + both - 1)
     off = 4 * k * (k + at_one) * (k + at_zero) * ratio
     off = np.sqrt(off / ((2 * k + both) ** 2 * (2 * k + both + 1)))
-    matrix = np.zeros((len(a), n, n))
-    i = np.arange(n)
-    matrix[:, i, i] = diagonal
-    matrix[:, i[1:], i[:-1]] = off
-    value, vector = np.linalg.eigh(matrix)
-    return np.clip((1 + value) / 2, 1e-300, 1.0), vector[:, 0, :] ** 2
+    pairs = [linalg.eigh_tridiagonal(d, e) for d, e in zip(diagonal, off, strict=True)]
+    value = np.array([nodes for nodes, _ in pairs]).reshape(-1, n)
+    first = np.array([vectors[0] for _, vectors in pairs]).reshape(-1, n)
+    return np.clip((1 + value) / 2, 1e-300, 1.0), first**2

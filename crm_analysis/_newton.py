@@ -73,7 +73,7 @@ def maximise(objective: Objective, start: Floats, bound: float) -> Maximum:
     value, gradient, hessian = objective(at)
     for n_steps in range(MOST_STEPS):
         held = _held(at, gradient, bound)
-        step = _newton_step(gradient, hessian, held)
+        step = _step_within(at, gradient, hessian, held, bound)
         gain = 0.5 * float(gradient @ step)
         if gain < GAIN_LEFT + 1e-14 * abs(value):
             return Maximum(at, value, gradient, hessian, held, n_steps, converged=True)
@@ -90,6 +90,26 @@ def maximise(objective: Objective, start: Floats, bound: float) -> Maximum:
 
 def _held(at: Floats, gradient: Floats, bound: float) -> NDArray[np.bool_]:
     return np.asarray(((at <= -bound) & (gradient <= 0)) | ((at >= bound) & (gradient >= 0)))
+
+
+def _step_within(
+    at: Floats, gradient: Floats, hessian: Floats, held: NDArray[np.bool_], bound: float
+) -> Floats:
+    """Newton's step among the coordinates that are free to follow it, cut at the box.
+
+    A step that is bent at the box may lead down; so whoever stands at the edge and would leave
+    it is held, and the rest of the step is shortened as a whole.
+    """
+    held = held.copy()
+    while True:
+        step = _newton_step(gradient, hessian, held)
+        leaving = ~held & (np.abs(at) >= bound) & (step * at > 0)
+        if not leaving.any():
+            break
+        held |= leaving
+    with np.errstate(divide="ignore", invalid="ignore"):
+        room = np.where(step != 0, (np.sign(step) * bound - at) / step, np.inf)
+    return step * min(1.0, float(room.min()))
 
 
 def _newton_step(gradient: Floats, hessian: Floats, held: NDArray[np.bool_]) -> Floats:
@@ -111,8 +131,10 @@ def _climb(
     slack = 1e-13 * (1 + abs(value))
     for halving in range(MOST_HALVINGS):
         there = np.clip(at + step / 2**halving, -bound, bound)
+        if not (there != at).any():
+            return None
         found = objective(there)
-        if np.isfinite(found[0]) and found[0] > value - slack and bool((there != at).any()):
+        if np.isfinite(found[0]) and found[0] > value - slack:
             return there, *found
     return None
 

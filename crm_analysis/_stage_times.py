@@ -22,7 +22,7 @@ from crm_analysis.frames import (
     group_names,
 )
 from crm_analysis.survival import KaplanMeier, kaplan_meier, log_rank_p_value, quantile
-from crm_analysis.wording import _, amount, date_text, interval_text, number, percent
+from crm_analysis.wording import _, amount, date_text, interval_text, number, percent, word_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,7 +133,7 @@ class TimeInStage(Estimates):
         """Return the rows of the slowest stage, one per group; none when no median is known."""
         name = _("Median days in a stage")
         if self.slowest_stage is not None:
-            name = _("Median days in stage {stage}", stage=self.slowest_stage)
+            name = _("Median days in stage {stage}", stage=word_of(self.slowest_stage))
         return TimeInStage(
             table=self.table.filter(pl.col("stage") == (self.slowest_stage or "")),
             name=name, unit=self.unit, definition=self.definition, by=self.by,
@@ -159,7 +159,7 @@ class TimeInStage(Estimates):
             late = _("90% have left after {days} days", days=amount(row["p90"], self.unit))
         return _(
             "Leads stay longest in stage {stage}: half have left it after {value}; {late}.",
-            stage=row["stage"],
+            stage=word_of(row["stage"]),
             value=self.value_text(row),
             late=late,
         )
@@ -182,9 +182,7 @@ class TimeInStage(Estimates):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the medians with their intervals: all stages, or the slowest by group."""
         shown = self.slowest() if self.by else self
-        labels = [
-            group_label(row, self.by) if self.by else row["stage"] for row in shown.table.to_dicts()
-        ]
+        labels = [group_label(row, self.by or ("stage",)) for row in shown.table.to_dicts()]
         table = shown.table.with_columns(label=pl.Series(labels, dtype=pl.String))
         ax = figures.new_axes(ax)
         figures.points(table, label="label", ax=ax)
@@ -313,12 +311,12 @@ def _check_ends(stages: tuple[str, ...], end_stages: Sequence[str]) -> tuple[str
 
 
 def _definition(stages: tuple[str, ...], ends: tuple[str, ...], as_of: date) -> str:
-    lost = _(" or is {ends}", ends=", ".join(ends)) if ends else ""
+    lost = _(" or is {ends}", ends=", ".join(map(word_of, ends))) if ends else ""
     return _(
         "Days from a lead's first event of a stage until it moves on to a later one of {stages}"
         "{lost}; leads still there on {day} are censored, not left out (Kaplan-Meier; interval by "
         "Brookmeyer and Crowley, log-log).",
-        stages=", ".join(stages),
+        stages=", ".join(map(word_of, stages)),
         lost=lost,
         day=date_text(as_of),
     )

@@ -15,7 +15,7 @@ from crm_analysis.blocks import Block, BlockFigure, KeyFigure
 from crm_analysis.errors import CrmError, InputError
 from crm_analysis.tables import to_block_table, typeset
 from crm_analysis.uncertainty import homogeneity_p_value
-from crm_analysis.wording import Unit, _, amount, interval_text, number, percent
+from crm_analysis.wording import Unit, _, amount, interval_text, number, percent, word_of
 
 if TYPE_CHECKING:
     from great_tables import GT
@@ -247,7 +247,7 @@ def group_label(row: Mapping[str, Any], by: Sequence[str]) -> str:
     """Return the words for a row's group; a null group is said to be unknown."""
     if not by:
         return _("all")
-    return " · ".join(_("unknown") if row[name] is None else str(row[name]) for name in by)
+    return " · ".join(word_of(row[name]) for name in by)
 
 
 def five_columns(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from crm_analysis.wording import Unit, amount, number, percent
+from crm_analysis.wording import Unit, amount, number, percent, word_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,8 +24,8 @@ __all__ = [
     "bars",
     "curve",
     "drawn",
-    "height_for",
     "heatmap",
+    "height_for",
     "histogram",
     "house_style",
     "new_axes",
@@ -88,19 +88,18 @@ def write_units(ax: Axes, unit: Unit, *, axis: str = "y", currency: str | None =
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     which = ax.yaxis if axis == "y" else ax.xaxis
-    whole = unit in ("count",)
+    whole = unit == "count"
     which.set_major_locator(MaxNLocator(nbins=6, integer=whole))
 
     def text(value: float, _position: object) -> str:
         if unit == "money":
             return amount(value, unit, currency=currency)
-        ticks = formatter.locs
+        ticks = which.get_majorticklocs().tolist()
         if unit == "share":
             return percent(value, _digits_between([100 * tick for tick in ticks]))
         return number(value, _digits_between(ticks))
 
-    formatter = FuncFormatter(text)
-    which.set_major_formatter(formatter)
+    which.set_major_formatter(FuncFormatter(text))
 
 
 def _digits_between(ticks: Sequence[float]) -> int:
@@ -110,7 +109,7 @@ def _digits_between(ticks: Sequence[float]) -> int:
 
 def _is_whole(tick: float, digits: int) -> bool:
     scaled = tick * 10**digits
-    return abs(scaled - round(scaled)) < 1e-6
+    return bool(abs(scaled - round(scaled)) < 1e-6)
 
 
 def whole_ticks(ax: Axes, step: int) -> None:
@@ -129,7 +128,7 @@ def _groups(table: pl.DataFrame, by: Sequence[str]) -> list[tuple[str, pl.DataFr
     if not by:
         return [("", table)]
     parts = table.partition_by(list(by), maintain_order=True, as_dict=True)
-    return [(" · ".join(str(v) for v in key), part) for key, part in parts.items()]
+    return [(" · ".join(word_of(v) for v in key), part) for key, part in parts.items()]
 
 
 def curve(
@@ -166,7 +165,7 @@ def curve(
                 alpha=0.16,
                 linewidth=0,
             )
-    if by:
+    if by and ax.lines:
         ax.legend(loc="best")
     return ax
 
@@ -235,7 +234,8 @@ def bars(
             )  # fmt: skip
         ax.margins(x=0.16)
     _label_rows(ax, table[label].to_list())
-    ax.set_xlim(left=min(0.0, *values) if values else 0.0)
+    lows = [low for low in table["conf_low"] if low is not None] if interval else []
+    ax.set_xlim(left=min([0.0, *values, *lows]))
     return ax
 
 

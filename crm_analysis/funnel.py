@@ -27,7 +27,7 @@ from crm_analysis._stage_times import TimeInStage, time_in_stage
 from crm_analysis.estimates import five_columns, small_n_notes
 from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
 from crm_analysis.uncertainty import wilson_interval
-from crm_analysis.wording import _, date_text, number, plural
+from crm_analysis.wording import _, date_text, number, plural, word_of
 
 __all__ = ["ConversionFunnel", "TimeInStage", "conversion_funnel", "time_in_stage"]
 
@@ -214,8 +214,12 @@ def _definition(
         "Share of leads that have the steps {steps} {how}{window}, by {day}. {start} Counted are "
         "the leads that came to the first step long enough ago to be judged; the step rate is "
         "the share of those at the step before. One event is one step. Wilson intervals.",
-        steps=", ".join(steps), how=how, window=window, day=date_text(as_of), start=start,
-    )  # fmt: skip
+        steps=", ".join(map(word_of, steps)),
+        how=how,
+        window=window,
+        day=date_text(as_of),
+        start=start,
+    )
 
 
 def _notes(
@@ -248,7 +252,7 @@ def _unknown_notes(table: pl.DataFrame, by: tuple[str, ...]) -> tuple[str, ...]:
         return ()
     if not by:
         return (_("Nobody came to the step before {stage}: its step rate and those after it are "
-                  "unknown.", stage=unknown["stage"][0]),)  # fmt: skip
+                  "unknown.", stage=word_of(unknown["stage"][0])),)  # fmt: skip
     n_groups = unknown.select(by).n_unique()
     return (_("In {k} groups nobody came to some step, so the rates after it are unknown.",
               k=number(n_groups)),)  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from crm_analysis.blocks import BlockTable, Column
-from crm_analysis.wording import ABSENT, Unit, _, amount, date_text, number
+from crm_analysis.wording import ABSENT, Unit, _, amount, date_text, number, word_of
 
 if TYPE_CHECKING:
     from great_tables import GT
@@ -91,7 +91,7 @@ def cell_text(value: object, unit: Unit | None, *, currency: str | None = None) 
         if unit is not None:
             return amount(float(value), unit, currency=currency)
         return number(value) if float(value).is_integer() else number(value, 3)
-    return str(value)
+    return word_of(value)
 
 
 def to_block_table(

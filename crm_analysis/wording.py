@@ -8,6 +8,7 @@ cell; everything that speaks asks here. Words live in gettext catalogues
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -40,6 +41,7 @@ __all__ = [
     "plural",
     "set_language",
     "speaking",
+    "word_of",
 ]
 
 LANGUAGES = ("en", "ru")
@@ -140,6 +142,25 @@ def plural(n: int, one: str, many: str, **values: object) -> str:
     else:
         text = one if n == 1 else many
     return text.format(n=number(n), **values)
+
+
+_CODE = re.compile(r"[a-z]+(_[a-z]+)*")
+
+
+def word_of(value: object) -> str:
+    """Write a value of the data as a reader's word: codes such as ``service_drive`` in words.
+
+    Only what looks like a code (small letters joined by underscores) is changed; names stay.
+
+    Examples
+    --------
+    >>> word_of("service_drive"), word_of("Riverside_Motors"), word_of(None), word_of(7)
+    ('service drive', 'Riverside_Motors', 'unknown', '7')
+    """
+    if value is None:
+        return _("unknown")
+    text = str(value)
+    return _(text.replace("_", " ")) if _CODE.fullmatch(text) else text
 
 
 def _plural_index(n: int) -> int:

@@ -421,11 +421,12 @@ def test_rates_and_intervals_are_wilsons() -> None:
 
 def test_the_sentence_names_the_whole_and_the_weakest_step() -> None:
     funnel = conversion_funnel(some_leads(), **GIVEN)
+    assert funnel.counted().table["estimate"].to_list() == [400.0]
     weakest = funnel.weakest_step().table.row(0, named=True)
     assert weakest["estimate"] == funnel.table["step_rate"].min()
     assert weakest["n"] == funnel.table["n_reached"][weakest["step"] - 2]
     text = str(funnel)
-    assert text.startswith("Reached contract within 30 days: ")
+    assert text.startswith("Conversion to contract within 30 days: ")
     assert "the weakest step is visit → offer" in text
     assert text.count(".\n") == 0
 
@@ -446,6 +447,7 @@ def test_groups_are_compared_with_a_test_and_their_own_rates() -> None:
         conversion_funnel(noise, by=["source"], **GIVEN)
     )
     assert funnel.weakest_step().table.height == 2
+    assert str(funnel.weakest_step()) == "The weakest step is visit → offer in 2 of 2 groups."
     assert funnel.counted().table["estimate"].to_list() == funnel.overall().table["n"].to_list()
 
 
@@ -476,8 +478,10 @@ def test_a_lead_in_two_groups_is_refused(mixed: list[str | None]) -> None:
 @pytest.mark.parametrize("by", [(), ("source",)])
 def test_it_plots_on_a_given_axes_and_shows_itself(by: tuple[str, ...]) -> None:
     before = dict(mpl.rcParams)
+    funnel = conversion_funnel(some_leads(), by=by, **GIVEN)
     for result in (
-        conversion_funnel(some_leads(), by=by, **GIVEN),
+        funnel,
+        funnel.weakest_step(),
         time_in_stage(some_leads(), stages=STEPS, as_of=GIVEN["as_of"], by=by),
     ):
         ax = Figure().add_subplot()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from crm_analysis.errors import ColumnError, InputError, SchemaError
+from crm_analysis.errors import ColumnError, CrmError, InputError, SchemaError
 from crm_analysis.intake import folder as intake_folder
 from crm_analysis.intake import intake_report, is_current, take_in
 from crm_analysis.intake.findings import Finding, sentence
@@ -175,6 +178,10 @@ def test_pipeline_flaws_are_said(taken: Mapping[str, Path]) -> None:
         "sales_agent",
         "team_head",
     }
+    (left_open,) = said(folder, "differs")
+    assert (left_open["of"], left_open["by"]) == (["Engaging"], "sales_agent")
+    assert left_open["share_low"] == 0
+    assert left_open["share_high"] == pytest.approx(0.3125)
     (quarter,) = said(folder, "differs_in_quarter")
     assert quarter["share_high"] == pytest.approx(0.8065, abs=1e-3)
     (closed_first,) = said(folder, "none_left_out")
@@ -656,3 +663,48 @@ def test_the_command_says_what_is_wrong_in_words(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "did you mean 'format'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- the mapping's own page, and any text at all ------------------------------------------------
+
+
+def test_the_page_about_mappings_names_every_key_and_audit() -> None:
+    from crm_analysis.intake import mapping
+
+    page = (MAPPINGS / "README.md").read_text(encoding="utf-8")
+    tables = (
+        mapping._OF_FILE,
+        mapping._OF_SOURCE,
+        mapping._OF_JOIN,
+        mapping._OF_TABLE,
+        mapping._OF_PART,
+        mapping._OF_COLUMN,
+        mapping._OF_CONDITION,
+        mapping.AUDITS,
+    )
+    keys = {key for table in tables for key in table} - {
+        "sources",
+        "tables",
+        "audit",
+        "caution",
+        "join",
+    }
+    assert [key for key in sorted(keys) if f"`{key}" not in page and f"{key}`" not in page] == []
+    assert all(f"[{name}." in page for name in ("sources", "tables"))
+    assert all(f"[[{name}]]" in page for name in ("audit", "caution"))
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=5))
+def test_any_text_is_taken_in_or_refused_in_words(rows: list[tuple[str, str, str]]) -> None:
+    table = pl.DataFrame(rows, schema=["Клиент", "Дата", "Сумма"], orient="row")
+    export = table.cast(pl.String).write_csv(separator=";")
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            n = take(Path(name), export=export).height
+        except CrmError:
+            n = 0
+    assert n <= len(rows)

@@ -119,3 +119,9 @@ def test_names_become_folders() -> None:
     assert slug("../../etc") == "etc"
     assert slug("<b>Motors</b> & Co") == "b-motors-b-co"
     assert slug("…") == "dealership"
+
+
+def test_a_plan_that_speaks_of_no_dealership_makes_pages_that_name_none(project: Path) -> None:
+    [run] = runs_of(project, 'notebooks = ["retention"]')
+    assert (run.path, run.dealership) == ("retention.en.html", None)
+    assert "dealership" not in run.parameters

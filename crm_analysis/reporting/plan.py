@@ -54,7 +54,7 @@ class Run:
     parameters : mapping
         Checked values that differ from, or confirm, the notebook's defaults.
     dealership : str or None
-        One dealership, ``"network"`` for all together, or None where the notebook knows none.
+        One dealership, ``"network"`` for all together, or None where the plan speaks of none.
     lang : str
         Language of the page, ``"en"`` or ``"ru"``.
     path : str
@@ -369,8 +369,8 @@ def _relative(path: Path, root: Path) -> str:
 def _dealerships(
     report: Report, names_of: Callable[[str], Sequence[str]]
 ) -> tuple[str | None, ...]:
-    if not report.dealerships:
-        return (NETWORK,) if "dealership" in report.takes else (None,)
+    if not report.dealerships:  # the page names none: its data need not be a dealership's
+        return (None,)
     names: dict[str, None] = {}
     for word in report.dealerships:
         if word != ALL:

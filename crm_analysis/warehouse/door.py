@@ -161,9 +161,9 @@ class Warehouse:
         -------
         polars.LazyFrame
             `customer_id, dealership_id, dealership, happened_on, kind, revenue, margin`, money in
-            whole currency units. A car's revenue is sale price + accessories + finance and insurance
-            income, and its margin leaves accessories out, whose cost is not kept. A service order
-            the dealership itself pays has no revenue.
+            whole currency units. A car's revenue is sale price + accessories + finance and
+            insurance income, and its margin leaves accessories out, whose cost is not kept. A
+            service order the dealership itself pays has no revenue.
         """
         return self._view("purchases", lambda: views.purchases(self._activity))
 
