@@ -26,6 +26,7 @@ from .lifetime import LifetimeValue as LifetimeValue
 from .lifetime import ModelEstimates as ModelEstimates
 from .lifetime import ModelParameters as ModelParameters
 from .lifetime import PurchaseHistory as PurchaseHistory
+from .lifetime import PurchaseRegularity as PurchaseRegularity
 from .lifetime import PurchaseTracking as PurchaseTracking
 from .lifetime import active_share as active_share
 from .lifetime import buying_parameters as buying_parameters

@@ -127,7 +127,10 @@ class Question:
         """Say what is counted, of whom, and until when."""
         low, high = (score_text(bound) for bound in self.scale)
         scale = _("Scale from {low} to {high}.", low=low, high=high)
-        who = _("Of those who answered; those who did not are not counted.")
+        who = _(
+            "Of those who answered; those who did not are not counted. Every answer counts as "
+            "independent of the others."
+        )
         until = when_text(self.since, self.as_of)
         if self.at_col is None:
             until = _("All answers of the table, as known on {as_of}.", as_of=date_text(self.as_of))

@@ -458,7 +458,7 @@ def fit_beta_geometric(history: PurchaseHistory) -> BetaGeometric:
     ... })
     >>> model = fit_beta_geometric(PurchaseHistory.from_summary(summary))
     >>> model.n, round(model.log_likelihood)
-    (90, -411)
+    (90, -406)
     """
     if history.n_repeat < LEAST_REPEATERS:
         raise InputError(

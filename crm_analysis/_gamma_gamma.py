@@ -126,7 +126,7 @@ class GammaGamma(FittedModel):
     >>> round(model.mean_spend(), 2)
     35.22
     >>> round(float(model.expected_spend(2, 22.35)), 2)
-    24.65
+    24.66
     """
 
     p: float
@@ -305,6 +305,14 @@ def _correlation_notes(correlation: float | None, n: int) -> tuple[str, ...]:
                 "Spend per purchase goes with frequency (correlation {r}, 95% interval {low} to "
                 "{high}); the model takes them to be independent, so values of frequent buyers "
                 "are biased.",
+                **values,
+            ),
+        )
+    if abs(correlation) > NOTABLE_CORRELATION:
+        return (
+            _(
+                "Whether spend per purchase goes with frequency is open (correlation {r}, 95% "
+                "interval {low} to {high}); the model takes them to be independent.",
                 **values,
             ),
         )

@@ -22,7 +22,7 @@ def nodes_needed(largest: float, *, digits: float = 12) -> int:
     Examples
     --------
     >>> nodes_needed(1.0), nodes_needed(100.0)
-    (12, 73)
+    (12, 74)
     """
     centre = 1 + 2 / max(largest, 1e-12)
     ellipse = np.log(centre + np.sqrt(centre**2 - 1))

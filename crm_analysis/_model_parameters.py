@@ -221,8 +221,8 @@ def covariance_and_notes(end: Maximum, names: Sequence[str]) -> tuple[Covariance
         edge = ", ".join(name for name, at_edge in zip(names, held, strict=True) if at_edge)
         notes += (
             _(
-                "The fit ended at the edge for {names}: the data ask for a simpler model there, "
-                "and these parameters have no standard error.",
+                "The fit ended at the edge for {names}: the data ask for a simpler model there. "
+                "Intervals take these parameters as known.",
                 names=edge,
             ),
         )

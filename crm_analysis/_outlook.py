@@ -192,9 +192,7 @@ class Outlook:
 
     def _table(self, *columns: Floats) -> pl.DataFrame:
         table = pl.DataFrame(five_columns(self.n, *columns))
-        return (
-            table if self.groups.is_empty() else pl.concat([self.groups, table], how="horizontal")
-        )
+        return pl.concat([self.groups, table], how="horizontal") if self.groups.width else table
 
 
 def _spread(

@@ -157,7 +157,7 @@ class ScoreEstimates(Estimates):
             x=pl.col("period").replace_strict(periods, range(len(periods)), return_dtype=pl.Int64)
         )
         figures.curve(numbered, x="x", by=self.by[:-1], ax=ax)
-        every = max(1, -(-len(periods) // 12))
+        every = max(1, -(-len(periods) // 8))
         ax.set_xticks(range(0, len(periods), every), periods[::every])
         figures.write_units(ax, self.unit)
         ax.set_title(self.name)

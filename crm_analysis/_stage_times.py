@@ -324,6 +324,8 @@ def _definition(stages: tuple[str, ...], ends: tuple[str, ...], as_of: date) -> 
 
 def _notes(table: pl.DataFrame, by: tuple[str, ...]) -> tuple[str, ...]:
     entered = table.filter(pl.col("n") > 0)
+    if entered.is_empty():
+        return (_("There are no leads: nothing can be said."),)
     notes = []
     for column, share in (("estimate", 0.5), ("p90", 0.9)):
         unknown = entered.filter(pl.col(column).is_null())

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike
 
 from crm_analysis import figures
 from crm_analysis.blocks import Block, BlockFigure, KeyFigure
@@ -20,6 +19,7 @@ from crm_analysis.wording import Unit, _, amount, interval_text, number, percent
 if TYPE_CHECKING:
     from great_tables import GT
     from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "FIVE",

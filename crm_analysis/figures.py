@@ -12,11 +12,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from crm_analysis.wording import Unit, amount, number, percent, word_of
 
 if TYPE_CHECKING:
+    import polars as pl
     from matplotlib.axes import Axes
 
 __all__ = [

@@ -35,10 +35,10 @@ __all__ = ["ConversionFunnel", "TimeInStage", "conversion_funnel", "time_in_stag
 def conversion_funnel(
     events: object,
     *,
-    steps: Sequence[str],
     unit_col: str = "opportunity_id",
     stage_col: str = "stage",
     at_col: str = "happened_at",
+    steps: Sequence[str],
     within_days: float,
     order: Order = "ordered",
     anchor: Anchor = "attempt",
@@ -56,14 +56,14 @@ def conversion_funnel(
     ----------
     events : table
         One row per event, on any backend; events after `as_of` are ignored.
+    unit_col, stage_col, at_col : str
+        Columns of the lead, the stage and the moment (a date counts as its midnight).
     steps : sequence of str
         At least two stages in their order. A stage may be named twice: then two events of it
         are needed, because one event satisfies one step (two rows at one moment are two events).
-    unit_col, stage_col, at_col : str
-        Columns of the lead, the stage and the moment (a date counts as its midnight).
     within_days : float
-        Window in days, counted from the first step to the second, both ends included; fractions
-        allowed. ``math.inf`` is no window; then nobody is too young to be counted.
+        Window in days from the event of the first step, both ends included; fractions allowed.
+        ``math.inf`` is no window; then nobody is too young to be counted.
     order : {"ordered", "strict", "unordered"}
         Ordered: other events may lie in between. Strict: events in a row, nothing in between.
         Unordered: step k is any k of the steps, inside one window. Moments are told apart to the

@@ -56,6 +56,7 @@ __all__ = [
     "ModelEstimates",
     "ModelParameters",
     "PurchaseHistory",
+    "PurchaseRegularity",
     "PurchaseTracking",
     "active_share",
     "buying_parameters",
@@ -103,6 +104,27 @@ class LifetimeValue(ModelEstimates):
     def units(self) -> dict[str, Unit]:
         """Return the units of the columns: money, but for n."""
         return {**super().units(), "total": "money"}
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class PurchaseRegularity(Estimates):
+    """How regular gaps between purchases are: k, where 1 is chance; one row per group."""
+
+    def sentence(self) -> str:
+        """Return whether gaps are more or less regular than chance, and what follows."""
+        if self.by or self.table["conf_low"].null_count():
+            return super().sentence()
+        row = self.table.row(0, named=True)
+        value = self.value_text(row)
+        if row["conf_low"] > 1:
+            return _(
+                "Gaps between purchases are more regular than chance: k = {value}; a model of "
+                "random buying then takes lost customers for active ones.",
+                value=value,
+            )
+        if row["conf_high"] < 1:
+            return _("Purchases come in bursts rather than at random: k = {value}.", value=value)
+        return _("Gaps between purchases are as irregular as chance: k = {value}.", value=value)
 
 
 def lifetime_value(
@@ -386,7 +408,7 @@ def _checked(
 
 def purchase_regularity(
     history: PurchaseHistory, *, by: str | Sequence[str] = (), conf_level: float = 0.95
-) -> Estimates:
+) -> PurchaseRegularity:
     r"""How regular are the gaps between purchases? (k = 1 is chance; Greenwood's statistic).
 
     Given first and last purchase, the gaps of an Erlang-k buyer are Dirichlet(k, …, k), with
@@ -403,7 +425,7 @@ def purchase_regularity(
 
     Returns
     -------
-    Estimates
+    PurchaseRegularity
         Columns of `by`, ``n`` (customers with two repeats or more), ``estimate`` (k),
         ``std_error`` (sandwich), ``conf_low``, ``conf_high`` (normal on the log scale). Above 1
         purchases are more regular than chance, below 1 they come in bursts. Null where no k
@@ -427,7 +449,7 @@ def purchase_regularity(
         heads = [part.select(by).head(1) for part in groups]
         head = pl.concat(heads) if heads else parts.select(by)
         table = pl.concat([head, table], how="horizontal")
-    return Estimates(
+    return PurchaseRegularity(
         table=table,
         name=_("Regularity of purchases (1 is chance)"),
         unit="number",

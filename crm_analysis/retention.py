@@ -233,9 +233,11 @@ class RetentionCurve(Estimates):
 
     def best_known_time(self) -> int:
         """Return the longest whole year (or unit) at which enough spells are still observed."""
-        enough = pl.col("n_at_risk") >= pl.max_horizontal(SMALL_N, 0.1 * pl.col("n"))
+        many = pl.max_horizontal(SMALL_N, 0.1 * pl.col("n"))
+        # Of few customers, half of them have to do.
+        enough = pl.col("n_at_risk") >= pl.min_horizontal(many, 0.5 * pl.col("n"))
         longest = self.table.filter(enough).group_by(self.by or pl.lit(0)).agg(pl.col("time").max())
-        time = min(longest["time"].to_list(), default=0)
+        time = min(longest["time"].drop_nulls().to_list(), default=0)
         year = {"day": 365, "week": 52, "month": 12, "year": 1}[self.time_unit]
         return time // year * year or time
 
@@ -261,11 +263,12 @@ class RetentionCurve(Estimates):
         groups = self.table.filter(pl.col("time") == 0).select(*self.by, "n")
         if not self.by and groups.is_empty():
             groups = pl.DataFrame({"n": [0]}, schema={"n": pl.Int64})
-        known = self.at(time).drop("n", "time")
+        known = self.at(time).drop("n")
+        on = ["time", *self.by]
         rows = (
-            groups.join(known, on=self.by, how="left", nulls_equal=True)
-            if self.by
-            else pl.concat([groups, known], how="horizontal")
+            groups.with_columns(time=pl.lit(time, pl.Int64))
+            .join(known, on=on, how="left", nulls_equal=True)
+            .drop("time")
         )
         late = rows.filter(pl.col("estimate").is_null()).height
         return Estimates(

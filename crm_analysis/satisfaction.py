@@ -150,6 +150,9 @@ def net_promoter_score(
     `uncertainty.shrink_groups` with one variance pooled within groups; periods are not,
     because neighbouring periods are no random sample.
 
+    Answers are taken to be independent of each other. A customer who answers many times makes
+    the interval too narrow: choose `since` so that most customers answer once.
+
     References
     ----------
     Reichheld (2003), Harvard Business Review 81(12):46-54; Rocks (2016), The American

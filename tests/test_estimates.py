@@ -31,7 +31,7 @@ from crm_analysis.wording import speaking
 
 def made(rows: list[tuple[Any, ...]], *, by: tuple[str, ...] = (), **arguments: Any) -> Estimates:
     """Make estimates from (groups…, n, estimate, std_error, conf_low, conf_high)."""
-    schema: dict[str, Any] = {name: pl.String for name in by} | {"n": pl.Int64}
+    schema: dict[str, Any] = dict.fromkeys(by, pl.String) | {"n": pl.Int64}
     schema |= dict.fromkeys(FIVE[1:], pl.Float64)
     table = pl.DataFrame(rows, schema=schema, orient="row")
     defaults = {"name": "Conversion", "unit": "share", "definition": "Won of all leads.", "by": by}
@@ -46,7 +46,7 @@ THREE = made(
 )  # fmt: skip
 
 
-# --- what it refuses -----------------------------------------------------------------------------
+# --- what it refuses ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("column", range(1, 5))
@@ -87,7 +87,7 @@ def test_nulls_are_welcome() -> None:
     assert made([(1, 0.5, None, None, None)]).table["estimate"][0] == 0.5
 
 
-# --- what it says --------------------------------------------------------------------------------
+# --- what it says -------------------------------------------------------------------------------
 
 
 def test_one_number_travels_with_its_interval_and_n() -> None:
@@ -141,7 +141,7 @@ def test_it_speaks_one_line_without_nan(lang: str) -> None:
             assert "nan" not in str(result).lower()
 
 
-# --- what it shows -------------------------------------------------------------------------------
+# --- what it shows ------------------------------------------------------------------------------
 
 
 def test_it_plots_on_the_axes_given_and_changes_no_style() -> None:
@@ -200,7 +200,7 @@ def test_it_cannot_be_changed() -> None:
         ONE.name = "other"  # type: ignore[misc]
 
 
-# --- the head and the end of a page ----------------------------------------------------------------
+# --- the head and the end of a page -------------------------------------------------------------
 
 
 def test_key_figures_never_travel_alone() -> None:
@@ -226,7 +226,7 @@ def test_findings_and_definitions() -> None:
     assert block.kind == "notice"
 
 
-# --- helpers ---------------------------------------------------------------------------------------
+# --- helpers ------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=8))

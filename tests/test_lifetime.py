@@ -180,7 +180,8 @@ def test_gradient_and_hessian_of_bg_nbd(log_theta: tuple[float, ...], seed: int)
     rng = np.random.default_rng(seed)
     x = rng.integers(0, 12, 15).astype(float)
     T = rng.uniform(0.5, 5, 15)
-    data = x, np.where(x > 0, T * rng.uniform(0.05, 1, 15), 0.0), T, rng.integers(1, 9, 15) * 1.0
+    t_x = np.where(x > 0, T * rng.uniform(0.05, 1, 15), 0.0)
+    data: tuple[Floats, ...] = (x, t_x, T, rng.integers(1, 9, 15).astype(float))
     at = np.array(log_theta)
     _, gradient, hessian = buying_likelihood(at, *data)
     scale = 1 + np.abs(hessian).max()
@@ -195,7 +196,8 @@ def test_gradient_and_hessian_of_bg_nbd(log_theta: tuple[float, ...], seed: int)
 @settings(max_examples=30, deadline=None)
 def test_gradient_and_hessian_of_gamma_gamma(log_theta: tuple[float, ...], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    data = rng.integers(1, 12, 15) * 1.0, rng.gamma(2, 1, 15), rng.integers(1, 9, 15) * 1.0
+    x, weight = rng.integers(1, 12, 15).astype(float), rng.integers(1, 9, 15).astype(float)
+    data: tuple[Floats, ...] = (x, rng.gamma(2, 1, 15), weight)
     at = np.array(log_theta)
     _, gradient, hessian = spend_likelihood(at, *data)
     scale = 1 + np.abs(hessian).max()
@@ -580,6 +582,7 @@ def test_regularity_of_gaps_is_recovered_and_said(k: int) -> None:
     )
     row = purchase_regularity(history).table.row(0, named=True)
     assert abs(np.log(row["estimate"] / k)) < 4 * row["std_error"] / row["estimate"] + 0.06
+    assert ("more regular than chance" in str(purchase_regularity(history))) == (k > 1)
     warned = any("more regular than chance" in note for note in active_share(history).notes)
     assert warned == (k > 1)
 
@@ -770,8 +773,10 @@ def test_data_that_begin_after_the_last_day_give_null_with_a_note(cdnow: pl.Data
     early = date(1990, 1, 1)
     history = purchase_history(cdnow, value_col="revenue", as_of=early)
     assert (history.n, lifetime_value(history).table["n"].to_list()) == (0, [0])
+    grouped = purchase_history(purchases_of(ROWS), as_of=early, by="dealership")
     for result in (
         lifetime_value(history),
+        lifetime_value(grouped, by="dealership"),
         purchase_tracking(cdnow, holdout_days=30, as_of=early),
         holdout_comparison(cdnow, holdout_days=30, as_of=early),
         frequency_check(history),

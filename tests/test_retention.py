@@ -426,6 +426,20 @@ def test_nobody_and_one_customer_make_a_page_without_nan() -> None:
     assert "Only 1 relationships" in one.notes[0]
 
 
+def test_a_time_nobody_was_observed_for_is_null_with_a_note() -> None:
+    spells = spells_of([(1800, None, 0), (0, None, 0), (1, 300, 0)])
+    late = spells_of([(1800, None, 0)])
+    for curve in (
+        retention_curve(late, as_of=AS_OF),
+        retention_curve(late.clear(), as_of=AS_OF),
+        retention_curve(spells, as_of=AS_OF, by="brand"),
+    ):
+        row = curve.after(59).table.filter(pl.col("estimate").is_null())
+        assert row.height == 1 or curve.by
+        assert curve.after(90).notes
+    assert retention_curve(spells, as_of=AS_OF, by="brand").after(3).table["n"].to_list() == [2, 1]
+
+
 def test_where_everybody_has_gone_the_interval_is_null() -> None:
     curve = retention_curve(spells_of([(0, 40, 0), (0, 45, 0)]), as_of=AS_OF, unit="day")
     last = curve.table.row(-1, named=True)
