@@ -1,6 +1,3 @@
-from ._cohorts import CohortRetention as CohortRetention
-from ._cohorts import cohort_retention as cohort_retention
-from ._cohorts import repeat_rate as repeat_rate
 from .blocks import BLOCK_MIME as BLOCK_MIME
 from .blocks import Block as Block
 from .errors import ColumnError as ColumnError
@@ -40,7 +37,10 @@ from .lifetime import purchase_history as purchase_history
 from .lifetime import purchase_regularity as purchase_regularity
 from .lifetime import purchase_tracking as purchase_tracking
 from .lifetime import spend_parameters as spend_parameters
+from .retention import CohortRetention as CohortRetention
 from .retention import RetentionCurve as RetentionCurve
+from .retention import cohort_retention as cohort_retention
+from .retention import repeat_rate as repeat_rate
 from .retention import retention_curve as retention_curve
 from .satisfaction import ScoreEstimates as ScoreEstimates
 from .satisfaction import ScoreShares as ScoreShares

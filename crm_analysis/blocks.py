@@ -151,7 +151,7 @@ class Block:
     def _repr_html_(self) -> str:
         return self.to_html()
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **_asked: object) -> dict[str, Any]:
         bundle: dict[str, Any] = {
             "text/plain": self.to_text(),
             "text/html": self.to_html(),
@@ -199,7 +199,8 @@ def _figure_html(figure: BlockFigure | None) -> str:
         return ""
     source = f"data:{figure.mime};base64,{base64.b64encode(figure.data).decode()}"
     image = f'<img src="{source}" alt="{escape(figure.alt, quote=True)}">'
-    return f'<figure class="crm-figure">{image}{_tag("figcaption", figure.caption, "")}</figure>'
+    caption = _tag("figcaption", figure.caption, "")
+    return f'<figure class="crm-figure" tabindex="0">{image}{caption}</figure>'
 
 
 def _key_figures_html(figures: Sequence[KeyFigure]) -> str:

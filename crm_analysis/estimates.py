@@ -227,8 +227,8 @@ class Estimates:
     def _repr_html_(self) -> str:
         return self.show().to_html()
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return self.show()._repr_mimebundle_(include, exclude)
+    def _repr_mimebundle_(self, **asked: object) -> dict[str, Any]:
+        return self.show()._repr_mimebundle_(**asked)
 
 
 def _slack() -> pl.Expr:

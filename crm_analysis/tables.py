@@ -75,6 +75,14 @@ def label_of(column: str) -> str:
         "p90": _("90% left after"),
         "p90_low": _("90%, low"),
         "p90_high": _("90%, high"),
+        "total": _("All together"),
+        "parameter": _("Parameter"),
+        "frequency": _("Repeat purchases"),
+        "n_customers": _("Customers"),
+        "expected": _("Expected by the model"),
+        "seen": _("Made"),
+        "ends_on": _("Until"),
+        "held_out": _("Held out"),
     }
     return known.get(column, column.replace("_", " "))
 

@@ -164,7 +164,7 @@ def test_net_promoter_score_covers_the_true_chances() -> None:
     for seed in SEEDS:
         for given in dealerships(answers(seed, "nps")):
             row = net_promoter_score(given, as_of=AS_OF).table.row(0, named=True)
-            truth = 100 * (given["top_probability"] - given["low_probability"]).mean()
+            truth = 100 * (given["top_probability"] - given["low_probability"]).to_numpy().mean()
             hits.append(row["conf_low"] <= truth <= row["conf_high"])
     # Customers differ in their chances, so more may cover.
     assert_covers(hits, at_most=1.0)

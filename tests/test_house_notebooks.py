@@ -294,7 +294,7 @@ def test_a_good_notebook_keeps_every_rule() -> None:
         ),
         (changed_globals, with_cell(4, source="plt.rcParams['font.size'] = 7")),
         (changed_globals, with_cell(4, source="from warnings import simplefilter")),
-        (private_imports, with_cell(2, source="from crm_analysis.retention import kaplan_meier")),
+        (private_imports, with_cell(2, source="from crm_analysis.retention import count_exits")),
         (private_imports, with_cell(2, source="import crm_analysis.frames")),
         (private_imports, with_cell(2, source="from crm_analysis import no_such_name")),
         (handwritten_results, with_cell(6, source="Of the leads, 38 % are won.")),

@@ -41,11 +41,11 @@ from crm_analysis import (
     purchase_tracking,
     spend_parameters,
 )
-from crm_analysis._beta_geometric import discounted_purchases_if_active, purchases_if_active
-from crm_analysis._beta_geometric import log_likelihood as buying_likelihood
-from crm_analysis._gamma_gamma import log_likelihood as spend_likelihood
-from crm_analysis._model_parameters import best_of
-from crm_analysis._newton import maximise
+from crm_analysis.lifetime.beta_geometric import discounted_purchases_if_active, purchases_if_active
+from crm_analysis.lifetime.beta_geometric import log_likelihood as buying_likelihood
+from crm_analysis.lifetime.gamma_gamma import log_likelihood as spend_likelihood
+from crm_analysis.lifetime.model_parameters import best_of
+from crm_analysis.lifetime.newton import maximise
 
 PURCHASES = Path(__file__).parent / "reference" / "purchases"
 END = date(1997, 9, 30)

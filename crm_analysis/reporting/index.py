@@ -48,7 +48,7 @@ def _groups(outcomes: list[Outcome]) -> list[dict[str, Any]]:
     """Gather the outcomes by dealership, in the plan's order, the network first."""
     found: dict[str | None, list[dict[str, Any]]] = {}
     for outcome in sorted(outcomes, key=lambda o: o.run.dealership != NETWORK):
-        found.setdefault(outcome.run.dealership, []).append(_entry(outcome))
+        found.setdefault(outcome.run.dealership or outcome.run.subject, []).append(_entry(outcome))
     return [
         {"anchor": f"d{number}", "name": _group_name(name), "entries": entries}
         for number, (name, entries) in enumerate(found.items(), 1)

@@ -36,6 +36,7 @@ _OF_REPORT: dict[str, type | tuple[type, ...]] = {
     "parameters": dict,
     "timeout_seconds": (int, float),
     "show_code": bool,
+    "subject": str,
 }
 _OF_PLAN = {**_OF_REPORT, "title": str, "out": str, "notebooks": list, "report": list}
 _OF_ENTRY = {**_OF_REPORT, "notebook": str, "name": str}
@@ -64,6 +65,8 @@ class Run:
         After this the report is given up.
     show_code : bool
         Whether the page shows code (the researcher's version).
+    subject : str or None
+        Whose data these are, over the title, where no dealership says it.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Run:
     formats: tuple[str, ...] = FORMATS
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     show_code: bool = False
+    subject: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as plain JSON, for a worker or a manifest."""
@@ -99,6 +103,7 @@ class Report:
     formats: tuple[str, ...]
     timeout_seconds: float
     show_code: bool
+    subject: str | None
 
     @property
     def takes(self) -> frozenset[str]:
@@ -126,7 +131,8 @@ def read_plan(path: Path, *, root: Path) -> Plan:
     path : Path
         A TOML file. Keys: `title`, `data`, `out`, `notebooks` (names), `dealerships`
         (``"network"``, ``"all"``, names), `languages`, `formats`, `timeout_seconds`,
-        `show_code`, `[parameters]` for every notebook that has them, and `[[report]]` tables
+        `show_code`, `subject` (whose data, over the title), `[parameters]` for every notebook
+        that has them, and `[[report]]` tables
         with `notebook`, `name` and any of these again, for that notebook alone.
     root : Path
         The project's root: paths in the plan are relative to it.
@@ -252,6 +258,7 @@ def _read_report(
         formats=_words(merged.get("formats", list(FORMATS))),
         timeout_seconds=float(merged.get("timeout_seconds", DEFAULT_TIMEOUT_SECONDS)),
         show_code=merged.get("show_code", False),
+        subject=merged.get("subject"),
     )
     _check_report(report, where)
     return report
@@ -327,6 +334,7 @@ def _spread(report: Report, root: Path, names_of: Callable[[str], Sequence[str]]
                 formats=report.formats,
                 timeout_seconds=report.timeout_seconds,
                 show_code=report.show_code,
+                subject=report.subject,
             )
 
 
@@ -342,6 +350,7 @@ def make_run(
     formats: tuple[str, ...] = FORMATS,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     show_code: bool = False,
+    subject: str | None = None,
 ) -> Run:
     """Build one run; `dealership` and `lang` become parameters where the notebook takes them."""
     values = dict(parameters)
@@ -359,6 +368,7 @@ def make_run(
         formats=formats,
         timeout_seconds=timeout_seconds,
         show_code=show_code,
+        subject=subject,
     )
 
 

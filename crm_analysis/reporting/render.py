@@ -189,7 +189,7 @@ def _style() -> str:
 
 def _whose(run: Run) -> str | None:
     if run.dealership is None:
-        return None
+        return run.subject
     return _("The whole network") if run.dealership == NETWORK else run.dealership
 
 
@@ -373,7 +373,9 @@ def _shown(value: object) -> str:
 
 @cache
 def _versions() -> tuple[str, ...]:
-    found = [f"{name} {version}" for name in ("crm-dealership-analysis",) if (version := _version(name))]
+    found = [
+        f"{name} {version}" for name in ("crm-dealership-analysis",) if (version := _version(name))
+    ]
     found.append(f"Python {python_version()}")
     found += [f"{name} {version}" for name in _SHOWN_VERSIONS if (version := _version(name))]
     return tuple(found)

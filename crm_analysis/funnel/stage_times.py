@@ -11,8 +11,6 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis._lead_events import Columns, check_steps, stage_notes
-from crm_analysis._stays import OUTCOMES, count_stays
 from crm_analysis.errors import InputError, listed
 from crm_analysis.estimates import Estimates, five_columns, group_label, small_n_notes
 from crm_analysis.frames import (
@@ -21,6 +19,8 @@ from crm_analysis.frames import (
     check_one_of,
     group_names,
 )
+from crm_analysis.funnel.lead_events import Columns, check_steps, stage_notes
+from crm_analysis.funnel.stays import OUTCOMES, count_stays
 from crm_analysis.survival import KaplanMeier, kaplan_meier, log_rank_p_value, quantile
 from crm_analysis.wording import _, amount, date_text, interval_text, number, percent, word_of
 

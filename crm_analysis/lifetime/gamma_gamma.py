@@ -13,7 +13,10 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from crm_analysis._model_parameters import (
+from crm_analysis.errors import InputError
+from crm_analysis.frames import check_conf_level
+from crm_analysis.lifetime.history import PurchaseHistory
+from crm_analysis.lifetime.model_parameters import (
     FittedModel,
     ModelParameters,
     best_of,
@@ -21,9 +24,6 @@ from crm_analysis._model_parameters import (
     covariance_and_notes,
     parameter_table,
 )
-from crm_analysis._purchase_history import PurchaseHistory
-from crm_analysis.errors import InputError
-from crm_analysis.frames import check_conf_level
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, number, percent
 

@@ -330,6 +330,7 @@ def summary_of(
 
 
 def float_column(table: pl.DataFrame, column: str) -> Floats:
+    """Return a column as floats, shape (rows,)."""
     return table[column].to_numpy().astype(np.float64)
 
 
@@ -339,6 +340,7 @@ def share_bounds(summary: pl.DataFrame, k: str, conf_level: float) -> tuple[Floa
 
 
 def population_error(summary: pl.DataFrame) -> Floats:
+    """Return the standard error of each group's mean, with n in the variance's denominator."""
     n = float_column(summary, "n")
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.sqrt(float_column(summary, "squares")) / n)

@@ -8,15 +8,6 @@ from datetime import date
 import narwhals.stable.v2 as nw
 import polars as pl
 
-from crm_analysis._answers import (
-    check_group_names,
-    check_since,
-    population_error,
-    score_text,
-    share_bounds,
-    summary_of,
-)
-from crm_analysis._score_estimates import ScoreEstimates, estimated
 from crm_analysis.dates import SECONDS_PER_DAY, to_day_number
 from crm_analysis.errors import InputError
 from crm_analysis.frames import (
@@ -29,6 +20,15 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
+from crm_analysis.satisfaction.answers import (
+    check_group_names,
+    check_since,
+    population_error,
+    score_text,
+    share_bounds,
+    summary_of,
+)
+from crm_analysis.satisfaction.results import ScoreEstimates, estimated
 from crm_analysis.wording import _, date_text, plural
 
 __all__ = ["response_rate"]

@@ -12,18 +12,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from crm_analysis import figures
-from crm_analysis._beta_geometric import BetaGeometric, mean_purchases
-from crm_analysis._outlook import buying_or_none, check_resamples
-from crm_analysis._purchase_history import (
+from crm_analysis.dates import TIME_UNITS, TimeUnit, date_of, to_day_number
+from crm_analysis.errors import InputError
+from crm_analysis.estimates import Estimates, five_columns, small_n_notes
+from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, collect
+from crm_analysis.lifetime.beta_geometric import BetaGeometric, mean_purchases
+from crm_analysis.lifetime.history import (
     PurchaseHistory,
     days_in,
     open_purchase_days,
     purchase_history,
 )
-from crm_analysis.dates import TIME_UNITS, TimeUnit, date_of, to_day_number
-from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, five_columns, small_n_notes
-from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, collect
+from crm_analysis.lifetime.outlook import buying_or_none, check_resamples
 from crm_analysis.uncertainty import exact_rate_interval, mean_interval, wilson_interval
 from crm_analysis.wording import Unit, _, date_text, month_text, number, percent
 

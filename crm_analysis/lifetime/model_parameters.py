@@ -11,9 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from crm_analysis import figures
-from crm_analysis._newton import Maximum, Objective, inverse_curvature, maximise
 from crm_analysis.errors import InputError, NotConvergedError, listed
 from crm_analysis.estimates import Estimates, five_columns
+from crm_analysis.lifetime.newton import Maximum, Objective, inverse_curvature, maximise
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import Unit, _, number
 

@@ -9,7 +9,9 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis._answers import (
+from crm_analysis.errors import listed
+from crm_analysis.estimates import FIVE, Estimates, five_columns, group_label, small_n_notes
+from crm_analysis.satisfaction.answers import (
     LEAST_GROUPS,
     SHRUNK,
     Compared,
@@ -19,8 +21,6 @@ from crm_analysis._answers import (
     float_column,
     score_text,
 )
-from crm_analysis.errors import listed
-from crm_analysis.estimates import FIVE, Estimates, five_columns, group_label, small_n_notes
 from crm_analysis.tables import label_of
 from crm_analysis.wording import Unit, _, amount, number, plural
 

@@ -1,9 +1,4 @@
-"""What customers are worth.
-
-`purchase_history` counts how often, how recently and for how much each customer has bought;
-`fit_beta_geometric` and `fit_gamma_gamma` model how buying and spending differ over customers;
-`lifetime_value` joins them into what these customers will bring.
-"""
+"""What customers will bring: value, purchases and the share still active."""
 
 from __future__ import annotations
 
@@ -13,18 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from crm_analysis._beta_geometric import BetaGeometric, fit_beta_geometric
-from crm_analysis._gamma_gamma import GammaGamma, fit_gamma_gamma, spend_weights
-from crm_analysis._model_checks import (
-    FrequencyCheck,
-    HoldoutComparison,
-    PurchaseTracking,
-    frequency_check,
-    holdout_comparison,
-    purchase_tracking,
+from crm_analysis.errors import InputError
+from crm_analysis.estimates import Estimates, five_columns, small_n_notes
+from crm_analysis.frames import check_conf_level, check_one_of, group_names
+from crm_analysis.lifetime.beta_geometric import BetaGeometric
+from crm_analysis.lifetime.gamma_gamma import GammaGamma, spend_weights
+from crm_analysis.lifetime.history import (
+    DAYS_IN_YEAR,
+    PurchaseHistory,
+    days_in,
 )
-from crm_analysis._model_parameters import ModelParameters, empty_parameters
-from crm_analysis._outlook import (
+from crm_analysis.lifetime.model_parameters import ModelParameters, empty_parameters
+from crm_analysis.lifetime.outlook import (
     Horizon,
     ModelEstimates,
     Outlook,
@@ -35,40 +30,17 @@ from crm_analysis._outlook import (
     regularity,
     spend_or_none,
 )
-from crm_analysis._purchase_history import (
-    DAYS_IN_YEAR,
-    PurchaseHistory,
-    days_in,
-    purchase_history,
-)
-from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, five_columns, small_n_notes
-from crm_analysis.frames import check_conf_level, check_one_of, group_names
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import Unit, _, money, number, percent
 
 __all__ = [
-    "BetaGeometric",
-    "FrequencyCheck",
-    "GammaGamma",
-    "HoldoutComparison",
     "LifetimeValue",
-    "ModelEstimates",
-    "ModelParameters",
-    "PurchaseHistory",
     "PurchaseRegularity",
-    "PurchaseTracking",
     "active_share",
     "buying_parameters",
     "expected_purchases",
-    "fit_beta_geometric",
-    "fit_gamma_gamma",
-    "frequency_check",
-    "holdout_comparison",
     "lifetime_value",
-    "purchase_history",
     "purchase_regularity",
-    "purchase_tracking",
     "spend_parameters",
 ]
 

@@ -9,7 +9,9 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import polars as pl
 
-from crm_analysis._lead_events import (
+from crm_analysis.dates import floor_divide
+from crm_analysis.frames import collect, keys_of
+from crm_analysis.funnel.lead_events import (
     Columns,
     Frame,
     group_marks,
@@ -18,8 +20,6 @@ from crm_analysis._lead_events import (
     open_events,
     with_mixed,
 )
-from crm_analysis.dates import floor_divide
-from crm_analysis.frames import collect, keys_of
 
 __all__ = ["OUTCOMES", "count_stays"]
 

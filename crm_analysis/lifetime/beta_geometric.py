@@ -12,8 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from crm_analysis._jacobi import beta_nodes, nodes_needed
-from crm_analysis._model_parameters import (
+from crm_analysis.dates import TimeUnit
+from crm_analysis.errors import InputError
+from crm_analysis.frames import check_conf_level
+from crm_analysis.lifetime.history import PurchaseHistory
+from crm_analysis.lifetime.jacobi import beta_nodes, nodes_needed
+from crm_analysis.lifetime.model_parameters import (
     FittedModel,
     ModelParameters,
     best_of,
@@ -21,10 +25,6 @@ from crm_analysis._model_parameters import (
     covariance_and_notes,
     parameter_table,
 )
-from crm_analysis._purchase_history import PurchaseHistory
-from crm_analysis.dates import TimeUnit
-from crm_analysis.errors import InputError
-from crm_analysis.frames import check_conf_level
 from crm_analysis.wording import _
 
 __all__ = [

@@ -1,8 +1,4 @@
-"""What customers say.
-
-An *answer* is a score on the scale of its question. Whoever did not answer says nothing here:
-every figure is about those who answered, and `response_rate` says how many they are.
-"""
+"""The scores: net promoter score, share of the top scores, mean, and how answers are spread."""
 
 from __future__ import annotations
 
@@ -13,23 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from crm_analysis._answers import (
+from crm_analysis.errors import InputError
+from crm_analysis.estimates import five_columns, small_n_notes
+from crm_analysis.frames import check_one_of
+from crm_analysis.satisfaction.answers import (
     Floats,
     Period,
     Question,
-    ScoreCounts,
-    count_scores,
     float_column,
     population_error,
     score_text,
     share_bounds,
     summary_of,
 )
-from crm_analysis._responses import response_rate
-from crm_analysis._score_estimates import ScoreEstimates, ScoreShares, estimated
-from crm_analysis.errors import InputError
-from crm_analysis.estimates import five_columns, small_n_notes
-from crm_analysis.frames import check_one_of
+from crm_analysis.satisfaction.results import ScoreEstimates, ScoreShares, estimated
 from crm_analysis.uncertainty import mean_interval, normal_quantile, wilson_interval
 from crm_analysis.wording import _, number
 
@@ -37,15 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "Period",
-    "ScoreCounts",
-    "ScoreEstimates",
-    "ScoreShares",
     "adjusted_wald_interval",
-    "count_scores",
     "mean_score",
     "net_promoter_score",
-    "response_rate",
     "score_distribution",
     "top_box_score",
 ]

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import narwhals.stable.v2 as nw
 
-from crm_analysis._lead_events import (
+from crm_analysis.dates import SECONDS_PER_DAY
+from crm_analysis.errors import InputError
+from crm_analysis.frames import collect, keys_of
+from crm_analysis.funnel.lead_events import (
     Columns,
     Frame,
     group_marks,
@@ -24,9 +27,6 @@ from crm_analysis._lead_events import (
     open_events,
     with_mixed,
 )
-from crm_analysis.dates import SECONDS_PER_DAY
-from crm_analysis.errors import InputError
-from crm_analysis.frames import collect, keys_of
 
 if TYPE_CHECKING:
     import polars as pl

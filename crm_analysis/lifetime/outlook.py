@@ -11,17 +11,17 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import special
 
-from crm_analysis._beta_geometric import (
+from crm_analysis.errors import ColumnError, InputError, NotConvergedError, listed, near
+from crm_analysis.estimates import Estimates, five_columns
+from crm_analysis.lifetime.beta_geometric import (
     BetaGeometric,
     discounted_purchases_if_active,
     fit_beta_geometric,
     log_likelihood,
     probability_stopped_odds,
 )
-from crm_analysis._gamma_gamma import GammaGamma, fit_gamma_gamma, spend_weights
-from crm_analysis._purchase_history import PurchaseHistory
-from crm_analysis.errors import ColumnError, InputError, NotConvergedError, listed, near
-from crm_analysis.estimates import Estimates, five_columns
+from crm_analysis.lifetime.gamma_gamma import GammaGamma, fit_gamma_gamma, spend_weights
+from crm_analysis.lifetime.history import PurchaseHistory
 from crm_analysis.wording import _, number, percent
 
 __all__ = [

@@ -1,7 +1,4 @@
-"""How many leads get to the next step, and how fast.
-
-A *lead* is one enquiry (``opportunity_id``); its *events* say when it came to which stage.
-"""
+"""What share of leads reaches each step, and passes from one to the next."""
 
 from __future__ import annotations
 
@@ -13,7 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from crm_analysis._attempts import (
+from crm_analysis.estimates import five_columns, small_n_notes
+from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
+from crm_analysis.funnel.attempts import (
     ANCHORS,
     ORDERS,
     Anchor,
@@ -21,15 +20,12 @@ from crm_analysis._attempts import (
     check_within_days,
     count_attempts,
 )
-from crm_analysis._conversion import ConversionFunnel, days_text
-from crm_analysis._lead_events import Columns, check_steps, stage_notes
-from crm_analysis._stage_times import TimeInStage, time_in_stage
-from crm_analysis.estimates import five_columns, small_n_notes
-from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
+from crm_analysis.funnel.lead_events import Columns, check_steps, stage_notes
+from crm_analysis.funnel.results import ConversionFunnel, days_text
 from crm_analysis.uncertainty import wilson_interval
 from crm_analysis.wording import _, date_text, number, plural, word_of
 
-__all__ = ["ConversionFunnel", "TimeInStage", "conversion_funnel", "time_in_stage"]
+__all__ = ["conversion_funnel"]
 
 
 def conversion_funnel(

@@ -1,8 +1,4 @@
-"""How long customers stay.
-
-A *spell* is one relationship: it starts on a day, and it has ended on a day or is still open.
-Open spells are censored at `as_of`: they say how long the relationship has lasted so far.
-"""
+"""What share of relationships has not ended after so long."""
 
 from __future__ import annotations
 
@@ -36,20 +32,14 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
-from crm_analysis.survival import KaplanMeier, kaplan_meier
+from crm_analysis.survival import kaplan_meier
 from crm_analysis.uncertainty import log_log_interval, wilson_interval
 from crm_analysis.wording import _, date_text, number, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "KaplanMeier",
-    "RetentionCurve",
-    "count_exits",
-    "kaplan_meier",
-    "retention_curve",
-]
+__all__ = ["RetentionCurve", "count_exits", "retention_curve"]
 
 Floats = NDArray[np.float64]
 

@@ -1,0 +1,55 @@
+"""What customers are worth.
+
+`purchase_history` counts how often, how recently and for how much each customer has bought;
+`fit_beta_geometric` and `fit_gamma_gamma` model how buying and spending differ over customers;
+`lifetime_value` joins them into what these customers will bring.
+"""
+
+from crm_analysis.lifetime.beta_geometric import BetaGeometric, fit_beta_geometric
+from crm_analysis.lifetime.gamma_gamma import GammaGamma, fit_gamma_gamma
+from crm_analysis.lifetime.history import PurchaseHistory, purchase_history
+from crm_analysis.lifetime.model_checks import (
+    FrequencyCheck,
+    HoldoutComparison,
+    PurchaseTracking,
+    frequency_check,
+    holdout_comparison,
+    purchase_tracking,
+)
+from crm_analysis.lifetime.model_parameters import ModelParameters
+from crm_analysis.lifetime.outlook import ModelEstimates
+from crm_analysis.lifetime.value import (
+    LifetimeValue,
+    PurchaseRegularity,
+    active_share,
+    buying_parameters,
+    expected_purchases,
+    lifetime_value,
+    purchase_regularity,
+    spend_parameters,
+)
+
+__all__ = [
+    "BetaGeometric",
+    "FrequencyCheck",
+    "GammaGamma",
+    "HoldoutComparison",
+    "LifetimeValue",
+    "ModelEstimates",
+    "ModelParameters",
+    "PurchaseHistory",
+    "PurchaseRegularity",
+    "PurchaseTracking",
+    "active_share",
+    "buying_parameters",
+    "expected_purchases",
+    "fit_beta_geometric",
+    "fit_gamma_gamma",
+    "frequency_check",
+    "holdout_comparison",
+    "lifetime_value",
+    "purchase_history",
+    "purchase_regularity",
+    "purchase_tracking",
+    "spend_parameters",
+]
