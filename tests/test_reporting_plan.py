@@ -8,6 +8,7 @@ from toy_notebooks import PARAMETERS, write_notebook, write_project
 
 from crm_analysis.errors import ReportError
 from crm_analysis.reporting import Run, make_runs, open_batch, read_plan
+from crm_analysis.reporting.fingerprints import Fingerprints
 from crm_analysis.reporting.plan import slug
 
 
@@ -125,3 +126,17 @@ def test_a_plan_that_speaks_of_no_dealership_makes_pages_that_name_none(project:
     [run] = runs_of(project, 'notebooks = ["retention"]')
     assert (run.path, run.dealership) == ("retention.en.html", None)
     assert "dealership" not in run.parameters
+
+
+@pytest.mark.parametrize("with_manifest", [False, True])
+def test_a_stamp_beside_the_data_does_not_change_them(
+    tmp_path: Path, *, with_manifest: bool
+) -> None:
+    (tmp_path / "deals.parquet").write_bytes(b"deals")
+    if with_manifest:
+        (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
+    before = Fingerprints(tmp_path).of_data(tmp_path)
+    (tmp_path / ".checked.json").write_text("{}", encoding="utf-8")
+    assert Fingerprints(tmp_path).of_data(tmp_path) == before
+    (tmp_path / "deals.parquet").write_bytes(b"other deals")
+    assert Fingerprints(tmp_path).of_data(tmp_path) != before

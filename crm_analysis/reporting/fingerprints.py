@@ -62,7 +62,10 @@ class Fingerprints:
     def _of_data(self, path: Path) -> str:
         if path.is_file():
             return self.of_file(path)
-        files = sorted(file for file in path.rglob("*") if file.is_file())
+        # A hidden file is somebody's note beside the data, such as the stamp of a passed check.
+        files = sorted(
+            file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")
+        )
         manifest = path / "manifest.json"
         if manifest.is_file():
             lines: list[Any] = [self.of_file(manifest)]
