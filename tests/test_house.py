@@ -34,8 +34,8 @@ HEAVY = {
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_one_word_finds_everything(metric: str) -> None:
-    """A metric's module has its notebook and its tests."""
-    assert (LIBRARY / f"{metric}.py").exists()
+    """A family of metrics has its notebook and its tests."""
+    assert (LIBRARY / metric / "__init__.py").exists()
     assert (ROOT / "notebooks" / f"{metric}.ipynb").exists()
     assert (ROOT / "tests" / f"test_{metric}.py").exists()
 
