@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ABSENT",
     "LANGUAGES",
+    "Duration",
     "Unit",
     "_",
     "amount",
     "date_text",
+    "duration_text",
     "interval_text",
     "language",
     "money",
@@ -52,6 +54,9 @@ ABSENT = "–"
 
 Unit = Literal["share", "points", "score", "money", "days", "months", "count", "number"]
 """What an estimate is measured in; decides how it is written."""
+
+Duration = Literal["day", "week", "month", "quarter", "year"]
+"""Units in which a length of time is written."""
 
 _PACKAGE = Path(__file__).resolve().parent
 _CATALOGUE_FOLDERS = (_PACKAGE / "locale", _PACKAGE.parent / "reports" / "locale")
@@ -161,6 +166,25 @@ def word_of(value: object) -> str:
         return _("unknown")
     text = str(value)
     return _(text.replace("_", " ")) if _CODE.fullmatch(text) else text
+
+
+def duration_text(n: int, unit: Duration) -> str:
+    """Write a length of time in whole units.
+
+    Examples
+    --------
+    >>> duration_text(1, "month"), duration_text(36, "month")
+    ('1 month', '36 months')
+    """
+    if unit == "day":
+        return plural(n, "{n} day", "{n} days")
+    if unit == "week":
+        return plural(n, "{n} week", "{n} weeks")
+    if unit == "month":
+        return plural(n, "{n} month", "{n} months")
+    if unit == "quarter":
+        return plural(n, "{n} quarter", "{n} quarters")
+    return plural(n, "{n} year", "{n} years")
 
 
 def _plural_index(n: int) -> int:

@@ -1,4 +1,4 @@
-"""The commands: `crm-report run`, `batch` and `list`."""
+"""The commands: `crm-report run`, `batch`, `list` and `messages`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from crm_analysis.reporting.batch import (
     open_batch,
     single_batch,
 )
+from crm_analysis.reporting.messages import catalogues, flaws, refreshed
 from crm_analysis.reporting.parameters import Parameter, parse_values, read_parameters
 from crm_analysis.reporting.places import find_notebook, find_root, notebook_names
 from crm_analysis.reporting.plan import LANGUAGES, NETWORK, Run, make_run
@@ -114,6 +115,26 @@ def list_notebooks() -> None:
         path = find_notebook(name, root=root)
         _out.print(f"[bold]{escape(name)}[/]  {escape(path.relative_to(root).as_posix())}")
         _out.print(_parameters_table(read_parameters(path)))
+
+
+@commands.command("messages")
+def write_messages(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; say what is not translated.")
+    ] = False,
+) -> None:
+    """Bring the catalogues of reports/locale up to the sources; no translation is lost."""
+    root = find_root(Path.cwd())
+    wrong = False
+    for lang, path in catalogues(root).items():
+        if not check:
+            write_whole(path, refreshed(root, lang))
+        found = flaws(root, lang)
+        wrong = wrong or bool(found)
+        for flaw in found:
+            _out.print(escape(flaw), soft_wrap=True)
+        _out.print(f"{escape(str(path))}: {len(found) or 'nothing'} to do.", soft_wrap=True)
+    raise typer.Exit(int(wrong and check))
 
 
 def app() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crm_analysis.reporting.kernel import ENGINE, Kernel
+from crm_analysis.reporting.messages import translate_notebook
 from crm_analysis.reporting.places import resolve_path
 from crm_analysis.reporting.plan import Run
 from crm_analysis.wording import _
@@ -58,7 +59,8 @@ class Failure:
 def execute(run: Run, kernel: Kernel, *, root: Path) -> tuple[Any, Failure | None]:
     """Execute a run's notebook.
 
-    The kernel stands in the notebook's own folder, as JupyterLab does; paths among the
+    Its markdown is put into the language spoken now (`wording.speaking`) before it starts. The
+    kernel stands in the notebook's own folder, as JupyterLab does; paths among the
     parameters, which a plan writes from the project's root, are turned to be read from there.
 
     Returns
@@ -74,6 +76,7 @@ def execute(run: Run, kernel: Kernel, *, root: Path) -> tuple[Any, Failure | Non
     path = root / run.notebook
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     executed = _without_outputs(notebook)
+    translate_notebook(notebook)
     kernel.restore(path.parent)
     kernel.cell_index = None
     try:

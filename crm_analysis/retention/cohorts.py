@@ -32,7 +32,7 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.uncertainty import wilson_interval
-from crm_analysis.wording import _, date_text, number, plural
+from crm_analysis.wording import _, date_text, duration_text, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,7 +148,7 @@ class CohortRetention(Estimates):
         row = self.pooled().filter(pl.col("period") == self._middle()).row(0, named=True)
         return _(
             "{when} after their first, {value} of customers were active again.",
-            when=_periods(self._middle(), self.period_kind),
+            when=duration_text(self._middle(), self.period_kind),
             value=self.value_text(row),
         )
 
@@ -159,7 +159,9 @@ class CohortRetention(Estimates):
     def _pooled_estimates(self, period: int) -> Estimates:
         return Estimates(
             table=self.pooled().filter(pl.col("period") == period),
-            name=_("The share active again after {when}", when=_periods(period, self.period_kind)),
+            name=_(
+                "The share active again after {when}", when=duration_text(period, self.period_kind)
+            ),
             unit="share",
             definition=self.definition,
             by=self.by,
@@ -192,15 +194,6 @@ def _share(k: pl.Series, n: pl.Series, conf_level: float) -> dict[str, pl.Series
     # Every row here has at least one unit; an empty group has no row at all.
     share = k_ / n_
     return five_columns(n_, share, (share * (1 - share) / n_) ** 0.5, low, high)
-
-
-def _periods(n: int, period: Period) -> str:
-    words = {
-        "month": ("{n} month", "{n} months"),
-        "quarter": ("{n} quarter", "{n} quarters"),
-        "year": ("{n} year", "{n} years"),
-    }
-    return plural(n, *words[period])
 
 
 def _periods_axis(period: Period) -> str:
@@ -384,12 +377,12 @@ def repeat_rate(
     table = _repeat_table(counted, by, conf_level)
     return Estimates(
         table=table,
-        name=_("Bought again within {when}", when=_periods(within_months, "month")),
+        name=_("Bought again within {when}", when=duration_text(within_months, "month")),
         unit="share",
         definition=_(
             "Share of customers with another purchase, on another day, within {when} of their "
             "first; only customers whose first purchase is at least so long before {as_of}.",
-            when=_periods(within_months, "month"),
+            when=duration_text(within_months, "month"),
             as_of=date_text(as_of),
         ),
         by=by,
@@ -459,7 +452,7 @@ def _repeat_notes(
                 "{n} customers whose first purchase is younger than {when} are left out "
                 "({early} of them have bought again already).",
                 n=number(n_young),
-                when=_periods(within_months, "month"),
+                when=duration_text(within_months, "month"),
                 early=number(n_early),
             ),
         )

@@ -34,7 +34,7 @@ from crm_analysis.frames import (
 )
 from crm_analysis.survival import kaplan_meier
 from crm_analysis.uncertainty import log_log_interval, wilson_interval
-from crm_analysis.wording import _, date_text, number, plural
+from crm_analysis.wording import _, date_text, duration_text, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +105,7 @@ def count_exits(
         order=["key", "entry_key"],
     )
     _check_order(counted, start_col, end_col, entry_col)
-    return _by_duration(counted, by)
+    return _byduration_text(counted, by)
 
 
 def _open_spells(
@@ -141,7 +141,7 @@ def _check_order(
         )
 
 
-def _by_duration(counted: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+def _byduration_text(counted: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     # A spell that ends on the day it is first seen was never at risk, unless it also starts then.
     seen = counted.filter((pl.col("entry_key") < pl.col("key")) | (pl.col("entry_key") == 0))
     leaving = seen.select(
@@ -241,7 +241,7 @@ class RetentionCurve(Estimates):
         row = self.at(time).row(0, named=True)
         return _(
             "After {time} the share still with us is {value}.",
-            time=_duration(time, self.time_unit),
+            time=duration_text(time, self.time_unit),
             value=self.value_text(row),
         )
 
@@ -263,7 +263,7 @@ class RetentionCurve(Estimates):
         late = rows.filter(pl.col("estimate").is_null()).height
         return Estimates(
             table=rows,
-            name=_("Still with us after {time}", time=_duration(time, self.time_unit)),
+            name=_("Still with us after {time}", time=duration_text(time, self.time_unit)),
             unit=self.unit,
             definition=self.definition,
             by=self.by,
@@ -285,16 +285,6 @@ class RetentionCurve(Estimates):
 
     def _figure_height(self) -> float | None:
         return None
-
-
-def _duration(time: int, unit: TimeUnit) -> str:
-    words = {
-        "day": ("{n} day", "{n} days"),
-        "week": ("{n} week", "{n} weeks"),
-        "month": ("{n} month", "{n} months"),
-        "year": ("{n} year", "{n} years"),
-    }
-    return plural(time, *words[unit])
 
 
 def _time_axis(unit: TimeUnit) -> str:
@@ -442,7 +432,7 @@ def _notes(table: pl.DataFrame, by: tuple[str, ...], unit: TimeUnit) -> tuple[st
             _(
                 "From {time} on fewer than {n} are still observed{where}: read the end of the "
                 "curve with care.",
-                time=_duration(first["time"], unit),
+                time=duration_text(first["time"], unit),
                 n=number(SMALL_N),
                 where=where,
             ),
