@@ -6,7 +6,7 @@ each score was given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Literal
@@ -29,13 +29,14 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
+from crm_analysis.satisfaction.repeats import Repeats, count_repeats
 from crm_analysis.uncertainty import (
     Shrinkage,
     homogeneity_p_value,
     shrink_groups,
     wilson_interval,
 )
-from crm_analysis.wording import _, date_text, number, plural
+from crm_analysis.wording import _, date_text, number, plural, word_of
 
 __all__ = [
     "LEAST_GROUPS",
@@ -62,9 +63,13 @@ Period = Literal["month", "quarter", "year"]
 """Calendar periods by which answers can be followed over time."""
 
 PERIODS: tuple[Period, ...] = ("month", "quarter", "year")
+_MONTHS: dict[str, int] = {"month": 1, "quarter": 3, "year": 12}
 
 SHRUNK = ("shrunk", "shrunk_low", "shrunk_high")
 """What grouped estimates have beside the usual five."""
+
+_WORTH_SAYING = 1.05
+"""Design effects below this change no interval that a reader could see."""
 
 LEAST_GROUPS = 3
 """From fewer groups nothing can be learnt about how groups vary."""
@@ -88,6 +93,7 @@ class Question:
 
     score_col: str
     at_col: str | None
+    customer_col: str | None
     scale: tuple[float, float]
     period: Period | None
     since: date | None
@@ -123,35 +129,58 @@ class Question:
         _check_on_scale(counts.table, self.score_col, self.scale)
         return counts
 
+    def repeats(self, scores: object, value: Callable[[nw.Expr], nw.Expr]) -> Repeats | None:
+        """Count who answered more than once; None where nobody says who answered."""
+        if self.customer_col is None:
+            return None
+        months = None if self.period is None else _MONTHS[self.period]
+        return count_repeats(
+            scores, value, score_col=self.score_col, at_col=self.at_col,
+            customer_col=self.customer_col, period_months=months, since=self.since,
+            as_of=self.as_of, by=self.by,
+        )  # fmt: skip
+
     def definition(self, text: str) -> str:
         """Say what is counted, of whom, and until when."""
         low, high = (score_text(bound) for bound in self.scale)
         scale = _("Scale from {low} to {high}.", low=low, high=high)
-        who = _(
-            "Of those who answered; those who did not are not counted. Every answer counts as "
-            "independent of the others."
-        )
+        who = _("Of those who answered; those who did not are not counted.")
+        if self.customer_col is None:
+            who += " " + _("Every answer counts as independent of the others.")
+        else:
+            who += " " + _("Intervals allow for customers who answered more than once.")
         until = when_text(self.since, self.as_of)
         if self.at_col is None:
             until = _("All answers of the table, as known on {as_of}.", as_of=date_text(self.as_of))
         return f"{text} {scale} {who} {until}"
 
-    def notes(self, counts: ScoreCounts) -> tuple[str, ...]:
-        """Say what was left out."""
-        left_out = (
-            (counts.n_unanswered, "{n} row without a score is not counted as an answer.",
-             "{n} rows without a score are not counted as answers."),
-            (counts.n_late, "{n} answer given after {as_of} is left out.",
-             "{n} answers given after {as_of} are left out."),
-            (counts.n_undated, "{n} answer without a date is left out.",
-             "{n} answers without a date are left out."),
-        )  # fmt: skip
-        notes = tuple(
-            plural(n, one, many, as_of=date_text(self.as_of)) for n, one, many in left_out if n
-        )
+    def notes(self, counts: ScoreCounts, repeats: Repeats | None = None) -> tuple[str, ...]:
+        """Say what was left out, and what repeated answers cost."""
+        n_blank, n_late, n_undated = counts.n_unanswered, counts.n_late, counts.n_undated
+        left_out = {
+            plural(n_blank, "{n} row without a score is not counted as an answer.",
+                   "{n} rows without a score are not counted as answers."): n_blank,
+            plural(n_late, "{n} answer given after {as_of} is left out.",
+                   "{n} answers given after {as_of} are left out.",
+                   as_of=date_text(self.as_of)): n_late,
+            plural(n_undated, "{n} answer without a date is left out.",
+                   "{n} answers without a date are left out."): n_undated,
+        }  # fmt: skip
+        notes = tuple(note for note, n in left_out.items() if n)
         if self.period is not None and self._ends_inside(counts.table):
             last = _period_of(self.as_of, self.period)
-            notes += (_("The period {period} is not complete yet.", period=last),)
+            notes += (_("The period {period} is not complete yet.", period=word_of(last)),)
+        if repeats is not None and repeats.design_effect > _WORTH_SAYING:
+            notes += (
+                _(
+                    "Some customers answered more than once ({answers} answers of {customers} "
+                    "customers): the answers say as much as {effective} independent ones, and the "
+                    "intervals are wider for that.",
+                    answers=number(repeats.n_answers),
+                    customers=number(repeats.n_customers),
+                    effective=number(repeats.n_answers / repeats.design_effect),
+                ),
+            )
         return notes
 
     def _ends_inside(self, table: pl.DataFrame) -> bool:
@@ -334,9 +363,12 @@ def float_column(table: pl.DataFrame, column: str) -> Floats:
     return table[column].to_numpy().astype(np.float64)
 
 
-def share_bounds(summary: pl.DataFrame, k: str, conf_level: float) -> tuple[Floats, Floats]:
-    """Bound the share of `k`, a column of counts, in ``n`` (Wilson)."""
-    return wilson_interval(float_column(summary, k), float_column(summary, "n"), conf_level)
+def share_bounds(
+    summary: pl.DataFrame, k: str, conf_level: float, design_effect: float = 1.0
+) -> tuple[Floats, Floats]:
+    """Bound the share of `k`, a column of counts, in ``n`` (Wilson at the effective n)."""
+    n, inside = float_column(summary, "n"), float_column(summary, k)
+    return wilson_interval(inside / design_effect, n / design_effect, conf_level)
 
 
 def population_error(summary: pl.DataFrame) -> Floats:
@@ -355,7 +387,7 @@ class Compared:
     known: NDArray[np.bool_]
 
 
-def compare(summary: pl.DataFrame, conf_level: float) -> Compared:
+def compare(summary: pl.DataFrame, conf_level: float, design_effect: float = 1.0) -> Compared:
     """Test and shrink groups, with one variance within groups pooled over all of them.
 
     A group of three like answers has no variance of its own to speak of, and under the
@@ -367,7 +399,7 @@ def compare(summary: pl.DataFrame, conf_level: float) -> Compared:
     squares = float(float_column(summary, "squares").sum())
     if known.sum() < 2 or freedom < 1 or squares <= 0:
         return Compared(None, None, known)
-    std_error = np.sqrt(squares / freedom / n[known])
+    std_error = np.sqrt(design_effect * squares / freedom / n[known])
     p_value = homogeneity_p_value(mean[known], std_error, freedom=freedom)
     enough = known.sum() >= LEAST_GROUPS
     shrunk = shrink_groups(mean[known], std_error, conf_level) if enough else None

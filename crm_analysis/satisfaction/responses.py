@@ -124,7 +124,7 @@ def _response_definition(within_days: float, since: date | None, as_of: date) ->
     )
     if since is None:
         return text
-    return f"{text} {_('Sent on {since} or later.', since=date_text(since))}"
+    return text + " " + _("Sent on {since} or later.", since=date_text(since))
 
 
 def _count_responses(

@@ -9,8 +9,14 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.errors import listed
-from crm_analysis.estimates import FIVE, Estimates, five_columns, group_label, small_n_notes
+from crm_analysis.estimates import (
+    FIVE,
+    Estimates,
+    five_columns,
+    group_label,
+    groups_text,
+    small_n_notes,
+)
 from crm_analysis.satisfaction.answers import (
     LEAST_GROUPS,
     SHRUNK,
@@ -22,7 +28,7 @@ from crm_analysis.satisfaction.answers import (
     score_text,
 )
 from crm_analysis.tables import label_of
-from crm_analysis.wording import Unit, _, amount, number, plural
+from crm_analysis.wording import Unit, _, amount, number, plural, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,9 +140,9 @@ class ScoreEstimates(Estimates):
         return _(
             "{name} in {last}: {value}; in {before}: {earlier}. Over {k} periods {verdict}.",
             name=self.name,
-            last=last["period"],
+            last=word_of(last["period"]),
             value=self.value_text(last),
-            before=before["period"],
+            before=word_of(before["period"]),
             earlier=amount(before["estimate"], self.unit),
             k=number(known.height),
             verdict=self._difference_text(),
@@ -158,7 +164,8 @@ class ScoreEstimates(Estimates):
         )
         figures.curve(numbered, x="x", by=self.by[:-1], ax=ax)
         every = max(1, -(-len(periods) // 8))
-        ax.set_xticks(range(0, len(periods), every), periods[::every])
+        labels = [_on_two_lines(word_of(period)) for period in periods[::every]]
+        ax.set_xticks(range(0, len(periods), every), labels)
         figures.write_units(ax, self.unit)
         ax.set_title(self.name)
         return ax
@@ -192,6 +199,10 @@ class ScoreEstimates(Estimates):
         if self.period is not None:
             return None
         return figures.height_for(min(self.table.height, MOST_ROWS))
+
+
+def _on_two_lines(label: str) -> str:
+    return "\n".join(label.rsplit(" ", 1))
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -238,6 +249,7 @@ def estimated(
     bounds: tuple[Floats, Floats],
     *,
     groups: tuple[str, ...],
+    design_effect: float = 1.0,
     classes: Sequence[str] = (),
     factor: float = 1.0,
     limits: tuple[float, float],
@@ -260,8 +272,11 @@ def estimated(
         Columns of `summary` that the table keeps.
     limits : tuple of float
         Least and most that the estimate can be.
+    design_effect : float
+        By which the variance of every mean is multiplied; `bounds` have it in them already.
     """
     low, high = bounds
+    std_error = std_error * np.sqrt(design_effect)
     mean = float_column(summary, "mean")
     table = summary.select(*groups, "n", *classes).with_columns(
         **five_columns(
@@ -269,7 +284,11 @@ def estimated(
         )
     )
     table = table.select(*groups, "n", *classes, *FIVE[1:])
-    compared = compare(summary, conf_level) if groups else Compared(None, None, np.array([]))
+    compared = (
+        compare(summary, conf_level, design_effect)
+        if groups
+        else Compared(None, None, np.array([]))
+    )
     if groups and period is None:
         table = table.with_columns(**_shrunk_columns(compared, factor, *limits))
     shrunk = compared.shrunk if period is None else None
@@ -313,7 +332,7 @@ def _cautions(answer: ScoreEstimates) -> tuple[str, ...]:
     notes = small_n_notes(table, groups, what=what)
     bare = table.filter(pl.col("estimate").is_not_null() & pl.col("conf_low").is_null())
     if bare.height:
-        labels = listed([group_label(row, groups) for row in bare.to_dicts()], most=6)
+        labels = groups_text([group_label(row, groups) for row in bare.to_dicts()])
         notes += (
             _("No interval can be given from one answer, or from answers that are all alike: "
               "{groups}.", groups=labels),

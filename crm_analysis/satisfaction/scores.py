@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
@@ -22,6 +23,7 @@ from crm_analysis.satisfaction.answers import (
     share_bounds,
     summary_of,
 )
+from crm_analysis.satisfaction.repeats import Repeats
 from crm_analysis.satisfaction.results import ScoreEstimates, ScoreShares, estimated
 from crm_analysis.uncertainty import mean_interval, normal_quantile, wilson_interval
 from crm_analysis.wording import _, number
@@ -77,6 +79,7 @@ def net_promoter_score(
     *,
     score_col: str = "score",
     at_col: str | None = "answered_on",
+    customer_col: str | None = None,
     scale: tuple[float, float] = (0, 10),
     promoters_from: float = 9,
     detractors_to: float = 6,
@@ -98,6 +101,10 @@ def net_promoter_score(
     at_col : str or None
         Column of the day of the answer; answers after `as_of` are not counted. None when the
         table has no dates: then all of it counts.
+    customer_col : str, optional
+        Column of who answered. With it, intervals and comparisons allow for customers who
+        answered more than once (design effect, pooled over groups); without it every answer
+        counts as independent.
     scale : tuple of float
         Lowest and highest score that the question allows; others are refused.
     promoters_from, detractors_to : float
@@ -137,9 +144,6 @@ def net_promoter_score(
     `uncertainty.shrink_groups` with one variance pooled within groups; periods are not,
     because neighbouring periods are no random sample.
 
-    Answers are taken to be independent of each other. A customer who answers many times makes
-    the interval too narrow: choose `since` so that most customers answer once.
-
     References
     ----------
     Reichheld (2003), Harvard Business Review 81(12):46-54; Rocks (2016), The American
@@ -155,8 +159,8 @@ def net_promoter_score(
     """
     check_one_of("ci_method", ci_method, ("adjusted-wald", "wald"))
     question = Question(
-        score_col=score_col, at_col=at_col, scale=scale, period=period, since=since,
-        as_of=as_of, by=by, conf_level=conf_level,
+        score_col=score_col, at_col=at_col, customer_col=customer_col, scale=scale,
+        period=period, since=since, as_of=as_of, by=by, conf_level=conf_level,
     )  # fmt: skip
     _check_cuts(scale, promoters_from, detractors_to)
     counts = question.count(scores)
@@ -165,16 +169,22 @@ def net_promoter_score(
         counts.table, question.groups, promoter.cast(pl.Int8) - detractor.cast(pl.Int8),
         n_promoters=promoter, n_passives=~promoter & ~detractor, n_detractors=detractor,
     )  # fmt: skip
+    repeats = question.repeats(
+        scores,
+        lambda score: _one_if(score >= promoters_from) - _one_if(score <= detractors_to),
+    )
+    effect = _effect(repeats)
     return estimated(
-        summary, population_error(summary), _net_bounds(summary, conf_level, ci_method),
-        groups=question.groups, classes=("n_promoters", "n_passives", "n_detractors"),
+        summary, population_error(summary), _net_bounds(summary, conf_level, ci_method, effect),
+        groups=question.groups, design_effect=effect,
+        classes=("n_promoters", "n_passives", "n_detractors"),
         factor=100.0, limits=(-100.0, 100.0), name=_("Net promoter score"), unit="points",
         definition=question.definition(
             _("Share of answers from {promoters} up (promoters) minus share of answers up to "
               "{detractors} (detractors), in points from -100 to 100.",
               promoters=score_text(promoters_from), detractors=score_text(detractors_to))
         ),
-        notes=question.notes(counts) + _other_scale_note(counts.table, detractors_to),
+        notes=question.notes(counts, repeats) + _other_scale_note(counts.table, detractors_to),
         conf_level=conf_level, period=period,
     )  # fmt: skip
 
@@ -189,11 +199,21 @@ def _check_cuts(scale: tuple[float, float], promoters_from: float, detractors_to
         )
 
 
-def _net_bounds(summary: pl.DataFrame, conf_level: float, ci_method: str) -> tuple[Floats, Floats]:
+def _one_if(condition: nw.Expr) -> nw.Expr:
+    return condition.cast(nw.Int64)
+
+
+def _effect(repeats: Repeats | None) -> float:
+    return 1.0 if repeats is None else repeats.design_effect
+
+
+def _net_bounds(
+    summary: pl.DataFrame, conf_level: float, ci_method: str, effect: float
+) -> tuple[Floats, Floats]:
     n, up, down = (float_column(summary, c) for c in ("n", "n_promoters", "n_detractors"))
     if ci_method == "adjusted-wald":
-        return adjusted_wald_interval(up, down, n, conf_level)
-    net, std_error = float_column(summary, "mean"), population_error(summary)
+        return adjusted_wald_interval(up / effect, down / effect, n / effect, conf_level)
+    net, std_error = float_column(summary, "mean"), np.sqrt(effect) * population_error(summary)
     half = normal_quantile(conf_level) * np.where(std_error > 0, std_error, np.nan)
     return np.maximum(net - half, -1.0), np.minimum(net + half, 1.0)
 
@@ -216,6 +236,7 @@ def top_box_score(
     *,
     score_col: str = "score",
     at_col: str | None = "answered_on",
+    customer_col: str | None = None,
     scale: tuple[float, float] = (1, 5),
     top: int = 2,
     period: Period | None = None,
@@ -229,7 +250,7 @@ def top_box_score(
 
     Parameters
     ----------
-    scores, score_col, at_col, period, since, as_of, by, conf_level
+    scores, score_col, at_col, customer_col, period, since, as_of, by, conf_level
         As in `net_promoter_score`.
     scale : tuple of float
         Lowest and highest score that the question allows; others are refused.
@@ -264,8 +285,8 @@ def top_box_score(
     """
     check_one_of("ci_method", ci_method, ("wilson",))
     question = Question(
-        score_col=score_col, at_col=at_col, scale=scale, period=period, since=since,
-        as_of=as_of, by=by, conf_level=conf_level,
+        score_col=score_col, at_col=at_col, customer_col=customer_col, scale=scale,
+        period=period, since=since, as_of=as_of, by=by, conf_level=conf_level,
     )  # fmt: skip
     low, high = scale
     if top < 1 or high - top < low:
@@ -276,14 +297,16 @@ def top_box_score(
     counts = question.count(scores)
     inside = pl.col("score") > high - top
     summary = summary_of(counts.table, question.groups, inside, n_top=inside)
+    repeats = question.repeats(scores, lambda score: _one_if(score > high - top))
+    effect = _effect(repeats)
     return estimated(
-        summary, population_error(summary), share_bounds(summary, "n_top", conf_level),
-        groups=question.groups, classes=("n_top",), limits=(0.0, 1.0),
+        summary, population_error(summary), share_bounds(summary, "n_top", conf_level, effect),
+        groups=question.groups, design_effect=effect, classes=("n_top",), limits=(0.0, 1.0),
         name=_("Share of the top {top} scores", top=number(top)), unit="share",
         definition=question.definition(
             _("Share of answers above {cut}.", cut=score_text(high - top))
         ),
-        notes=question.notes(counts), conf_level=conf_level, period=period,
+        notes=question.notes(counts, repeats), conf_level=conf_level, period=period,
     )  # fmt: skip
 
 
@@ -292,6 +315,7 @@ def mean_score(
     *,
     score_col: str = "score",
     at_col: str | None = "answered_on",
+    customer_col: str | None = None,
     scale: tuple[float, float],
     period: Period | None = None,
     since: date | None = None,
@@ -304,7 +328,7 @@ def mean_score(
 
     Parameters
     ----------
-    scores, score_col, at_col, period, since, as_of, by, conf_level
+    scores, score_col, at_col, customer_col, period, since, as_of, by, conf_level
         As in `net_promoter_score`.
     scale : tuple of float
         Lowest and highest score that the question allows. It has no default, and scores
@@ -334,8 +358,8 @@ def mean_score(
     """
     check_one_of("ci_method", ci_method, ("t",))
     question = Question(
-        score_col=score_col, at_col=at_col, scale=scale, period=period, since=since,
-        as_of=as_of, by=by, conf_level=conf_level,
+        score_col=score_col, at_col=at_col, customer_col=customer_col, scale=scale,
+        period=period, since=since, as_of=as_of, by=by, conf_level=conf_level,
     )  # fmt: skip
     counts = question.count(scores)
     summary = summary_of(counts.table, question.groups, pl.col("score"))
@@ -344,12 +368,15 @@ def mean_score(
         std_dev = np.sqrt(float_column(summary, "squares") / (n - 1))
         std_error = std_dev / np.sqrt(n)
     spread = np.where(std_dev > 0, std_dev, np.nan)
-    low, high = mean_interval(float_column(summary, "mean"), spread, n, conf_level)
+    repeats = question.repeats(scores, lambda score: score)
+    effect = _effect(repeats)
+    low, high = mean_interval(float_column(summary, "mean"), spread, n / effect, conf_level)
     return estimated(
         summary, std_error, (np.maximum(low, scale[0]), np.minimum(high, scale[1])),
-        groups=question.groups, limits=scale, name=_("Mean score"), unit="score",
+        groups=question.groups, design_effect=effect, limits=scale, name=_("Mean score"),
+        unit="score",
         definition=question.definition(_("Mean of the answers.")),
-        notes=question.notes(counts), conf_level=conf_level, period=period,
+        notes=question.notes(counts, repeats), conf_level=conf_level, period=period,
     )  # fmt: skip
 
 
@@ -397,8 +424,8 @@ def score_distribution(
     """
     check_one_of("ci_method", ci_method, ("wilson",))
     question = Question(
-        score_col=score_col, at_col=at_col, scale=scale, period=None, since=since,
-        as_of=as_of, by=by, conf_level=conf_level,
+        score_col=score_col, at_col=at_col, customer_col=None, scale=scale, period=None,
+        since=since, as_of=as_of, by=by, conf_level=conf_level,
     )  # fmt: skip
     counts = question.count(scores)
     return ScoreShares(
