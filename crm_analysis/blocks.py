@@ -207,11 +207,12 @@ def _key_figures_html(figures: Sequence[KeyFigure]) -> str:
     cards = []
     for item in figures:
         small = " · ".join(text for text in (item.interval, item.n, item.detail) if text)
+        value = f"<b>{escape(item.value)}</b>{_tag('small', small, '')}"
         cards.append(
-            f"<div><dt>{escape(item.label)}</dt><dd><b>{escape(item.value)}</b>"
-            f"{_tag('small', small, '')}</dd></div>"
+            f'<div><div class="crm-label">{escape(item.label)}</div>'
+            f'<div class="crm-value">{value}</div></div>'
         )
-    return f'<dl class="crm-key-figures">{"".join(cards)}</dl>' if cards else ""
+    return f'<div class="crm-key-figures">{"".join(cards)}</div>' if cards else ""
 
 
 def _table_html(table: BlockTable | None) -> str:

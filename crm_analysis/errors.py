@@ -41,7 +41,7 @@ class ReportError(CrmError, RuntimeError):
     """A report, a plan or a parameter that cannot be carried out."""
 
 
-def near(name: str, options: Iterable[str]) -> str:
+def near(name: str, options: Iterable[str], *, alike: float = 0.6) -> str:
     """Say which known name an unknown one resembles.
 
     Parameters
@@ -50,6 +50,8 @@ def near(name: str, options: Iterable[str]) -> str:
         The name that was asked for.
     options : iterable of str
         The names that exist.
+    alike : float
+        How much of two names must agree, from 0 to 1.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def near(name: str, options: Iterable[str]) -> str:
     >>> near("colour", ["end_on", "dealer"])
     ''
     """
-    found = get_close_matches(name, list(options), n=1, cutoff=0.6)
+    found = get_close_matches(name, list(options), n=1, cutoff=alike)
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 

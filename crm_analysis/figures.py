@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from crm_analysis.wording import Unit, amount, number, percent, word_of
@@ -17,6 +18,7 @@ from crm_analysis.wording import Unit, amount, number, percent, word_of
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "MAX_CURVES",
@@ -38,6 +40,8 @@ MAX_CURVES = 7
 
 _STYLE = Path(__file__).with_name("house.mplstyle")
 _ROW_INCHES = 0.36
+_TITLE_LETTERS = 52
+"""A longer title is wrapped: beside long labels no more letters fit."""
 
 
 def house_style() -> AbstractContextManager[None]:
@@ -77,9 +81,18 @@ def drawn(draw: Callable[[Axes], object], *, height: float | None = None) -> byt
         if height is not None:
             figure.set_figheight(height)
         draw(figure.add_subplot())
+        _wrap_titles(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
+
+
+def _wrap_titles(figure: Figure) -> None:
+    import matplotlib as mpl
+
+    where = mpl.rcParams["axes.titlelocation"]
+    for ax in figure.axes:
+        ax.set_title(fill(ax.get_title(loc=where), _TITLE_LETTERS), loc=where)
 
 
 def write_units(ax: Axes, unit: Unit, *, axis: str = "y", currency: str | None = None) -> None:
@@ -87,7 +100,7 @@ def write_units(ax: Axes, unit: Unit, *, axis: str = "y", currency: str | None =
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     which = ax.yaxis if axis == "y" else ax.xaxis
-    whole = unit == "count"
+    whole = unit in ("count", "money")
     which.set_major_locator(MaxNLocator(nbins=6, integer=whole))
 
     def text(value: float, _position: object) -> str:

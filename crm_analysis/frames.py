@@ -187,9 +187,9 @@ def check_as_of(as_of: object) -> date:
     )
 
 
-def check_conf_level(conf_level: float) -> float:
+def check_conf_level(conf_level: object) -> float:
     """Return `conf_level`, or say that it must lie between 0 and 1."""
-    if not 0 < conf_level < 1:
+    if not isinstance(conf_level, int | float) or not 0 < conf_level < 1:
         raise InputError(
             f"'conf_level' must lie between 0 and 1; got {conf_level!r}. "
             "Pass 0.95 for a 95 % interval."

@@ -82,7 +82,15 @@ def test_no_word_can_become_markup() -> None:
 
 def test_the_parts_stand_in_the_order_a_reader_needs() -> None:
     html = full().to_html()
-    parts = ["<h3", "<dl", "crm-finding", "<figure", "crm-notes", "crm-numbers", "crm-definition"]
+    parts = [
+        "<h3",
+        "crm-key-figures",
+        "crm-finding",
+        "<figure",
+        "crm-notes",
+        "crm-numbers",
+        "crm-definition",
+    ]
     places = [html.index(part) for part in parts]
     assert places == sorted(places)
 

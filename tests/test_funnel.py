@@ -544,10 +544,15 @@ def test_an_empty_table_says_that_nothing_is_known() -> None:
         assert result._repr_html_()
 
 
-def test_a_stage_that_nobody_has_is_said_with_what_was_meant() -> None:
-    funnel = conversion_funnel(some_leads(), **(GIVEN | {"steps": ["contact", "visits"]}))
+def test_a_stage_that_nobody_reached_is_said() -> None:
+    funnel = conversion_funnel(some_leads(), **(GIVEN | {"steps": ["contact", "moon landing"]}))
     assert funnel.table["estimate"].to_list() == [1.0, 0.0]
-    assert any("'visits' (did you mean 'visit'?)" in note for note in funnel.notes)
+    assert "No event has the stage moon landing." in funnel.notes
+
+
+def test_a_misspelt_stage_is_refused_with_what_was_meant() -> None:
+    with pytest.raises(InputError, match=r"'visits' was asked for \(did you mean 'visit'\?\)"):
+        conversion_funnel(some_leads(), **(GIVEN | {"steps": ["contact", "visits"]}))
 
 
 def test_other_column_names_and_date_columns_serve_as_well() -> None:

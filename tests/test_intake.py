@@ -240,6 +240,7 @@ def test_the_report_speaks_russian_where_the_mapping_does(taken: Mapping[str, Pa
 class Opened:
     def __init__(self, manifest: Mapping[str, Any]) -> None:
         self.manifest = manifest
+        self.cautions: tuple[str, ...] = ()
 
 
 def test_data_that_nobody_took_in_say_so() -> None:

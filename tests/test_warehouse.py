@@ -272,9 +272,21 @@ def test_a_broken_table_can_still_be_looked_at(copy: Path) -> None:
     assert open_warehouse(copy, check=False).table("deals").collect().height > 0
 
 
+def leave_out(folder: Path, *names: str) -> None:
+    """Take tables away, and out of the manifest."""
+    for name in names:
+        (folder / f"{name}.parquet").unlink()
+        forget(folder, name)
+
+
+def forget(folder: Path, name: str) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    del manifest["tables"][name]
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
 def test_a_missing_table_is_fine_until_asked_for(copy: Path) -> None:
-    (copy / "surveys.parquet").unlink()
-    (copy / "survey_answers.parquet").unlink()
+    leave_out(copy, "surveys", "survey_answers")
     warehouse = open_warehouse(copy)
     assert warehouse.spells().collect().height > 0
     with pytest.raises(InputError, match=r"Table 'survey_answers'.*do not have it.*deals"):
@@ -284,14 +296,13 @@ def test_a_missing_table_is_fine_until_asked_for(copy: Path) -> None:
 
 
 def test_sales_alone_or_the_workshop_alone_make_spells(copy: Path) -> None:
-    for name in ("service_orders", "vehicles", "models", "surveys", "survey_answers"):
-        (copy / f"{name}.parquet").unlink()
+    leave_out(copy, "service_orders", "vehicles", "models", "surveys", "survey_answers")
     warehouse = open_warehouse(copy)
     spells = warehouse.spells().collect()
     assert spells["started_kind"].unique().to_list() == ["car"]
     assert spells["brand"].null_count() == spells.height > 0
     assert warehouse.purchases().collect()["kind"].unique().to_list() == ["car"]
-    (copy / "deals.parquet").unlink()
+    leave_out(copy, "deals")
     with pytest.raises(InputError, match="'deals'"):
         open_warehouse(copy).spells()
 
@@ -520,3 +531,40 @@ def test_scores_are_the_answers_to_one_question(tiny_network: Path) -> None:
 def test_the_schema_knows_every_view() -> None:
     assert set(VIEW_NAMES) == {name for name in dir(Warehouse) if name in VIEWS}
     assert schema.VIEWS is VIEWS
+
+
+# --- the day, and what is missing ---------------------------------------------------------------
+
+
+def test_the_day_is_the_datas_own_or_an_earlier_one(tiny_network: Path) -> None:
+    crm = open_warehouse(tiny_network)
+    assert crm.day() == crm.day(None) == crm.as_of == date(2025, 12, 31)
+    assert crm.day("2024-06-30") == date(2024, 6, 30)
+    with pytest.raises(InputError, match=r"they cover no day after 2025-12-31"):
+        crm.day("2040-01-01")
+    with pytest.raises(InputError, match=r"'31\.12\.2025', which is not a day"):
+        crm.day("31.12.2025")
+
+
+def test_a_table_that_the_manifest_lists_must_be_there(tiny_network: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_network, tmp_path / "data")
+    (folder / "deals.parquet").unlink()
+    with pytest.raises(SchemaError, match="lists the tables deals, and they are not there"):
+        open_warehouse(folder)
+    forget(Path(folder), "deals")
+    crm = open_warehouse(folder)
+    assert crm.cautions == ("These data hold no sales: customers are known by their visits alone.",)
+    assert open_warehouse(tiny_network).cautions == ()
+
+
+def test_purchases_and_leads_can_be_limited(tiny_network: Path) -> None:
+    crm = open_warehouse(tiny_network)
+    kinds = crm.purchases(kind="car").select("kind").unique().collect()
+    assert kinds.to_series().to_list() == ["car"]
+    with pytest.raises(InputError, match=r"did you mean 'car'\?"):
+        crm.purchases(kind="cars")
+    since = date(2025, 1, 1)
+    opened = crm.lead_events(since=since).select(pl.col("opened_at").dt.date()).collect()
+    assert opened.to_series().min() >= since  # type: ignore[operator]
+    assert "18 months" in crm.spell_rule()
+    assert "12 months" in crm.spell_rule(12)

@@ -13,7 +13,7 @@ import polars as pl
 from crm_analysis.dates import SECONDS_PER_DAY, date_of, to_day_number
 from crm_analysis.errors import InputError, listed, near
 from crm_analysis.frames import Asked, collect, keys_of, open_table
-from crm_analysis.wording import _
+from crm_analysis.wording import _, word_of
 
 __all__ = [
     "Columns",
@@ -99,11 +99,19 @@ def stage_notes(
             f"{first_on}. Pass the last day the data cover as 'as_of'."
         )
     known = seen["stage"].to_list()
-    return tuple(
-        _("No event has the stage {stage!r}{near}.", stage=stage, near=near(stage, known))
-        for stage in dict.fromkeys(stages)
-        if known and stage not in known
-    )
+    unseen = [stage for stage in dict.fromkeys(stages) if known and stage not in known]
+    for stage in unseen:
+        hint = near(stage, known, alike=_MISSPELT)
+        if hint:
+            raise InputError(
+                f"The stage {stage!r} was asked for{hint}, and no event has it. "
+                f"There are: {listed(known)}. Name the stages as the data do."
+            )
+    return tuple(_("No event has the stage {stage}.", stage=word_of(stage)) for stage in unseen)
+
+
+_MISSPELT = 0.85
+"""From this likeness on, a stage that nobody reached is taken for a slip of the pen."""
 
 
 # Groups: a lead lies in one ---------------------------------------------------------------

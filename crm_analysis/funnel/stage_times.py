@@ -12,7 +12,7 @@ import polars as pl
 
 from crm_analysis import figures
 from crm_analysis.errors import InputError, listed
-from crm_analysis.estimates import Estimates, five_columns, group_label, small_n_notes
+from crm_analysis.estimates import Estimates, five_columns, group_label, groups_text, small_n_notes
 from crm_analysis.frames import (
     check_as_of,
     check_conf_level,
@@ -333,6 +333,6 @@ def _notes(table: pl.DataFrame, by: tuple[str, ...]) -> tuple[str, ...]:
             rows = [group_label(row, (*by, "stage")) for row in unknown.to_dicts()]
             notes.append(
                 _("Fewer than {share} are known to have left, so the time is not known, in: "
-                  "{groups}.", share=percent(share, 0), groups=listed(rows, most=6))
+                  "{groups}.", share=percent(share, 0), groups=groups_text(rows))
             )  # fmt: skip
     return (*notes, *small_n_notes(table, (*by, "stage"), what=_("leads")))

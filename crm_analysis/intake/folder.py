@@ -54,6 +54,7 @@ def take_in(mapping: str | Path, out: str | Path, *, force: bool = False) -> Pat
     target = Path(out)
     intake = read_mapping(Path(mapping))
     _check_target(target, force=force)
+    _check_writable(target.parent)
     if not force and _inputs_of(target) == _inputs(intake):
         return target
     frames, findings = read_sources(intake, personal_columns(intake))
@@ -61,7 +62,6 @@ def take_in(mapping: str | Path, out: str | Path, *, force: bool = False) -> Pat
     findings += [finding for table in made.values() for finding in table.findings]
     findings += run_audits(intake, frames)
     findings = merged([*(Finding("caution", words) for words in intake.cautions), *findings])
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         _write(partial, intake, frames, made, spaces, findings)
@@ -74,6 +74,18 @@ def take_in(mapping: str | Path, out: str | Path, *, force: bool = False) -> Pat
 def is_current(mapping: str | Path, out: str | Path) -> bool:
     """Return whether a folder was made from this very mapping, these files and this code."""
     return _inputs_of(Path(out)) == _inputs(read_mapping(Path(mapping)))
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"The tables were to be written into {folder}, and that cannot be done: "
+            f"{error.strerror or error}. Free the place or name another folder with --out."
+        ) from error
 
 
 def _check_target(target: Path, *, force: bool) -> None:

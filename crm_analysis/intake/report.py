@@ -19,6 +19,10 @@ class HasManifest(Protocol):
     def manifest(self) -> Mapping[str, Any]:
         """The data folder's manifest, empty when there is none."""
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader should know of tables that are not there."""
+
 
 def intake_report(crm: HasManifest) -> Block:
     """Say what was met in the data when they were taken in: flaws, gaps and rows left out.
@@ -26,7 +30,7 @@ def intake_report(crm: HasManifest) -> Block:
     Parameters
     ----------
     crm : Warehouse
-        Opened data; only its manifest is read.
+        Opened data; only its manifest and cautions are read.
 
     Returns
     -------
@@ -36,12 +40,15 @@ def intake_report(crm: HasManifest) -> Block:
     """
     taken = crm.manifest.get("intake")
     if not isinstance(taken, Mapping):
-        return Block(kind="notice", finding=_origin_of(crm.manifest))
+        return Block(kind="notice", finding=_origin_of(crm.manifest), notes=crm.cautions)
     findings = [Finding(item["code"], item["values"]) for item in taken["findings"]]
     return Block(
         kind="notice",
         finding=_source_sentence(taken),
-        notes=tuple(sentence(finding) for finding in findings if not is_routine(finding)),
+        notes=(
+            *crm.cautions,
+            *(sentence(finding) for finding in findings if not is_routine(finding)),
+        ),
         table=_table(taken["tables"]),
     )
 

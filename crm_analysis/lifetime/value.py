@@ -71,7 +71,7 @@ class LifetimeValue(ModelEstimates):
         if self.by or self.table["total"][0] is None:
             return text
         total = money(self.table["total"][0], self.currency)
-        return f"{text[:-1]}; {_('{total} for all of them', total=total)}."
+        return f"{text[:-1]}; " + _("{total} for all of them", total=total) + "."
 
     def units(self) -> dict[str, Unit]:
         """Return the units of the columns: money, but for n."""
@@ -189,9 +189,20 @@ def lifetime_value(
         definition=_value_definition(horizon_months, annual_discount_rate),
         by=by,
         conf_level=conf_level,
-        notes=notes + spend_notes + model_cautions(history) + _row_notes(table, by),
+        notes=notes + spend_notes + model_cautions(history) + _row_notes(table, by) + _shared(by),
         currency=currency,
         customers=_customers(history, buying, spend, horizon),
+    )
+
+
+def _shared(by: Sequence[str]) -> tuple[str, ...]:
+    if not by:
+        return ()
+    return (
+        _(
+            "One model of buying and of spending serves all groups. A page made for one group "
+            "alone fits its own, and values it by its own customers only: the two differ."
+        ),
     )
 
 
@@ -201,9 +212,9 @@ def _horizon(history: PurchaseHistory, months: float, annual_rate: float = 0.0) 
             f"'horizon_months' must be a number of months of 0 or more; got {months!r}. "
             "Pass, for example, horizon_months=36."
         )
-    if not (np.isfinite(annual_rate) and annual_rate >= 0):
+    if not 0 <= annual_rate < 1:
         raise InputError(
-            f"'annual_discount_rate' must be a fraction of 0 or more; got {annual_rate!r}. "
+            f"'annual_discount_rate' must be a fraction from 0 up to 1; got {annual_rate!r}. "
             "Pass 0.10 for ten per cent a year."
         )
     length = months * days_in("month") / history.unit_days

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from crm_analysis.reporting.parameters import Parameter, read_parameters
 from crm_analysis.reporting.places import find_root, resolve_path
 from crm_analysis.reporting.plan import Plan, Run, make_runs, read_plan
 from crm_analysis.reporting.pool import Job, cores, run_jobs
+from crm_analysis.wording import speaking
 
 __all__ = ["Batch", "Outcome", "make_batch", "open_batch"]
 
@@ -178,6 +180,7 @@ def make_batch(
         The same batch. When interrupted, what was made is kept and the next batch resumes.
     """
     start = time.monotonic()
+    _check_writable(batch.out)
     places = {outcome.run.path: index for index, outcome in enumerate(batch.outcomes)}
     jobs = [_job(outcome, batch) for outcome in batch.outcomes if outcome.status == "waiting"]
 
@@ -219,6 +222,20 @@ def single_batch(run: Run, *, root: Path, out: Path) -> Batch:
     prints = Fingerprints(root)
     outcome = Outcome(run, "waiting", key="")
     return Batch(root, out, run.name, "", [outcome], prints, {})
+
+
+def _check_writable(out: Path) -> None:
+    """Refuse before anything runs what could not be kept."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ReportError(
+            f"Reports were to be written to {out}, and that cannot be done: "
+            f"{error.strerror or error}. Free the place or name another folder: 'out' in the plan, "
+            "or --out."
+        ) from error
 
 
 def facts_of(run: Run, root: Path, prints: Fingerprints) -> dict[str, Any]:
@@ -292,7 +309,8 @@ def _write_failure(job: Job, failure: Mapping[str, Any]) -> None:
 
     facts = Facts.from_json(job.facts)
     empty = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
-    page = render_failure(empty, job.run, facts, Failure(**failure), make_exporter())
+    with speaking(job.run.lang):
+        page = render_failure(empty, job.run, facts, Failure(**failure), make_exporter())
     job.path.parent.mkdir(parents=True, exist_ok=True)
     job.path.write_text(page.html, encoding="utf-8", newline="\n")
 

@@ -320,7 +320,7 @@ def repeat_rate(
     conf_level: float = 0.95,
     ci_method: str = "wilson",
 ) -> Estimates:
-    """What share of customers bought again within so many months of their first purchase (Wilson).
+    """What share of customers came back within so many months of their first purchase (Wilson).
 
     Only customers whose first purchase lies at least `within_months` before `as_of` are
     counted; the others have not had their time and are counted in the notes.
@@ -377,11 +377,11 @@ def repeat_rate(
     table = _repeat_table(counted, by, conf_level)
     return Estimates(
         table=table,
-        name=_("Bought again within {when}", when=duration_text(within_months, "month")),
+        name=_("Came back within {when}", when=duration_text(within_months, "month")),
         unit="share",
         definition=_(
-            "Share of customers with another purchase, on another day, within {when} of their "
-            "first; only customers whose first purchase is at least so long before {as_of}.",
+            "Share of customers with another purchase or visit, on another day, within {when} of "
+            "their first; only customers whose first is at least so long before {as_of}.",
             when=duration_text(within_months, "month"),
             as_of=date_text(as_of),
         ),
@@ -449,8 +449,8 @@ def _repeat_notes(
     if n_young:
         notes += (
             _(
-                "{n} customers whose first purchase is younger than {when} are left out "
-                "({early} of them have bought again already).",
+                "{n} customers who first came less than {when} ago are left out ({early} of them "
+                "have come back already).",
                 n=number(n_young),
                 when=duration_text(within_months, "month"),
                 early=number(n_early),

@@ -339,8 +339,7 @@ def retention_curve(
     Raises
     ------
     InputError
-        Spells that end before they start, an unknown unit, `as_of` that is not a date or lies
-        before every start.
+        Spells that end before they start, an unknown unit, `as_of` that is not a date.
     ColumnError
         A column is missing, of another type, or null where it must not be.
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import polars as pl
 
-from crm_analysis.errors import InputError, listed, near
-from crm_analysis.schema import TABLES, TABLES_AND_VIEWS
+from crm_analysis.errors import InputError, SchemaError, listed, near
+from crm_analysis.schema import PURCHASE_KINDS, TABLES, TABLES_AND_VIEWS
 from crm_analysis.warehouse import views
 from crm_analysis.warehouse.checks import check as check_tables
 from crm_analysis.warehouse.checks import conform
 from crm_analysis.warehouse.sources import Source, find_data, open_source
+from crm_analysis.wording import _, number
 
 _EVENTS = (
     ("traffic", "happened_at"),
@@ -113,6 +114,48 @@ class Warehouse:
         """Return a view as the data hold it ready made, or else derived from the open tables."""
         return self.table(name) if name in self.tables else derive()
 
+    def day(self, as_of: str | date | None = None) -> date:
+        """Return the day as of which to look at the data: the one asked for, or their last.
+
+        Parameters
+        ----------
+        as_of : str or date, optional
+            A day such as ``"2025-12-31"``; without it the last day that the data cover.
+
+        Raises
+        ------
+        InputError
+            Not a day, or one after the last that the data cover: nothing is known of it, and
+            whoever is still here would look as if they had stayed until then.
+        """
+        if as_of is None:
+            return self.as_of
+        try:
+            day = as_of if isinstance(as_of, date) else date.fromisoformat(as_of)
+        except ValueError:
+            raise InputError(
+                f"The data were asked for as of {as_of!r}, which is not a day. Write it as "
+                f"{self.as_of}."
+            ) from None
+        if day > self.as_of:
+            raise InputError(
+                f"The data were asked for as of {day}; they cover no day after {self.as_of}. Pass "
+                f"{self.as_of} or an earlier day, or leave 'as_of' out."
+            )
+        return day
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Return what a reader should know of tables that are not there."""
+        if {"spells", "purchases"} & set(self.tables):
+            return ()
+        missing = set(_ACTIVITY) - set(self.tables)
+        if missing == {"deals"}:
+            return (_("These data hold no sales: customers are known by their visits alone."),)
+        if missing == {"service_orders"}:
+            return (_("These data hold no visits: customers are known by their cars alone."),)
+        return ()
+
     def dealerships(self) -> list[str]:
         """Return the names of the dealerships, in order of their id."""
         return _names(self.table("dealerships"))
@@ -154,8 +197,24 @@ class Warehouse:
             lambda: views.spells(self._activity, as_of=day, inactive_months=inactive_months),
         )
 
-    def purchases(self) -> pl.LazyFrame:
+    def spell_rule(self, inactive_months: int = 18) -> str:
+        """Say in a sentence what `spells` calls an end, for the page that shows them."""
+        if "spells" in self.tables:
+            return _("When a relationship began and ended is taken from the data as they are.")
+        return _(
+            "A customer counts as gone on the day {months} months without a visit have run out: "
+            "nobody can be gone sooner, a silent departure shows only then, and so more have "
+            "left than are seen to have left. Only a customer's first relationship counts.",
+            months=number(inactive_months),
+        )
+
+    def purchases(self, *, kind: str | None = None) -> pl.LazyFrame:
         """Return what customers bought: delivered cars and closed service orders.
+
+        Parameters
+        ----------
+        kind : {"car", "service"}, optional
+            Only purchases of this kind.
 
         Returns
         -------
@@ -164,8 +223,19 @@ class Warehouse:
             whole currency units. A car's revenue is sale price + accessories + finance and
             insurance income, and its margin leaves accessories out, whose cost is not kept. A
             service order the dealership itself pays has no revenue.
+
+        Raises
+        ------
+        InputError
+            There is no such kind.
         """
-        return self._view("purchases", lambda: views.purchases(self._activity))
+        if kind is not None and kind not in PURCHASE_KINDS:
+            raise InputError(
+                f"Purchases of the kind {kind!r} were asked for{near(kind, PURCHASE_KINDS)}. "
+                f"There are: {listed(PURCHASE_KINDS)}. Ask for one of these, or leave it out."
+            )
+        bought = self._view("purchases", lambda: views.purchases(self._activity))
+        return bought if kind is None else bought.filter(pl.col("kind") == kind)
 
     def service_visits(self) -> pl.LazyFrame:
         """Return closed service orders with the car's brand and model, revenue and margin."""
@@ -201,9 +271,16 @@ class Warehouse:
             )
         return views.scores(self.table, question=question)
 
-    def lead_events(self) -> pl.LazyFrame:
-        """Return stage events with the opportunity's customer, manager, source and opening."""
-        return self._view("lead_events", lambda: views.lead_events(self.table))
+    def lead_events(self, *, since: date | None = None) -> pl.LazyFrame:
+        """Return stage events with the opportunity's customer, manager, source and opening.
+
+        Parameters
+        ----------
+        since : date, optional
+            Only opportunities opened on this day or later.
+        """
+        events = self._view("lead_events", lambda: views.lead_events(self.table))
+        return events if since is None else events.filter(pl.col("opened_at").dt.date() >= since)
 
 
 def open_warehouse(
@@ -246,6 +323,7 @@ def open_warehouse(
     if check:
         check_tables(source)
     manifest = source.manifest()
+    _check_complete(source, manifest)
     name, key = (None, None) if dealership is None else _find_dealership(source, dealership)
     return Warehouse(
         path=source.path,
@@ -255,6 +333,16 @@ def open_warehouse(
         dealership_id=key,
         _source=source,
     )
+
+
+def _check_complete(source: Source, manifest: Mapping[str, Any]) -> None:
+    lost = sorted(set(manifest.get("tables", {})) & set(TABLES_AND_VIEWS) - set(source.names()))
+    if lost:
+        raise SchemaError(
+            f"The manifest of {source.path} lists the tables {listed(lost)}, and they are not "
+            "there. Answers without them would be others. Put them back, make the data again, or "
+            "take them out of the manifest."
+        )
 
 
 def _is_count(value: object) -> bool:
