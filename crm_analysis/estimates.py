@@ -29,6 +29,7 @@ __all__ = [
     "findings",
     "five_columns",
     "group_label",
+    "groups_text",
     "key_figures",
     "small_n_notes",
 ]
@@ -286,16 +287,21 @@ def small_n_notes(
         n = number(small["n"][0])
         return (_("Only {n} {what}: read with care.", n=n, what=what),)
     groups = small.select(by).unique(maintain_order=True).to_dicts()
-    names = ", ".join(group_label(row, by) for row in groups[:6])
-    more = _(" and {k} more", k=len(groups) - 6) if len(groups) > 6 else ""
     return (
         _(
             "Fewer than {least} {what} in: {groups}; read those with care.",
             least=number(least),
             what=what,
-            groups=names + more,
+            groups=groups_text([group_label(row, by) for row in groups]),
         ),
     )
+
+
+def groups_text(labels: Sequence[str], *, most: int = 6) -> str:
+    """Name groups in one line, cut after `most` of them."""
+    more = len(labels) - most
+    names = ", ".join(labels[:most])
+    return names + (_(" and {k} more", k=number(more)) if more > 0 else "")
 
 
 def key_figures(results: Mapping[str, Estimates] | Iterable[Estimates]) -> Block:

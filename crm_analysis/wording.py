@@ -114,7 +114,8 @@ def _translated(message: str) -> str | tuple[str, ...]:
         return message
     catalogue = _catalogue(language())
     found = catalogue.get(message) if catalogue is not None else None
-    if found is None or not found.string:
+    # A fuzzy translation is one of words that have changed since.
+    if found is None or found.fuzzy or not found.string:
         return message
     return found.string if isinstance(found.string, str) else tuple(found.string)
 
@@ -150,12 +151,14 @@ def plural(n: int, one: str, many: str, **values: object) -> str:
 
 
 _CODE = re.compile(r"[a-z]+(_[a-z]+)*")
+_QUARTER = re.compile(r"(\d{4})-Q([1-4])")
 
 
 def word_of(value: object) -> str:
     """Write a value of the data as a reader's word: codes such as ``service_drive`` in words.
 
-    Only what looks like a code (small letters joined by underscores) is changed; names stay.
+    Only what looks like a code (small letters joined by underscores) or a quarter (``2025-Q1``)
+    is changed; names stay.
 
     Examples
     --------
@@ -165,6 +168,8 @@ def word_of(value: object) -> str:
     if value is None:
         return _("unknown")
     text = str(value)
+    if quarter := _QUARTER.fullmatch(text):
+        return _("{year}-Q{quarter}", year=quarter[1], quarter=quarter[2])
     return _(text.replace("_", " ")) if _CODE.fullmatch(text) else text
 
 

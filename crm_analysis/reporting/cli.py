@@ -122,13 +122,17 @@ def write_messages(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; say what is not translated.")
     ] = False,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Delete translations of what is said no longer.")
+    ] = False,
 ) -> None:
     """Bring the catalogues of reports/locale up to the sources; no translation is lost."""
     root = find_root(Path.cwd())
     wrong = False
     for lang, path in catalogues(root).items():
         if not check:
-            write_whole(path, refreshed(root, lang))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(refreshed(root, lang, drop=drop), encoding="utf-8", newline="\n")
         found = flaws(root, lang)
         wrong = wrong or bool(found)
         for flaw in found:

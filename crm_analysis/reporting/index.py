@@ -50,9 +50,20 @@ def _groups(outcomes: list[Outcome]) -> list[dict[str, Any]]:
     for outcome in sorted(outcomes, key=lambda o: o.run.dealership != NETWORK):
         found.setdefault(outcome.run.dealership or outcome.run.subject, []).append(_entry(outcome))
     return [
-        {"anchor": f"d{number}", "name": _group_name(name), "entries": entries}
+        {
+            "anchor": f"d{number}",
+            "name": _group_name(name),
+            "entries": entries,
+            "by_language": _by_language(entries),
+        }
         for number, (name, entries) in enumerate(found.items(), 1)
     ]
+
+
+def _by_language(entries: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Part the entries by language, so that nobody has to skip every second one."""
+    languages = dict.fromkeys(entry["lang"] for entry in entries)
+    return [[entry for entry in entries if entry["lang"] == lang] for lang in languages]
 
 
 def _group_name(dealership: str | None) -> str:

@@ -13,6 +13,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,7 +34,10 @@ _PIECE = re.compile(
     rf"|^(?:{_MARK})?(?P<text>[^\s#][^\n]*(?:\n(?!{_MARK}|[ \t]*$|[ \t]*#|```|~~~)[^\n]+)*)",
     re.MULTILINE | re.DOTALL,
 )
-_PLACEHOLDER = re.compile(r"\{\w*\}")
+_PLACEHOLDER = re.compile(r"\{(\w*)[^{}]*\}")
+_ALIKE = 0.8
+"""From this likeness on the translation of a message is a draft for a changed one."""
+
 _EMPTY_HEADER = """\
 msgid ""
 msgstr ""
@@ -116,7 +120,6 @@ def gathered(root: Path) -> list[Found]:
 def _called(path: Path, root: Path, method: str) -> Iterator[Found]:
     from babel.messages.extract import extract_from_file
 
-    # The templates of nbconvert and ours say things by `_` alone; `trim` is Jinja's, not gettext's.
     for line, message, _comments, _context in extract_from_file(method, path, keywords=_KEYWORDS):
         words = message if isinstance(message, str) else tuple(message)
         yield Found(words, path.relative_to(root).as_posix(), line)
@@ -148,13 +151,14 @@ def catalogue_path(root: Path, lang: str) -> Path:
     return root / "reports" / "locale" / lang / "crm.po"
 
 
-def refreshed(root: Path, lang: str) -> str:
+def refreshed(root: Path, lang: str, *, drop: bool = False) -> str:
     """Write a language's catalogue anew from the sources, keeping every translation.
 
-    What is said no longer is kept at the end, marked as obsolete; where a message was changed a
-    little, its translation stays as a draft, marked fuzzy, and is not used until that mark is
-    taken away. The head of the file, with its glossary, stays as it is. References name files
-    without lines and nothing is dated, so that an edit changes no more than it must.
+    What is said no longer is kept at the end, marked as obsolete, until it is said again or
+    `drop` deletes it. Where a message was changed a little, its translation becomes a draft, marked
+    fuzzy, that is not used until the mark is taken away. The head of the file, with its glossary,
+    stays as it is. References name files without lines and nothing is dated, so that an edit
+    changes no more than it must.
 
     Returns
     -------
@@ -170,11 +174,12 @@ def refreshed(root: Path, lang: str) -> str:
     template = Catalog()
     for one in gathered(root):
         template.add(one.message, locations=[(one.path, one.place)])
-    catalogue.update(template)
+    catalogue.update(template, no_fuzzy_matching=True)
+    _take_drafts(catalogue)
     body = BytesIO()
     write_po(
-        body, catalogue, width=100, omit_header=True, sort_by_file=True,
-        include_previous=True, include_lineno=False,
+        body, catalogue, width=100, omit_header=True, sort_by_file=True, include_lineno=False,
+        ignore_obsolete=drop,
     )  # fmt: skip
     return _head(text, catalogue, lang) + "\n" + body.getvalue().decode().strip("\n") + "\n"
 
@@ -198,7 +203,7 @@ def flaws(root: Path, lang: str) -> list[str]:
     known = {_id(message.id): message for message in catalogue if message.id}
     found = [f"not in the catalogue: {one}" for one in sorted(said - set(known))]
     found += [f"said no longer: {one}" for one in sorted(set(known) - said)]
-    found += [f"said no longer: {_id(message.id)}" for message in catalogue.obsolete.values()]
+    found += [f"said no longer: {_id(name)}" for name in catalogue.obsolete]
     found += [flaw for message in known.values() for flaw in _flaws_of(message)]
     if not found and text != refreshed(root, lang):
         found.append(f"{path.relative_to(root)} is not as 'crm-report messages' writes it")
@@ -209,7 +214,7 @@ def _flaws_of(message: Message) -> Iterator[str]:
     name = _id(message.id)
     if message.fuzzy:
         yield f"changed since it was translated: {name}"
-    texts = (message.string,) if isinstance(message.string, str) else message.string
+    texts = _texts(message)
     if not all(texts):
         yield f"without a translation: {name}"
         return
@@ -217,6 +222,34 @@ def _flaws_of(message: Message) -> Iterator[str]:
     for text in texts:
         if _placeholders(text) != asked:
             yield f"with other placeholders in its translation: {name} -> {text}"
+
+
+def _take_drafts(catalogue: Catalog) -> None:
+    """Give a new message the translation of the one it was before, as a draft; of an equal, whole.
+
+    Babel would do it too, but from a likeness at which every two short words are alike.
+    """
+    for name, old in list(catalogue.obsolete.items()):
+        if not any(_texts(old)):
+            del catalogue.obsolete[name]
+    for message in catalogue:
+        if not message.id or any(_texts(message)):
+            continue
+        name = _id(message.id)
+        alike = get_close_matches(name, map(_id, catalogue.obsolete), n=1, cutoff=_ALIKE)
+        if not alike:
+            continue
+        old = catalogue.obsolete[alike[0]]
+        if isinstance(old.id, str) == isinstance(message.id, str):
+            del catalogue.obsolete[alike[0]]
+            message.string = old.string
+            if alike[0] != name:
+                message.flags.add("fuzzy")
+
+
+def _texts(message: Message) -> tuple[str, ...]:
+    string = message.string or ""
+    return (string,) if isinstance(string, str) else tuple(string)
 
 
 def _placeholders(text: str) -> set[str]:

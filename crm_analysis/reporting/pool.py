@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from crm_analysis.reporting.plan import Run
+from crm_analysis.wording import _, speaking
 
 __all__ = ["Job", "cores", "run_jobs"]
 
@@ -32,6 +33,9 @@ _THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+
+_LOST = "lost"
+"""Status of a report whose worker is no more; `_lost` says it in words."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ def run_jobs(
             for thread in threads:
                 thread.start()
             for _count in waiting:
-                done(*_next(results))
+                job, result = _next(results)
+                done(job, _lost(job, result) if result["status"] == _LOST else result)
         finally:
             for hand in crew:
                 hand.dismiss()
@@ -176,7 +181,8 @@ class _Hand:
             return self._ask(process, job)
         except (OSError, EOFError, ValueError):
             self._end()
-            return _lost(job, limit if timed_out.is_set() else None, self._last_words())
+            after = limit if timed_out.is_set() else None
+            return {"status": _LOST, "limit": after, "details": self._last_words()}
         finally:
             timer.cancel()
 
@@ -266,12 +272,20 @@ def _own_group() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-def _lost(job: Job, limit: float | None, details: str) -> dict[str, Any]:
-    if limit is None:
-        message = "The worker that made this report ended by itself."
-        advice = "Its last words are below; often memory or disk space ran out. Run it again."
-    else:
-        message = f"The report was not finished after {limit:g} seconds and was given up."
-        advice = "Raise timeout_seconds in the plan, or look for a cell that does not end."
-    failure = {"kind": "worker", "message": message, "advice": advice, "details": details}
+def _lost(job: Job, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Say how a worker was lost; not in the worker's thread, as all threads speak one language."""
+    limit = result["limit"]
+    with speaking(job.run.lang):
+        if limit is None:
+            message = _("The worker that made this report ended by itself.")
+            advice = _(
+                "Its last words are below; often memory or disk space ran out. Run it again."
+            )
+        else:
+            message = _(
+                "The report was not finished after {seconds} seconds and was given up.",
+                seconds=f"{limit:g}",
+            )
+            advice = _("Raise timeout_seconds in the plan, or look for a cell that does not end.")
+    failure = {"kind": "worker", "message": message, "advice": advice, "details": result["details"]}
     return {"status": "failed", "failure": failure, "title": job.run.name}

@@ -152,7 +152,7 @@ def render_failure(
 
 
 def _page_state(title: str) -> PageState:
-    return PageState(title=title, table_label=_("Table"), figure_label=_("Figure") + ": {heading}")
+    return PageState(title=title, table_label=_("Table"), figure_label=_("Figure: {heading}"))
 
 
 def _export(

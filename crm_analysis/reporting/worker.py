@@ -19,6 +19,7 @@ from crm_analysis import wording
 from crm_analysis.reporting.execute import Failure, execute
 from crm_analysis.reporting.kernel import Kernel, register_engine
 from crm_analysis.reporting.plan import Run
+from crm_analysis.wording import _
 
 __all__ = ["main"]
 
@@ -81,7 +82,8 @@ class Worker:
         try:
             write_whole(Path(job["path"]), page.html)
         except OSError as error:
-            failure = unwritten(error)
+            with wording.speaking(run.lang):
+                failure = unwritten(error)
         return {
             "status": "made" if failure is None else "failed",
             **({} if failure is None else {"failure": failure.to_json()}),
@@ -122,8 +124,8 @@ def unwritten(error: OSError) -> Failure:
     """Say that a page was made and could not be kept."""
     return Failure(
         kind="disk",
-        message=f"The page could not be written: {error.strerror or error}.",
-        advice="Free some space, or choose another folder with 'out', and run it again.",
+        message=_("The page could not be written: {reason}.", reason=error.strerror or error),
+        advice=_("Free some space, or choose another folder with 'out', and run it again."),
     )
 
 
