@@ -23,7 +23,6 @@ from crm_analysis.reporting.parameters import Parameter, read_parameters
 from crm_analysis.reporting.places import find_root, resolve_path
 from crm_analysis.reporting.plan import Plan, Run, make_runs, read_plan
 from crm_analysis.reporting.pool import Job, cores, run_jobs
-from crm_analysis.wording import speaking
 
 __all__ = ["Batch", "Outcome", "make_batch", "open_batch"]
 
@@ -306,6 +305,7 @@ def _write_failure(job: Job, failure: Mapping[str, Any]) -> None:
 
     from crm_analysis.reporting.execute import Failure
     from crm_analysis.reporting.render import Facts, make_exporter, render_failure
+    from crm_analysis.wording import speaking
 
     facts = Facts.from_json(job.facts)
     empty = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]

@@ -28,7 +28,6 @@ from crm_analysis.reporting.batch import (
     open_batch,
     single_batch,
 )
-from crm_analysis.reporting.messages import catalogues, flaws, refreshed
 from crm_analysis.reporting.parameters import Parameter, parse_values, read_parameters
 from crm_analysis.reporting.places import find_notebook, find_root, notebook_names
 from crm_analysis.reporting.plan import LANGUAGES, NETWORK, Run, make_run
@@ -127,6 +126,8 @@ def write_messages(
     ] = False,
 ) -> None:
     """Bring the catalogues of reports/locale up to the sources; no translation is lost."""
+    from crm_analysis.reporting.messages import catalogues, flaws, refreshed
+
     root = find_root(Path.cwd())
     wrong = False
     for lang, path in catalogues(root).items():

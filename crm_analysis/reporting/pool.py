@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from crm_analysis.reporting.plan import Run
-from crm_analysis.wording import _, speaking
 
 __all__ = ["Job", "cores", "run_jobs"]
 
@@ -274,6 +273,8 @@ def _own_group() -> dict[str, Any]:
 
 def _lost(job: Job, result: Mapping[str, Any]) -> dict[str, Any]:
     """Say how a worker was lost; not in the worker's thread, as all threads speak one language."""
+    from crm_analysis.wording import _, speaking
+
     limit = result["limit"]
     with speaking(job.run.lang):
         if limit is None:
