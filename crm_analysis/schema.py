@@ -58,6 +58,34 @@ SURVEY_KINDS = ("sales", "service")
 CHANNELS = ("phone", "sms", "email")
 QUESTION_TYPES = ("scale", "choice", "text")
 PURCHASE_KINDS = ("car", "service")
+CONTACT_KINDS = ("call", "sms", "email", "messenger")
+CONTACT_PURPOSES = (
+    "lead",
+    "service_reminder",
+    "follow_up",
+    "birthday",
+    "yearly",
+    "care",
+    "prospect",
+)
+CONTACT_RESULTS = ("reached", "not_reached", "refused")
+ADVERTISING = ("search", "social", "classifieds", "outdoor", "radio")
+AUDIENCES = ("market", "city", "prospects")
+CASE_KINDS = ("complaint", "request", "information")
+CASE_TOPICS = (
+    "quality",
+    "waiting",
+    "price",
+    "staff",
+    "booking",
+    "documents",
+    "parts",
+    "offers",
+)
+RESOLUTIONS = ("fixed", "compensated", "explained", "rejected")
+TIERS = ("bronze", "silver", "gold")
+POINT_KINDS = ("earn", "redeem", "expire")
+DIRECTIONS = ("outgoing", "incoming")
 
 
 def _key(meaning: str) -> dy.Int64:
@@ -179,6 +207,16 @@ class Models(dy.Schema):
     service_interval_km = _count("longest distance between services", "km", least=1)
 
 
+class ModelPrices(dy.Schema):
+    """One row a price of a model on the price list."""
+
+    model_id = _key("model")
+    starts_on = dy.Date(
+        primary_key=True, description="first day of the price", metadata={"unit": "date"}
+    )
+    list_price = _money("list price of the base version from that day on", least=1)
+
+
 class Vehicles(dy.Schema):
     """One row a car: in stock, sold by us, or serviced by us."""
 
@@ -212,6 +250,49 @@ class Vehicles(dy.Schema):
         return cls.sold_on.col.is_null() | cls.customer_id.col.is_not_null()
 
 
+class Campaigns(dy.Schema):
+    """One row an advertising campaign at one dealership: the wave of the network it belongs to."""
+
+    campaign_id = _key("campaign at one dealership")
+    dealership_id = _ref("dealership")
+    name = _text("name of the network's campaign")
+    channel = _one_of(ADVERTISING, "where it is shown")
+    starts_on = _on("first day here: the roll-out is staggered")
+    ends_on = _on("last day, as planned")
+    budget = _money("money set aside; 0 for a dealership held out")
+    audience = _one_of(AUDIENCES, "whom it is for")
+    holdout_share = dy.Float64(
+        min=0.0,
+        max=1.0,
+        description="share of the network's dealerships held out at random",
+        metadata={"unit": "share"},
+    )
+    held_out = _yes("this dealership was held out and spends nothing")
+
+    @dy.rule()
+    def ends_after_start(cls) -> pl.Expr:
+        return cls.ends_on.col >= cls.starts_on.col
+
+    @dy.rule()
+    def held_out_spends_nothing(cls) -> pl.Expr:
+        return ~cls.held_out.col | (cls.budget.col == 0)
+
+
+class CampaignDays(dy.Schema):
+    """One row a day of a campaign."""
+
+    campaign_id = _key("campaign")
+    day_on = dy.Date(primary_key=True, description="day", metadata={"unit": "date"})
+    dealership_id = _ref("dealership")
+    spend = _money("money spent")
+    impressions = _count("times it was shown", "impressions")
+    clicks = _count("times it was followed", "clicks")
+
+    @dy.rule()
+    def clicks_within_impressions(cls) -> pl.Expr:
+        return cls.clicks.col <= cls.impressions.col
+
+
 class Traffic(dy.Schema):
     """One row an approach to the dealership: a visit, a call, a web lead, a chat."""
 
@@ -220,6 +301,7 @@ class Traffic(dy.Schema):
     happened_at = _at("when it happened")
     kind = _one_of(TRAFFIC_KINDS, "how they came")
     source = _one_of(SOURCES, "what brought them")
+    campaign_id = _ref("campaign they are credited to; null = none", nullable=True)
     customer_id = _ref("customer; null = did not give a name", nullable=True)
     handled_by = _ref("employee who answered; null = nobody did", nullable=True)
     handled_at = _at("when it was answered; null = never", nullable=True)
@@ -331,6 +413,59 @@ class Deals(dy.Schema):
         return cls.cancelled_on.col >= cls.contract_on.col
 
 
+class Credits(dy.Schema):
+    """One row an application for credit to one bank."""
+
+    credit_id = _key("application")
+    dealership_id = _ref("dealership")
+    customer_id = _ref("who applies")
+    opportunity_id = _ref("opportunity it is for")
+    deal_id = _ref("deal it pays for; null = refused", nullable=True)
+    bank = _text("bank")
+    applied_on = _on("day of application")
+    amount = _money("sum applied for")
+    annual_rate = dy.Float64(
+        min=0.0, max=1.0, description="interest", metadata={"unit": "share a year"}
+    )
+    months = _count("term", "months", least=1)
+    approved = _yes("the bank agreed")
+
+    @dy.rule()
+    def only_approved_pays(cls) -> pl.Expr:
+        return cls.deal_id.col.is_null() | cls.approved.col
+
+
+class Invoices(dy.Schema):
+    """One row a bill to a customer, for a car or for service."""
+
+    invoice_id = _key("invoice")
+    dealership_id = _ref("dealership")
+    customer_id = _ref("who has to pay")
+    deal_id = _ref("deal billed; null = service", nullable=True)
+    service_order_id = _ref("service order billed; null = a deal", nullable=True)
+    issued_on = _on("day of issue")
+    due_on = _on("last day on which payment is on time")
+    amount = _money("sum to be paid")
+    paid = _money("sum paid so far")
+    paid_on = _on("day on which it was paid in full; null = it is not", nullable=True)
+
+    @dy.rule()
+    def due_after_issued(cls) -> pl.Expr:
+        return cls.due_on.col >= cls.issued_on.col
+
+    @dy.rule()
+    def paid_after_issued(cls) -> pl.Expr:
+        return cls.paid_on.col >= cls.issued_on.col
+
+    @dy.rule()
+    def paid_in_full_has_a_day(cls) -> pl.Expr:
+        return (cls.paid.col == cls.amount.col) == cls.paid_on.col.is_not_null()
+
+    @dy.rule()
+    def about_one_thing(cls) -> pl.Expr:
+        return cls.deal_id.col.is_null() != cls.service_order_id.col.is_null()
+
+
 class ServiceOrders(dy.Schema):
     """One row a visit of a car to the workshop."""
 
@@ -368,6 +503,106 @@ class ServiceOrders(dy.Schema):
     @dy.rule()
     def next_due_later(cls) -> pl.Expr:
         return cls.next_due_on.col >= cls.opened_at.col.dt.date()
+
+
+class Contacts(dy.Schema):
+    """One row a planned contact with a customer: a call, a message, a greeting."""
+
+    contact_id = _key("contact")
+    dealership_id = _ref("dealership")
+    customer_id = _ref("customer to be contacted")
+    opportunity_id = _ref("opportunity it serves; null = none", nullable=True)
+    employee_id = _ref("who did it, or has to")
+    kind = _one_of(CONTACT_KINDS, "how")
+    purpose = _one_of(CONTACT_PURPOSES, "what for")
+    direction = _one_of(DIRECTIONS, "who contacts whom")
+    planned_at = _at("when it was put on the list")
+    due_at = _at("latest moment at which it is on time")
+    done_at = _at("when it was done; null = not yet, or never", nullable=True)
+    result = _one_of(CONTACT_RESULTS, "what came of it; null = not done", nullable=True)
+    entered_at = _at("when it was typed in as done; null = not done", nullable=True)
+
+    @dy.rule()
+    def due_after_planned(cls) -> pl.Expr:
+        return cls.due_at.col >= cls.planned_at.col
+
+    @dy.rule()
+    def done_after_planned(cls) -> pl.Expr:
+        return cls.done_at.col >= cls.planned_at.col
+
+    @dy.rule()
+    def entered_after_done(cls) -> pl.Expr:
+        return cls.entered_at.col >= cls.done_at.col
+
+    @dy.rule()
+    def done_has_result(cls) -> pl.Expr:
+        return cls.done_at.col.is_null() == cls.result.col.is_null()
+
+
+class Cases(dy.Schema):
+    """One row a complaint, a request or a question of a customer."""
+
+    case_id = _key("case")
+    dealership_id = _ref("dealership")
+    customer_id = _ref("customer")
+    employee_id = _ref("who deals with it")
+    service_order_id = _ref("service order it is about; null = none", nullable=True)
+    kind = _one_of(CASE_KINDS, "complaint, request or question")
+    about = _one_of(CASE_TOPICS, "what it is about")
+    channel = _one_of(CONTACT_KINDS, "how it came")
+    opened_at = _at("when it came")
+    due_at = _at("latest moment at which a resolution is in time")
+    first_response_at = _at("first answer; null = none yet", nullable=True)
+    resolved_at = _at("when it was resolved; null = open", nullable=True)
+    resolution = _one_of(RESOLUTIONS, "how it was resolved; null = open", nullable=True)
+    compensation = _money("money given to make up for it; 0 = none")
+    entered_at = _at("when it was typed in")
+
+    @dy.rule()
+    def response_after_opened(cls) -> pl.Expr:
+        return cls.first_response_at.col >= cls.opened_at.col
+
+    @dy.rule()
+    def resolved_after_response(cls) -> pl.Expr:
+        return cls.resolved_at.col >= cls.first_response_at.col
+
+    @dy.rule()
+    def resolved_has_resolution(cls) -> pl.Expr:
+        return cls.resolved_at.col.is_null() == cls.resolution.col.is_null()
+
+    @dy.rule()
+    def entered_after_opened(cls) -> pl.Expr:
+        return cls.entered_at.col >= cls.opened_at.col
+
+
+class LoyaltyAccounts(dy.Schema):
+    """One row a customer's account in the loyalty programme."""
+
+    loyalty_account_id = _key("account")
+    dealership_id = _ref("dealership")
+    customer_id = _ref("member")
+    joined_on = _on("day of joining")
+    tier = _one_of(TIERS, "tier by points ever earned, at as_of")
+
+
+class LoyaltyTransactions(dy.Schema):
+    """One row a movement of points; a point is worth one currency unit."""
+
+    loyalty_transaction_id = _key("movement")
+    loyalty_account_id = _ref("account")
+    dealership_id = _ref("dealership")
+    happened_on = _on("day")
+    kind = _one_of(POINT_KINDS, "earned, redeemed or expired")
+    points = dy.Int32(
+        description="points: above zero earned, below zero redeemed or expired",
+        metadata={"unit": "points"},
+    )
+    deal_id = _ref("deal that earned them; null = none", nullable=True)
+    service_order_id = _ref("service order that earned or used them; null = none", nullable=True)
+
+    @dy.rule()
+    def sign_follows_kind(cls) -> pl.Expr:
+        return (cls.kind.col == "earn") == (cls.points.col > 0)
 
 
 class Surveys(dy.Schema):
@@ -522,12 +757,21 @@ TABLES: Mapping[str, type[dy.Schema]] = MappingProxyType(
         "employees": Employees,
         "customers": Customers,
         "models": Models,
+        "model_prices": ModelPrices,
         "vehicles": Vehicles,
+        "campaigns": Campaigns,
+        "campaign_days": CampaignDays,
         "traffic": Traffic,
         "opportunities": Opportunities,
         "stage_events": StageEvents,
         "deals": Deals,
         "service_orders": ServiceOrders,
+        "credits": Credits,
+        "invoices": Invoices,
+        "contacts": Contacts,
+        "cases": Cases,
+        "loyalty_accounts": LoyaltyAccounts,
+        "loyalty_transactions": LoyaltyTransactions,
         "surveys": Surveys,
         "survey_questions": SurveyQuestions,
         "survey_answers": SurveyAnswers,
@@ -553,9 +797,14 @@ FOREIGN_KEYS: tuple[tuple[str, str, str, str], ...] = (
     ("employees", "dealership_id", "dealerships", "dealership_id"),
     ("customers", "dealership_id", "dealerships", "dealership_id"),
     ("customers", "manager_id", "employees", "employee_id"),
+    ("model_prices", "model_id", "models", "model_id"),
     ("vehicles", "model_id", "models", "model_id"),
     ("vehicles", "dealership_id", "dealerships", "dealership_id"),
     ("vehicles", "customer_id", "customers", "customer_id"),
+    ("campaigns", "dealership_id", "dealerships", "dealership_id"),
+    ("campaign_days", "campaign_id", "campaigns", "campaign_id"),
+    ("campaign_days", "dealership_id", "dealerships", "dealership_id"),
+    ("traffic", "campaign_id", "campaigns", "campaign_id"),
     ("traffic", "dealership_id", "dealerships", "dealership_id"),
     ("traffic", "customer_id", "customers", "customer_id"),
     ("traffic", "handled_by", "employees", "employee_id"),
@@ -576,6 +825,33 @@ FOREIGN_KEYS: tuple[tuple[str, str, str, str], ...] = (
     ("service_orders", "vehicle_id", "vehicles", "vehicle_id"),
     ("service_orders", "customer_id", "customers", "customer_id"),
     ("service_orders", "advisor_id", "employees", "employee_id"),
+    ("credits", "dealership_id", "dealerships", "dealership_id"),
+    ("credits", "customer_id", "customers", "customer_id"),
+    ("credits", "opportunity_id", "opportunities", "opportunity_id"),
+    ("credits", "deal_id", "deals", "deal_id"),
+    ("invoices", "dealership_id", "dealerships", "dealership_id"),
+    ("invoices", "customer_id", "customers", "customer_id"),
+    ("invoices", "deal_id", "deals", "deal_id"),
+    ("invoices", "service_order_id", "service_orders", "service_order_id"),
+    ("contacts", "dealership_id", "dealerships", "dealership_id"),
+    ("contacts", "customer_id", "customers", "customer_id"),
+    ("contacts", "opportunity_id", "opportunities", "opportunity_id"),
+    ("contacts", "employee_id", "employees", "employee_id"),
+    ("cases", "dealership_id", "dealerships", "dealership_id"),
+    ("cases", "customer_id", "customers", "customer_id"),
+    ("cases", "employee_id", "employees", "employee_id"),
+    ("cases", "service_order_id", "service_orders", "service_order_id"),
+    ("loyalty_accounts", "dealership_id", "dealerships", "dealership_id"),
+    ("loyalty_accounts", "customer_id", "customers", "customer_id"),
+    (
+        "loyalty_transactions",
+        "loyalty_account_id",
+        "loyalty_accounts",
+        "loyalty_account_id",
+    ),
+    ("loyalty_transactions", "dealership_id", "dealerships", "dealership_id"),
+    ("loyalty_transactions", "deal_id", "deals", "deal_id"),
+    ("loyalty_transactions", "service_order_id", "service_orders", "service_order_id"),
     ("surveys", "dealership_id", "dealerships", "dealership_id"),
     ("surveys", "customer_id", "customers", "customer_id"),
     ("surveys", "employee_id", "employees", "employee_id"),

@@ -7,7 +7,24 @@
 from __future__ import annotations
 
 from synthetic.config import PRESETS, Config, find_preset
+from synthetic.defects import repair, with_defects
+from synthetic.policies import POLICIES, Worlds, make_worlds, write_worlds
+from synthetic.values import customer_values
 from synthetic.world import Network, make_network
 from synthetic.writing import write_network
 
-__all__ = ["PRESETS", "Config", "Network", "find_preset", "make_network", "write_network"]
+__all__ = [
+    "POLICIES",
+    "PRESETS",
+    "Config",
+    "Network",
+    "Worlds",
+    "customer_values",
+    "find_preset",
+    "make_network",
+    "make_worlds",
+    "repair",
+    "with_defects",
+    "write_network",
+    "write_worlds",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 import numpy as np
@@ -58,6 +59,17 @@ def moments(minutes: Ints, present: np.ndarray | None = None) -> pl.Series:
 def dates(days: Ints, present: np.ndarray | None = None) -> pl.Series:
     """Return day numbers as Date, null where not `present`."""
     series = pl.Series(days.astype("datetime64[D]"))
+    return series if present is None else _masked(series, present)
+
+
+def chosen(
+    options: Sequence[str], codes: np.ndarray, present: np.ndarray | None = None
+) -> pl.Series:
+    """Return the option at each code as a category, null where not `present`.
+
+    Texts of numpy would be copied into polars one by one: a third of the time of a world.
+    """
+    series = pl.Series(options, dtype=pl.Enum(options)).gather(codes)
     return series if present is None else _masked(series, present)
 
 

@@ -21,6 +21,14 @@ PRACTICE = "practice of sales departments, design notes section 4"
 OWN = "our assumption"
 
 
+DEFECT_LEVELS = ("none", "light", "medium", "heavy")
+"""How badly the CRM is kept: see `synthetic.defects`."""
+
+AUDITS = "audits of CRM data, weakly founded (design notes, section 4)"
+Rate = tuple[float, float, float]
+"""Shares at the levels light, medium and heavy."""
+
+
 def setting(default: Any, meaning: str, unit: str, source: str, confidence: Confidence) -> Any:
     """Declare a setting with what it means, its unit, where it comes from and how sure that is."""
     facts = {"meaning": meaning, "unit": unit, "source": source, "confidence": confidence}
@@ -81,6 +89,55 @@ class TrafficSettings:
 
 
 @dataclass(frozen=True)
+class CampaignSettings:
+    """Advertising: when it runs, what it costs, and the leads it brings."""
+
+    a_year: int = setting(4, "campaigns of the network", "a year", OWN, "assumed")
+    weeks: int = setting(6, "length of a campaign", "weeks", OWN, "assumed")
+    rollout_days: int = setting(
+        14, "step of the staggered roll-out; a dealership starts 0, 1 or 2 steps late", "days",
+        OWN, "assumed",
+    )  # fmt: skip
+    holdout_share: float = setting(
+        0.25, "chance that a dealership is held out of a campaign", "share", OWN, "assumed"
+    )
+    memory: float = setting(
+        0.80, "advertising remembered from day to day (adstock theta)", "fraction", OWN, "assumed"
+    )
+    half: float = setting(
+        3.0, "adstock at which half of the greatest lift is reached", "days of usual spend", OWN,
+        "assumed",
+    )  # fmt: skip
+    lift: Table = setting(
+        (("search", 0.30), ("social", 0.18), ("classifieds", 0.25), ("outdoor", 0.12),
+         ("radio", 0.10)),
+        "greatest lift of traffic by channel", "of the base intensity", OWN, "assumed",
+    )  # fmt: skip
+    spend_sigma: float = setting(0.3, "spread of spend from day to day", "log sd", OWN, "assumed")
+    cost_a_sale: float = setting(
+        14_000.0, "advertising a sale", "roubles", "5:1 acquisition to retention", "derived"
+    )
+    cost_a_sale_dollars: float = setting(
+        600.0, "advertising a sale", "dollars", "NADA, rounded", "published"
+    )
+    credited: float = setting(
+        0.70, "leads brought by a campaign that are credited to it", "share", OWN, "assumed"
+    )
+    miscredited: float = setting(
+        0.25, "leads that would have come anyway, credited to a campaign that runs on their source",
+        "share", OWN, "assumed",
+    )  # fmt: skip
+    running: int = setting(
+        1, "1 = campaigns run; 0 = the world without them, from which the leads they bring are "
+        "missing", "1 or 0", "policy", "assumed",
+    )  # fmt: skip
+    bad_word: float = setting(
+        0.6, "bad word of mouth: log intensity of leads a share of dissatisfied customers",
+        "log a share", OWN, "assumed",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class FunnelSettings:
     """How leads pass from stage to stage."""
 
@@ -114,9 +171,24 @@ class FunnelSettings:
     delay_sigma: float = setting(
         2.0, "spread of the response time", "log sd", "Pied Piper", "published"
     )
+    delay_load: float = setting(
+        0.7, "response time against the dealership's load: elasticity", "log a log", OWN, "assumed"
+    )
     never_answered: float = setting(
         0.08, "calls and web leads nobody answers", "share", "Pied Piper", "published"
     )
+    response_within: float = setting(
+        28_800.0, "longest response to a web lead or chat: a rule of the dealership", "minutes",
+        "policy", "assumed",
+    )  # fmt: skip
+    rescued: float = setting(
+        0.0, "approaches nobody would answer that a rule of the dealership has answered", "share",
+        "policy", "assumed",
+    )  # fmt: skip
+    discount_effect: float = setting(
+        6.0, "effect on contract of the discount, from its mean", "logit a share of list price",
+        OWN, "assumed",
+    )  # fmt: skip
     return_bonus: float = setting(
         1.1, "advantage of an own customer who returns, each step", "logit", OWN, "assumed"
     )
@@ -184,9 +256,82 @@ class RelationSettings:
     return_serviced: float = setting(
         0.55, "effect of a visit in the last twelve months", "logit", OWN, "assumed"
     )
+    return_contacts: float = setting(
+        0.5, "effect of last year's contacts on time, from their mean to the best", "logit", OWN,
+        "assumed",
+    )  # fmt: skip
     follow_years: int = setting(
         14, "years from the start that the truth is followed, past the data's last day", "years",
         "choice", "assumed",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ContactSettings:
+    """How the CRM's plan of contacts is made and kept, and what keeping it does."""
+
+    customers_a_year: int = setting(
+        4, "care contacts planned with a customer", "a year", "source documents", "published"
+    )
+    prospects_a_year: int = setting(
+        6, "contacts planned with a prospect in the year after a loss", "a year",
+        "source documents", "published",
+    )  # fmt: skip
+    lead_days: tuple[int, ...] = setting(
+        (1, 3, 7), "days after a lead opens on which it is called", "days", PRACTICE, "assumed"
+    )
+    reminder_days: int = setting(
+        14, "days before the next service that the customer is reminded", "days", PRACTICE,
+        "assumed",
+    )  # fmt: skip
+    follow_up_days: int = setting(
+        3, "days after delivery that the customer is asked", "days", PRACTICE, "assumed"
+    )
+    on_time: float = setting(
+        0.70, "contacts done on time by a manager of mean discipline", "share", OWN, "assumed"
+    )
+    never: float = setting(
+        0.45, "contacts not done on time that are never done", "share", OWN, "assumed"
+    )
+    discipline_sd: float = setting(0.8, "manager's discipline", "logit sd", OWN, "assumed")
+    asks: float = setting(
+        0.6, "effect of discipline on asking for and noting a customer's needs",
+        "logit a unit of discipline", OWN, "assumed",
+    )  # fmt: skip
+    late_days: float = setting(9.0, "mean delay of a late contact", "days", OWN, "assumed")
+    entry_median: float = setting(
+        12.0, "median time until an event is typed in", "minutes", OWN, "assumed"
+    )
+    entry_sigma: float = setting(1.6, "spread of that time", "log sd", OWN, "assumed")
+    entry_manager_sigma: float = setting(
+        0.5, "spread of that time between employees", "log sd", OWN, "assumed"
+    )
+    hazard_effect: float = setting(
+        -0.5, "log hazard of defection at the best number of contacts on time in the last year",
+        "log", OWN, "assumed",
+    )  # fmt: skip
+    best_number: float = setting(
+        6.0, "contacts on time in a year beyond which more of them drive customers away", "a year",
+        OWN, "assumed",
+    )  # fmt: skip
+    usual_warmth: float = setting(
+        0.64, "mean of the saturating effect, at which the hazard is the one configured",
+        "fraction of the best", "solved for the defaults", "derived",
+    )  # fmt: skip
+    active_months: float = setting(
+        18.0, "months without a visit after which no care is planned", "months", PRACTICE,
+        "assumed",
+    )  # fmt: skip
+    automatic: float = setting(
+        0.0, "service reminders sent by a machine, always on time", "share", "policy", "assumed"
+    )
+    call_cost: float = setting(150.0, "cost of a call", "roubles", PRACTICE, "assumed")
+    message_cost: float = setting(8.0, "cost of a message", "roubles", PRACTICE, "assumed")
+    call_cost_dollars: float = setting(4.0, "cost of a call", "dollars", OWN, "assumed")
+    message_cost_dollars: float = setting(0.05, "cost of a message", "dollars", OWN, "assumed")
+    reminder_effect: float = setting(
+        0.3, "part of the time still to wait that a reminder on time saves", "fraction", OWN,
+        "assumed",
     )  # fmt: skip
 
 
@@ -202,6 +347,9 @@ class MoneySettings:
         ((2015, 0.70), (2019, 0.78), (2021, 0.88), (2022, 0.97), (2023, 0.99), (2025, 1.0)),
         "new price level in dollars, 2025 = 1", "ratio", OWN, "assumed",
     )  # fmt: skip
+    price_sigma: float = setting(
+        0.02, "a model's list price against the market's, by quarter", "log sd", OWN, "assumed"
+    )
     credit_share: float = setting(0.55, "deals on credit", "share", "NBKI", "published")
     credit_share_2022: float = setting(
         0.40, "deals on credit in 2022", "share", "NBKI", "published"
@@ -219,6 +367,10 @@ class MoneySettings:
         0.08, "margin on a used car after discount", "of price", PRACTICE, "published"
     )
     discount_most: float = setting(0.12, "greatest discount", "of list price", OWN, "assumed")
+    discount_cap: float = setting(
+        1.0, "rule of the dealership: no discount above this", "of list price", "policy",
+        "assumed",
+    )  # fmt: skip
     discount_a: float = setting(
         1.15, "Kumaraswamy a: the closed-form twin of Beta(1.2, 4)", "shape", OWN, "assumed"
     )
@@ -228,6 +380,12 @@ class MoneySettings:
     )
     fni_other: float = setting(
         0.006, "finance and insurance income otherwise", "of price", PRACTICE, "published"
+    )
+    accessories_margin: float = setting(
+        0.35, "gross margin of accessories", "of price", PRACTICE, "assumed"
+    )
+    trade_in_margin: float = setting(
+        0.05, "gross margin of selling on a car taken in", "of price", PRACTICE, "assumed"
     )
     service_bill: float = setting(
         11_000.0, "median service order, 2025", "roubles", "NADA ratios", "assumed"
@@ -242,6 +400,114 @@ class MoneySettings:
     service_margin: float = setting(
         0.46, "gross margin of service", "of the bill", "NADA", "published"
     )
+
+
+@dataclass(frozen=True)
+class CreditSettings:
+    """Who gets credit, and who pays their bills; solvency is a standard normal of the customer."""
+
+    approved_logit: float = setting(
+        1.2, "a bank's approval at mean solvency", "logit", OWN, "assumed"
+    )
+    approved_solvency: float = setting(1.0, "effect of solvency on it", "logit", OWN, "assumed")
+    refused_share: float = setting(
+        0.12, "lost leads lost for want of credit, times the normal tail of solvency", "share",
+        OWN, "assumed",
+    )  # fmt: skip
+    rate_by_year: Table = setting(
+        ((2014, 0.165), (2015, 0.19), (2017, 0.15), (2019, 0.135), (2021, 0.125), (2022, 0.18),
+         (2023, 0.17), (2024, 0.23), (2025, 0.24)),
+        "mean rate of a car loan in roubles", "a year", "Bank of Russia, rounded", "assumed",
+    )  # fmt: skip
+    dollar_rate_by_year: Table = setting(
+        ((2014, 0.043), (2018, 0.05), (2021, 0.045), (2023, 0.074), (2025, 0.072)),
+        "mean rate of a car loan in dollars", "a year", "Federal Reserve G.19, rounded", "assumed",
+    )  # fmt: skip
+    late_logit: float = setting(-2.2, "a bill paid late at mean solvency", "logit", OWN, "assumed")
+    late_solvency: float = setting(-1.0, "effect of solvency on it", "logit", OWN, "assumed")
+    never_logit: float = setting(-5.2, "a bill never paid", "logit", OWN, "assumed")
+    never_solvency: float = setting(-1.2, "effect of solvency on it", "logit", OWN, "assumed")
+    deal_logit: float = setting(
+        -1.5, "bills for cars against bills for service, both", "logit", OWN, "assumed"
+    )
+    late_days: float = setting(25.0, "mean delay of a late payment", "days", OWN, "assumed")
+    company_days: int = setting(30, "time a company has to pay", "days", PRACTICE, "assumed")
+
+
+@dataclass(frozen=True)
+class CaseSettings:
+    """Who complains, how complaints are handled, and what that does to satisfaction."""
+
+    dissatisfied_below: float = setting(
+        -0.5, "satisfaction below which a customer is dissatisfied", "units", OWN, "assumed"
+    )
+    complains: float = setting(
+        0.30, "dissatisfied customers who complain", "share",
+        "TARP, quoted in the source documents: 70 % do not", "published",
+    )  # fmt: skip
+    in_time: float = setting(
+        0.60, "complaints resolved in time by an advisor of mean discipline", "share", OWN,
+        "assumed",
+    )  # fmt: skip
+    days: int = setting(7, "time in which a case has to be resolved", "days", PRACTICE, "assumed")
+    recovered: float = setting(
+        0.6, "effect on satisfaction of a complaint resolved in time", "units", OWN, "assumed"
+    )
+    let_down: float = setting(
+        -0.2, "effect on satisfaction of a complaint resolved late", "units", OWN, "assumed"
+    )
+    requests: float = setting(0.5, "requests and questions of a customer", "a year", OWN, "assumed")
+    compensated: float = setting(
+        0.35, "complaints that end in compensation", "share", OWN, "assumed"
+    )
+
+
+@dataclass(frozen=True)
+class LoyaltySettings:
+    """The loyalty programme; it has no effect of its own: members differ because they chose it."""
+
+    join_logit: float = setting(0.2, "joining at mean satisfaction", "logit", OWN, "assumed")
+    join_satisfaction: float = setting(
+        0.8, "effect of the satisfaction intercept on joining", "logit", OWN, "assumed"
+    )
+    earn_service: float = setting(
+        0.03, "points earned at the workshop", "a currency unit", PRACTICE, "assumed"
+    )
+    earn_car: float = setting(
+        0.002, "points earned with a car", "a currency unit", PRACTICE, "assumed"
+    )
+    expire_days: int = setting(
+        730, "time without activity after which points expire", "days", PRACTICE, "assumed"
+    )
+    silver: float = setting(
+        4.0, "points ever earned for silver", "usual service orders", OWN, "assumed"
+    )
+    gold: float = setting(
+        10.0, "points ever earned for gold", "usual service orders", OWN, "assumed"
+    )
+
+
+@dataclass(frozen=True)
+class WordOfMouthSettings:
+    """Whom customers tell, and who comes of it."""
+
+    satisfied_above: float = setting(
+        0.0, "satisfaction above which a customer speaks well", "units", OWN, "assumed"
+    )
+    tells: float = setting(
+        5.0, "people a satisfied customer tells", "mean count", "source documents", "published"
+    )
+    tells_bad: int = setting(
+        10, "people a dissatisfied customer tells at least", "count", "source documents",
+        "published",
+    )  # fmt: skip
+    tells_bad_more: float = setting(
+        1.0, "people told beyond that", "mean count", "source documents", "published"
+    )
+    asked: int = setting(
+        8, "earlier customers a dealership considered as the one who sent a referred lead",
+        "mean count", "choice", "assumed",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -261,6 +527,84 @@ class SurveySettings:
 
 
 @dataclass(frozen=True)
+class DefectSettings:
+    """Share of what could be wrong that is wrong, at the levels light, medium and heavy."""
+
+    duplicates: Rate = setting(
+        (0.02, 0.06, 0.15), "customers entered a second time", "share of customers", AUDITS,
+        "published",
+    )  # fmt: skip
+    missing_phone: Rate = setting(
+        (0.01, 0.04, 0.10), "phones not kept, whoever the customer", "share of phones", AUDITS,
+        "published",
+    )  # fmt: skip
+    missing_at_random: Rate = setting(
+        (0.005, 0.02, 0.06), "e-mail, occupation, source, purpose not kept, whatever the value",
+        "share of values", OWN, "assumed",
+    )  # fmt: skip
+    missing_by_value: Rate = setting(
+        (0.005, 0.02, 0.06), "income, birth date, reason of loss not kept: twice this share of "
+        "high incomes, of customers of fifty and over, of losses on price or to a competitor, and "
+        "half of it among the rest", "share of values", OWN, "assumed",
+    )  # fmt: skip
+    swapped_dates: Rate = setting(
+        (0.002, 0.008, 0.02), "dates whose day and month are exchanged",
+        "share of dates that allow it", OWN, "assumed",
+    )  # fmt: skip
+    mileage_roll_back: Rate = setting(
+        (0.002, 0.006, 0.02), "odometers that show less than at the visit before",
+        "share of visits after the first", OWN, "assumed",
+    )  # fmt: skip
+    wrong_unit: Rate = setting(
+        (0.001, 0.003, 0.01), "amounts and odometers typed in thousandths or thousands",
+        "share of amounts", OWN, "assumed",
+    )  # fmt: skip
+    orphan_keys: Rate = setting(
+        (0.001, 0.004, 0.01), "keys that point to a record since deleted", "share of keys", OWN,
+        "assumed",
+    )  # fmt: skip
+    back_dated_stages: Rate = setting(
+        (0.003, 0.01, 0.03), "leads with a stage dated three to thirty days too early",
+        "share of leads with a second stage", OWN, "assumed",
+    )  # fmt: skip
+    wrong_stage_order: Rate = setting(
+        (0.002, 0.01, 0.03), "leads with two neighbouring stages in the wrong order",
+        "share of leads with two such stages", AUDITS, "published",
+    )  # fmt: skip
+    test_records: Rate = setting(
+        (0.001, 0.003, 0.01), "customers and leads typed in to try the system",
+        "a customer", OWN, "assumed",
+    )  # fmt: skip
+    shared_phones: Rate = setting(
+        (0.003, 0.01, 0.03), "phones replaced by one of the dealership's own", "share of phones",
+        OWN, "assumed",
+    )  # fmt: skip
+    late_entry: Rate = setting(
+        (0.05, 0.15, 0.35), "records typed in a day or more late", "share of records", AUDITS,
+        "published",
+    )  # fmt: skip
+    never_entered: Rate = setting(
+        (0.01, 0.04, 0.10), "approaches without a name, and leads that came to no contract, that "
+        "were never typed in", "share of them", AUDITS, "published",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a share, or falls from a level to the next."""
+        for part in fields(self):
+            found = getattr(self, part.name)
+            if len(found) != 3 or not 0 <= found[0] <= found[1] <= found[2] <= 0.5:
+                raise InputError(
+                    f"Rates {found} were asked for defect {part.name!r}. Give three shares, for "
+                    "light, medium and heavy, that do not fall and lie between 0 and 0.5."
+                )
+
+    def at(self, name: str, level: str) -> float:
+        """Return a rate at a level other than ``"none"``."""
+        rate: Rate = getattr(self, name)
+        return rate[DEFECT_LEVELS.index(level) - 1]
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything but the seed that decides a world.
 
@@ -277,13 +621,21 @@ class Config:
     locale: str = "en_US"
     sales_seats: int = 3
     advisors: int = 2
-    block_size: int = 32_768
+    block_size: int = 8_192
+    defects: str = "none"
     latent: Latent = Latent()
     traffic: TrafficSettings = TrafficSettings()
+    campaigns: CampaignSettings = CampaignSettings()
     funnel: FunnelSettings = FunnelSettings()
     relation: RelationSettings = RelationSettings()
+    contacts: ContactSettings = ContactSettings()
     money: MoneySettings = MoneySettings()
+    credit: CreditSettings = CreditSettings()
+    cases: CaseSettings = CaseSettings()
+    loyalty: LoyaltySettings = LoyaltySettings()
+    word_of_mouth: WordOfMouthSettings = WordOfMouthSettings()
     surveys: SurveySettings = SurveySettings()
+    defect_rates: DefectSettings = DefectSettings()
 
     def __post_init__(self) -> None:
         """Refuse sizes and dates that no world can have."""
@@ -303,6 +655,14 @@ class Config:
                 f"Locale {self.locale!r} was asked for{near(self.locale, LOCALES)}; there are "
                 f"{', '.join(LOCALES)}. Choose one of these."
             )
+        self._refuse_level()
+
+    def _refuse_level(self) -> None:
+        if self.defects not in DEFECT_LEVELS:
+            raise InputError(
+                f"Defects {self.defects!r} were asked for{near(str(self.defects), DEFECT_LEVELS)}; "
+                f"the levels are {', '.join(DEFECT_LEVELS)}. Choose one of these."
+            )
 
     @property
     def currency(self) -> str:
@@ -313,8 +673,15 @@ class Config:
 PRESETS: dict[str, Config] = {
     "tiny": Config(preset="tiny", n_customers=2_000, n_dealerships=3, starts_on=date(2023, 1, 1)),
     "small": Config(),
+    "medium": Config(
+        preset="medium", n_customers=200_000, n_dealerships=24, starts_on=date(2016, 1, 1)
+    ),
+    "large": Config(
+        preset="large", n_customers=1_000_000, n_dealerships=60, starts_on=date(2015, 1, 1)
+    ),
 }
-"""Worlds by name: `tiny` for tests, `small` for the demonstration."""
+"""Worlds by name: `tiny` for tests, `small` for the demonstration, `medium` for calibration,
+`large` for speed."""
 
 
 def find_preset(name: str, **changes: Any) -> Config:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from crm_analysis.schema import GENDERS, INCOME_BANDS, SOURCES
-from synthetic.clock import dates, day_of, masked, moments, month_of, weekday_of, year_of
+from crm_analysis.schema import CUSTOMER_KINDS, GENDERS, INCOME_BANDS, SOURCES
+from synthetic.campaigns import campaign_id, lead_weights
+from synthetic.clock import chosen, dates, day_of, masked, moments, weekday_of, year_of
 from synthetic.config import Config
 from synthetic.keyed import Flags, Floats, Ints
 from synthetic.network import Market
@@ -34,8 +35,13 @@ class Customers:
     arrival : day of the first contact or first visit to the workshop.
     source : position in `SOURCES`.
     satisfaction, value : latent intercepts a_i and v_i.
+    solvency : latent solvency, standard normal.
     km_a_year : distance driven.
     consent : agreed to be contacted.
+    base_share, thinning : chance of coming without the running campaign, and the uniform that
+    decides.
+    incremental : True when advertising brought them.
+    campaign : the campaign that has the dealership's attention that day, -1 = none.
     """
 
     ids: Ints
@@ -44,19 +50,24 @@ class Customers:
     arrival: Ints
     source: Ints
     satisfaction: Floats
+    solvency: Floats
     value: Floats
     km_a_year: Floats
     consent: Flags
+    base_share: Floats
+    thinning: Floats
+    incremental: Flags
+    campaign: Ints
+
+    def take(self, where: Ints | Flags) -> Customers:
+        """Return the customers at some positions."""
+        return Customers(*(getattr(self, name)[where] for name in self.__dataclass_fields__))
 
 
 def day_edges(config: Config) -> tuple[Floats, Floats]:
-    """Return the cumulative shares of first leads and of first service visits by day."""
+    """Return the cumulative shares of leads without a name and of first service visits by day."""
     days = np.arange(day_of(config.starts_on), day_of(config.ends_on) + 1)
-    traffic = config.traffic
-    years = year_of(days)
-    market = np.interp(years, *np.array(traffic.market_by_year).T)
-    season = np.array(traffic.month)[month_of(days) % 12]
-    leads = market * season * np.array(traffic.weekday)[weekday_of(days)]
+    leads = lead_weights(config)
     visits = np.where(weekday_of(days) < 5, 1.0, 0.5)
     return np.cumsum(leads) / leads.sum(), np.cumsum(visits) / visits.sum()
 
@@ -73,31 +84,67 @@ def source_edges(config: Config, day: Ints) -> Floats:
     return np.asarray(np.cumsum(share, axis=1) / share.sum(axis=1, keepdims=True))
 
 
+def home_dealership(market: Market, ids: Ints) -> Ints:
+    """Return the position of each customer's dealership."""
+    draws, config = market.draws, market.config
+    chosen = draws.uniform("customer.dealership@1", ids)
+    by_service = draws.chance("customer.by_service@1", config.traffic.service_share, ids)
+    return np.where(
+        by_service,
+        np.searchsorted(market.share_edges, chosen),
+        np.searchsorted(market.advertising.share_edges, chosen),
+    ).clip(max=config.n_dealerships - 1)
+
+
 def make_customers(market: Market, ids: Ints, edges: tuple[Floats, Floats]) -> Customers:
-    """Draw a block of customers from the world's calendar of arrivals."""
+    """Draw a block of customers; those whom only advertising brings come where it runs."""
     config, draws = market.config, market.draws
     by_service = draws.chance("customer.by_service@1", config.traffic.service_share, ids)
     place = draws.uniform("customer.arrival@1", ids)
-    arrival = day_of(config.starts_on) + np.where(
-        by_service, np.searchsorted(edges[1], place), np.searchsorted(edges[0], place)
+    plan, dealership = market.advertising, home_dealership(market, ids)
+    arrival = np.where(
+        by_service,
+        day_of(config.starts_on) + np.searchsorted(edges[1], place),
+        plan.arrival(dealership, place),
     )
+    base_share = np.round(1 / (1 + plan.lift_on(dealership, arrival)), 9)
+    thinning = draws.uniform("arrival.thinning@1", ids)
+    wave = plan.wave_on(dealership, arrival)
+    incremental = (thinning >= base_share) & ~by_service
     source_at = draws.uniform("customer.source@1", ids)
+    source = (source_at[:, None] >= source_edges(config, arrival)[:, :-1]).sum(axis=1)
     latent = config.latent
     centre = np.log(latent.km_a_year) - latent.km_sigma**2 / 2
     driven = np.exp(centre + latent.km_sigma * draws.normal("customer.km@1", ids))
-    return Customers(
+    who = Customers(
         ids=ids,
-        dealership=np.searchsorted(
-            market.share_edges, draws.uniform("customer.dealership@1", ids)
-        ).clip(max=config.n_dealerships - 1),
+        dealership=dealership,
         by_service=by_service,
         arrival=arrival,
-        source=(source_at[:, None] >= source_edges(config, arrival)[:, :-1]).sum(axis=1),
+        source=np.where(incremental, plan.source_of(np.maximum(wave, 0)), source),
         satisfaction=latent.satisfaction_sd * draws.normal("customer.satisfaction@1", ids),
+        solvency=draws.normal("customer.solvency@1", ids),
         value=latent.value_sd * draws.normal("customer.value@1", ids),
         km_a_year=np.round(driven),
         consent=draws.chance("customer.consent@1", CONSENT_SHARE, ids),
+        base_share=np.where(by_service, 1.0, base_share),
+        thinning=thinning,
+        incremental=incremental,
+        campaign=np.where((wave >= 0) & ~by_service, campaign_id(wave, dealership), -1),
     )
+    return who if config.campaigns.running else who.take(~incremental)
+
+
+def birthdays(
+    market: Market, ids: Ints, created: Ints, company: Flags | None = None
+) -> tuple[Ints, Flags]:
+    """Return the day each customer was born, and whether the CRM knows it."""
+    draws = market.draws
+    if company is None:
+        company = draws.chance("customer.company@1", COMPANY_SHARE, ids)
+    age = (18 + 52 * draws.uniform("customer.age@1", ids) ** 1.3) * 365.25
+    asked = ~company & draws.chance("customer.asked@1", ASKED_SHARE, ids)
+    return created // 1440 - age.astype(np.int64), asked
 
 
 def customer_table(
@@ -108,12 +155,10 @@ def customer_table(
     company = draws.chance("customer.company@1", COMPANY_SHARE, ids)
     female = draws.chance("customer.female@1", 0.46, ids)
     names = draw_names(draws, market.words, "customer", ids, female)
-    asked = ~company & draws.chance("customer.asked@1", ASKED_SHARE, ids)
+    born, asked = birthdays(market, ids, created, company)
     firms = market.words.companies
     firm = firms.words[firms.pick(draws.uniform("customer.firm@1", ids))]
     jobs = market.words.occupations
-    age = (18 + 52 * draws.uniform("customer.age@1", ids) ** 1.3) * 365.25
-    born = created // 1440 - age.astype(np.int64)
     band = np.digitize(who.value + 0.5 * draws.normal("customer.income@1", ids), [-0.35, 0.45])
     patronymic = names.patronymic if names.patronymic is not None else names.first
     has_patronymic = ~company if names.patronymic is not None else np.zeros_like(company)
@@ -121,11 +166,11 @@ def customer_table(
         {
             "customer_id": ids,
             "dealership_id": who.dealership + 1,
-            "kind": np.where(company, "company", "person"),
+            "kind": chosen(CUSTOMER_KINDS, company.astype(np.int64)),
             "last_name": np.where(company, firm, names.last),
             "first_name": masked(names.first, ~company),
             "patronymic": masked(patronymic, has_patronymic),
-            "gender": masked(np.where(female, *GENDERS), ~company),
+            "gender": chosen(GENDERS, np.where(female, 0, 1), ~company),
             "birth_on": dates(born, asked),
             "phone": _phones(market, ids),
             "email": _emails(market, who, names, company),
@@ -133,7 +178,7 @@ def customer_table(
             "occupation": masked(
                 jobs.words[jobs.pick(draws.uniform("customer.job@1", ids))], asked
             ),
-            "income_band": masked(np.array(INCOME_BANDS)[band], asked),
+            "income_band": chosen(INCOME_BANDS, band, asked),
             "has_children": masked(draws.chance("customer.children@1", 0.55, ids), asked),
             "consent": who.consent,
             "created_at": moments(created),

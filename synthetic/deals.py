@@ -17,11 +17,11 @@ from crm_analysis.schema import (
     STAGES,
 )
 from synthetic.cars import NEW, USED, draw_cars
-from synthetic.clock import DAY, YEAR, dates, masked, moments, year_of
+from synthetic.clock import DAY, YEAR, chosen, dates, day_of, masked, moments, month_of, year_of
 from synthetic.config import MoneySettings
 from synthetic.customers import Customers
-from synthetic.funnel import CONTRACT, N_STEPS, Leads, Paths
-from synthetic.keyed import Flags, Floats, Ints
+from synthetic.funnel import CONTRACT, MEAN_OFF, N_STEPS, Leads, Paths, discount_share
+from synthetic.keyed import Flags, Floats, Ints, logistic, logit, normal_below
 from synthetic.network import Market
 from synthetic.traffic import entry_lag
 
@@ -61,11 +61,49 @@ def rounded(market: Market, amount: Any, *, step: int) -> Ints:
     return np.asarray(np.round(amount / unit).astype(np.int64) * unit)
 
 
+def quarter_of(day: Ints) -> Ints:
+    """Return quarters since 1970 of each day number."""
+    return np.asarray(month_of(day) // 3)
+
+
+def listed_price(market: Market, model: Ints, quarter: Ints) -> Ints:
+    """Return the price of each model's base version on the price list of a quarter."""
+    first = (quarter * 3).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    own = market.draws.normal("model.price@1", model + 1, quarter)
+    level = price_level(market, first) * np.exp(market.config.money.price_sigma * own)
+    return rounded(market, market.catalogue.price[model] * level, step=50)
+
+
+def price_table(market: Market) -> pl.DataFrame:
+    """Write the price lists in force from the world's first day to its last."""
+    days = np.array([day_of(market.config.starts_on), day_of(market.config.as_of)])
+    first, last = quarter_of(days)
+    n, quarters = len(market.catalogue.price), np.arange(first, last + 1)
+    model, quarter = np.repeat(np.arange(n), len(quarters)), np.tile(quarters, n)
+    day = (quarter * 3).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    return pl.DataFrame(
+        {
+            "model_id": model + 1,
+            "starts_on": dates(day),
+            "list_price": listed_price(market, model, quarter),
+        }
+    )
+
+
+def model_table(market: Market) -> pl.DataFrame:
+    """Write the models with the list price of the last day."""
+    model = np.arange(len(market.catalogue.price))
+    last = quarter_of(np.full(len(model), day_of(market.config.as_of)))
+    return market.catalogue.table.with_columns(
+        pl.Series("list_price", listed_price(market, model, last))
+    )
+
+
 def price_cars(market: Market, leads: Leads, day: Ints) -> Cars:
     """Draw the car of each opportunity and its asking price on a day."""
     draws = market.draws
     model, condition, age = draw_cars(market, leads.dealership, leads.ids)
-    base = market.catalogue.price[model] * price_level(market, day) * KEPT_A_YEAR**age
+    base = listed_price(market, model, quarter_of(day)) * KEPT_A_YEAR**age
     base = base * np.exp(0.03 * draws.normal("car.price@1", leads.ids))
     options = rounded(
         market, base * OPTIONS_MOST * draws.uniform("car.options@1", leads.ids), step=50
@@ -80,9 +118,9 @@ def opportunity_table(market: Market, leads: Leads, paths: Paths, end: int) -> p
     closed = paths.closed_at < end
     lost = closed & ~paths.won
     asked = (paths.passed >= 1) & (paths.at[:, 1] < end)
-    known = asked & draws.chance("lead.model_known@1", 0.85, ids)
+    known = asked & draws.chance("lead.model_known@1", _noted(market, 0.85, leads.manager), ids)
     rivals = market.words.competitors
-    reason = np.array(LOST_REASONS)[_reason(draws.uniform("lead.reason@1", ids), paths)]
+    reason = np.array(LOST_REASONS)[loss_reason(market, leads, paths)]
     rival = (reason == "competitor") & lost & draws.chance("lead.rival_known@1", 0.6, ids)
     spread = np.exp(0.12 * draws.normal("lead.budget@1", ids))
     table = pl.DataFrame(
@@ -91,16 +129,17 @@ def opportunity_table(market: Market, leads: Leads, paths: Paths, end: int) -> p
             "dealership_id": leads.dealership + 1,
             "customer_id": leads.customer,
             "manager_id": leads.manager,
-            "source": np.array(SOURCES)[leads.source],
+            "source": chosen(SOURCES, leads.source),
             "opened_at": moments(leads.opened),
             "model_id": masked(cars.model + 1, known),
             "budget": masked(
                 rounded(market, cars.list_price * spread, step=500),
-                asked & draws.chance("lead.asked_budget@1", 0.7, ids),
+                asked
+                & draws.chance("lead.asked_budget@1", _noted(market, 0.7, leads.manager), ids),
             ),
-            "condition": masked(np.array(CONDITIONS)[cars.condition], known),
-            "purpose": _asked(market, "lead.purpose@1", PURPOSES, ids, asked),
-            "priority": _asked(market, "lead.priority@1", PRIORITIES, ids, asked),
+            "condition": chosen(CONDITIONS, cars.condition, known),
+            "purpose": _asked(market, "lead.purpose@1", PURPOSES, leads, asked),
+            "priority": _asked(market, "lead.priority@1", PRIORITIES, leads, asked),
             "status": np.where(lost, "lost", np.where(closed, "won", "open")),
             "lost_reason": masked(reason, lost),
             "competitor": masked(
@@ -112,16 +151,30 @@ def opportunity_table(market: Market, leads: Leads, paths: Paths, end: int) -> p
     return table.filter(pl.Series(leads.opened < end))
 
 
+def _noted(market: Market, share: float, employee: Ints) -> Floats:
+    """Return the chance that each manager asks for a need and notes it."""
+    discipline = market.staff.discipline[employee]
+    return logistic(logit(share) + market.config.contacts.asks * discipline)
+
+
 def _asked(
-    market: Market, field: str, options: tuple[str, ...], ids: Ints, asked: Flags
+    market: Market, field: str, options: tuple[str, ...], leads: Leads, asked: Flags
 ) -> pl.Series:
-    chosen = np.array(options)[market.draws.integer(field, len(options), ids)]
-    return masked(chosen, asked & market.draws.chance(f"{field}/asked", 0.65, ids))
+    chosen = np.array(options)[market.draws.integer(field, len(options), leads.ids)]
+    noted = _noted(market, 0.65, leads.manager)
+    return masked(chosen, asked & market.draws.chance(f"{field}/asked", noted, leads.ids))
 
 
-def _reason(uniform: Floats, paths: Paths) -> Ints:
-    """Return a reason of loss: those never reached do not answer, the rest mind the price."""
-    talked = np.searchsorted([0.34, 0.46, 0.72, 0.78, 0.95], uniform)
+def loss_reason(market: Market, leads: Leads, paths: Paths) -> Ints:
+    """Return a reason of loss: those never reached do not answer, the rest mind the price.
+
+    Refused credit takes its share from changed minds, the more the less solvent the customer.
+    """
+    uniform = market.draws.uniform("lead.reason@1", leads.ids)
+    tail = normal_below(-market.draws.normal("customer.solvency@1", leads.customer))
+    refused = market.config.credit.refused_share * tail
+    talked = np.searchsorted([0.34, 0.46, 0.72, 0.95], uniform)
+    talked += (talked >= 3) & ((talked > 3) | (uniform >= 0.72 + refused))
     silent = LOST_REASONS.index("no_answer")
     return np.where(paths.passed < 2, np.where(uniform < 0.7, silent, talked), talked)
 
@@ -140,14 +193,14 @@ def stage_table(market: Market, leads: Leads, paths: Paths, end: int) -> pl.Data
     employee = market.staff.holder(
         "manager", leads.dealership[lead], leads.seat[lead], minute // DAY
     )
-    lag = entry_lag(market, "stage.entry@1", leads.ids[lead], step)
+    lag = entry_lag(market, "stage.entry@1", leads.ids[lead], employee, step)
     return (
         pl.DataFrame(
             {
                 "opportunity_id": leads.ids[lead],
                 "dealership_id": leads.dealership[lead] + 1,
                 "seq": order.astype(np.int32),
-                "stage": np.array(STAGES)[step],
+                "stage": chosen(STAGES, step),
                 "happened_at": moments(minute),
                 "entered_at": moments(np.minimum(minute + lag, end - 1)),
                 "employee_id": employee,
@@ -177,13 +230,10 @@ def _deal_table(
 ) -> pl.DataFrame:
     draws, money, ids = market.draws, market.config.money, leads.ids
     day = paths.at[:, CONTRACT] // DAY
-    off = (1 - (1 - draws.uniform("deal.discount@1", ids)) ** (1 / money.discount_b)) ** (
-        1 / money.discount_a
-    )
-    discount = rounded(market, cars.list_price * money.discount_most * off, step=10)
+    discount = rounded(market, cars.list_price * discount_share(market, ids), step=10)
     price = cars.list_price - discount
     margin = np.where(cars.condition == USED, money.front_margin_used, money.front_margin_new)
-    margin = margin + money.discount_most * 0.235 + 0.012 * draws.normal("deal.cost@1", ids)
+    margin = margin + money.discount_most * MEAN_OFF + 0.012 * draws.normal("deal.cost@1", ids)
     pay = _payment(market, ids, day)
     value = np.exp(0.4 * who.value[np.searchsorted(who.ids, leads.customer)])
     extra = 0.02 * price * value * draws.exponential("deal.accessories@1", ids)

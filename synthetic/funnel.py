@@ -24,6 +24,9 @@ N_STEPS = len(STEPS)
 CONTRACT, DELIVERY = STEPS.index("contract") + 1, STEPS.index("delivery") + 1
 """Number of steps passed by a lead with a contract, and by one with a delivery."""
 
+MEAN_OFF = 0.235
+"""Mean discount offered, of the greatest one."""
+
 _VISIT, _CALL, _WEB_LEAD, _CHAT = range(len(TRAFFIC_KINDS))
 _KIND_SHARES = {
     "walk_in": (1.0, 0.0, 0.0, 0.0),
@@ -99,6 +102,15 @@ class Paths:
         return np.where(self.won, self.at[:, -1], self.lost_at)
 
 
+def discount_share(market: Market, ids: Ints) -> Floats:
+    """Return the discount each opportunity is offered, of the list price."""
+    money = market.config.money
+    uniform = market.draws.uniform("deal.discount@1", ids)
+    off = (1 - (1 - uniform) ** (1 / money.discount_b)) ** (1 / money.discount_a)
+    share = np.minimum(money.discount_most * off, money.discount_cap)
+    return np.asarray(np.round(share, 9), dtype=np.float64)
+
+
 def draw_kind(market: Market, source: Ints, ids: Ints) -> Ints:
     """Draw how each lead comes: a visit, a call, a web lead or a chat."""
     edges = np.cumsum([_KIND_SHARES[name] for name in SOURCES], axis=1)[source]
@@ -143,8 +155,11 @@ def _response(market: Market, leads: Leads) -> tuple[Ints, Flags]:
     )
     quick = 4.0 * draws.erlang("lead.quick@1", 2, leads.ids)
     online = (leads.kind == _WEB_LEAD) | (leads.kind == _CHAT)
-    minutes = np.where(online, np.minimum(slow, 20 * DAY), quick)
+    load = market.advertising.load_on(leads.dealership, leads.opened // DAY)
+    slow *= load**funnel.delay_load
+    minutes = np.where(online, np.minimum(slow, funnel.response_within), quick)
     never = draws.chance("lead.unanswered@1", funnel.never_answered, leads.ids)
+    never &= ~draws.chance("lead.rescued@1", funnel.rescued, leads.ids)
     return np.floor(minutes).astype(np.int64), ~never | (leads.kind == _VISIT)
 
 
@@ -160,6 +175,8 @@ def _probabilities(market: Market, leads: Leads, delay: Ints, answered: Flags) -
     score = logit(chosen)
     score[:, 1] += np.where(online, funnel.delay_effect * doublings, 0.0)
     score += np.outer(market.staff.skill[leads.manager], funnel.skill_effect)
+    off = discount_share(market, leads.ids) - market.config.money.discount_most * MEAN_OFF
+    score[:, CONTRACT - 1] += funnel.discount_effect * off
     score[:, :-1] += funnel.return_bonus * leads.returning[:, None]
     out = logistic(score)
     out[:, 0] *= answered

@@ -26,6 +26,7 @@ _ODD = np.uint64(0xD1342543DE82EF95)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _STEP = 2.0**-53
+_ALL_ONES = 2**64 - 1
 
 
 @cache
@@ -34,14 +35,22 @@ def _key(seed: int, field: str) -> int:
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
 
+def _stir(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble words in place."""
+    shifted = words >> np.uint64(30)
+    words ^= shifted
+    words *= _MIX_1
+    np.right_shift(words, np.uint64(27), out=shifted)
+    words ^= shifted
+    words *= _MIX_2
+    np.right_shift(words, np.uint64(31), out=shifted)
+    words ^= shifted
+    return words
+
+
 def mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Scramble 64-bit words one to one (finaliser of splitmix64; Steele, Lea, Flood 2014)."""
-    out = words ^ (words >> np.uint64(30))
-    out *= _MIX_1
-    out ^= out >> np.uint64(27)
-    out *= _MIX_2
-    out ^= out >> np.uint64(31)
-    return out
+    return _stir(words.copy())
 
 
 @dataclass(frozen=True)
@@ -57,18 +66,29 @@ class Keyed:
 
     def bits(self, field: str, ids: Any, event: Any = 0) -> NDArray[np.uint64]:
         """Return 64 random bits for each entity and event."""
-        entity = np.asarray(ids, dtype=np.int64).astype(np.uint64)
-        index = np.asarray(event, dtype=np.int64).astype(np.uint64)
-        with np.errstate(over="ignore"):
-            start = mix(entity * _GOLDEN + np.uint64(_key(self.seed, field)))
-            return mix(np.atleast_1d(start + (index + np.uint64(1)) * _ODD)).reshape(
-                np.broadcast_shapes(entity.shape, index.shape)
-            )
+        entity = np.asarray(ids, dtype=np.int64)
+        words = np.atleast_1d(entity).view(np.uint64) * _GOLDEN
+        words += np.uint64(_key(self.seed, field))
+        _stir(words)
+        if isinstance(event, int):
+            words += np.uint64((event + 1) * int(_ODD) & _ALL_ONES)
+            return _stir(words).reshape(entity.shape)
+        index = np.asarray(event, dtype=np.int64)
+        step = np.atleast_1d(index).view(np.uint64) + np.uint64(1)
+        step *= _ODD
+        words = _stir(words + step)
+        if index.shape == entity.shape:
+            return words.reshape(entity.shape)
+        return words.reshape(np.broadcast_shapes(entity.shape, index.shape))
 
     def uniform(self, field: str, ids: Any, event: Any = 0) -> Floats:
         """Return uniforms strictly inside (0, 1), on a grid of 2**-53."""
-        bits = self.bits(field, ids, event) >> np.uint64(11)
-        return np.asarray(bits.astype(np.float64) * _STEP + _STEP / 2)
+        bits = self.bits(field, ids, event)
+        bits >>= np.uint64(11)
+        out = bits.astype(np.float64)
+        out *= _STEP
+        out += _STEP / 2
+        return out
 
     def chance(self, field: str, probability: Any, ids: Any, event: Any = 0) -> Flags:
         """Return True with the probability given."""

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.schema import ROLES
+from synthetic.campaigns import Advertising, plan_advertising
 from synthetic.catalogue import Catalogue, make_catalogue
 from synthetic.clock import YEAR, dates, day_of, month_of
 from synthetic.config import Config
@@ -31,11 +32,16 @@ class Staff:
         First working day and employee_id of each successive holder; unused places start never.
     skill : numpy array, shape (n_employees + 1,)
         Skill by employee_id; position 0 is unused.
+    discipline, slowness : numpy arrays, shape (n_employees + 1,)
+        Discipline in keeping the plan (logit), and the employee's multiple of the usual time until
+        an event is typed in.
     """
 
     starts: dict[str, Ints]
     ids: dict[str, Ints]
     skill: Floats
+    discipline: Floats
+    slowness: Floats
 
     def seats(self, role: str) -> int:
         """Return the number of seats of a role in each dealership."""
@@ -62,6 +68,7 @@ class Market:
     group: Ints
     share_edges: Floats
     level: Floats = field(repr=False)
+    advertising: Advertising = field(repr=False)
     first_month: int = 0
 
     def satisfaction_level(self, dealership: Ints, day: Ints) -> Floats:
@@ -135,10 +142,17 @@ def _staff(config: Config, draws: Keyed, words: Vocabulary) -> tuple[Staff, pl.D
                     rows.append((len(rows) + 1, dealership, role, start, end))
             spans[role].append(held)
     starts, ids = _padded(spans)
-    skill = np.concatenate(
-        [[0.0], config.latent.skill_sd * draws.normal("skill@1", np.arange(1, len(rows) + 1))]
+    everyone = np.arange(1, len(rows) + 1)
+    skill, discipline, slowness = (
+        np.concatenate([[0.0], spread * draws.normal(name, everyone)])
+        for name, spread in (
+            ("skill@1", config.latent.skill_sd),
+            ("discipline@1", config.contacts.discipline_sd),
+            ("entry_lag@1", config.contacts.entry_manager_sigma),
+        )
     )
-    return Staff(starts, ids, skill), _employee_table(draws, words, rows)
+    staff = Staff(starts, ids, skill, discipline, np.round(np.exp(slowness), 9))
+    return staff, _employee_table(draws, words, rows)
 
 
 def _padded(
@@ -200,7 +214,8 @@ def make_market(config: Config, seed: int) -> Market:
     first_month = int(month_of(np.array([day_of(config.starts_on)]))[0])
     staff, employees = _staff(config, draws, words)
     level = _levels(config, draws, first_month)
-    for array in (level, staff.skill):
+    advertising = plan_advertising(config, draws, weight, level, first_month)
+    for array in (level, staff.skill, staff.discipline, staff.slowness):
         array.setflags(write=False)
     return Market(
         config=config,
@@ -213,5 +228,6 @@ def make_market(config: Config, seed: int) -> Market:
         group=(ids - 1) % len(catalogue.groups),
         share_edges=np.cumsum(weight) / weight.sum(),
         level=level,
+        advertising=advertising,
         first_month=first_month,
     )

@@ -15,8 +15,10 @@ import numpy as np
 
 from crm_analysis.schema import SOURCES
 from synthetic.cars import NEW, OWN_CAR, USED, draw_cars
+from synthetic.cases import complaints
 from synthetic.catalogue import INTERVAL_MONTHS, WARRANTY_MONTHS
 from synthetic.clock import DAY, YEAR
+from synthetic.contacts import care_done, kept_on_time, later_years, responsible, warmth
 from synthetic.customers import Customers
 from synthetic.funnel import Leads, Paths, join_leads, make_leads, run_funnel
 from synthetic.keyed import Flags, Floats, Ints, logistic
@@ -42,11 +44,13 @@ class Relations:
     Attributes
     ----------
     visits : customer, order, day, unplanned, in_warranty, car, model, km, age, satisfaction, wait,
-    fixed, next_day, next_km, place.
-    intervals : customer, start, stop, hazard, in_warranty, satisfaction.
+    fixed, complains, in_time, recovery, next_day, next_km, place.
+    intervals : customer, start, stop, hazard, in_warranty, satisfaction, contacts.
     cars : customer, car, start, elapsed, scale, until, model, condition, age, satisfaction,
     p_return.
-    fates : customer, start, by_service, end, cause.
+    fates : customer, place, start, by_service, end, cause, seen, year, limit.
+    years : customer, place, start, year, cared: years whose care contacts are planned or not.
+    reminders : customer, place, day, turn, due: the next service, set on a day.
     leads, paths : opportunities of customers who returned for the next car; None when nobody did.
     """
 
@@ -54,7 +58,20 @@ class Relations:
     intervals: dict[str, np.ndarray]
     cars: dict[str, np.ndarray]
     fates: dict[str, np.ndarray]
+    years: dict[str, np.ndarray]
+    reminders: dict[str, np.ndarray]
     returns: tuple[Leads, Paths] | None
+
+
+def satisfaction_after_sale(
+    market: Market, who: Customers, leads: Leads, place: Ints, day: Ints
+) -> Floats:
+    """Return the satisfaction that a purchase alone would leave."""
+    rules = market.config.relation
+    level = market.satisfaction_level(leads.dealership, day)
+    skill = rules.skill_satisfaction * market.staff.skill[leads.manager]
+    luck = rules.sale_sd * market.draws.normal("sale.quality@1", leads.ids)
+    return np.asarray(who.satisfaction[place] + level + skill + luck)
 
 
 class _Walk:
@@ -64,6 +81,7 @@ class _Walk:
         self.market, self.who = market, who
         self.draws, self.rules = market.draws, market.config.relation
         self.visits, self.intervals, self.cars, self.fates = Log(), Log(), Log(), Log()
+        self.years, self.reminders = Log(), Log()
         self.returns: list[tuple[Leads, Paths]] = []
 
     # -- cars -------------------------------------------------------------------------------------
@@ -109,7 +127,21 @@ class _Walk:
         tight = draws.erlang("service.gap_warranty@1", rules.visits_in_warranty, customer, turn)
         covered = state.day[where] < state.warranty_ends[where]
         gap = due * np.where(covered, tight, loose)
-        state.scheduled[where] = state.day[where] + 1 + np.floor(gap).astype(np.int64)
+        planned = state.day[where] + 1 + np.floor(gap).astype(np.int64)
+        state.scheduled[where] = self.remind(state, where, due, planned, turn)
+
+    def remind(self, state: State, at: Ints, due: Floats, planned: Ints, turn: Ints) -> Ints:
+        """Set the reminder of the next service; one on time brings a late visit forward."""
+        contacts, customer, place = self.market.config.contacts, state.customer[at], state.place[at]
+        day = state.day[at] + np.floor(due).astype(np.int64) - contacts.reminder_days
+        self.reminders.add(customer=customer, place=place, day=state.day[at], turn=turn, due=day)
+        employee = responsible(
+            self.market, "service_advisor", self.who.dealership[place], customer, day
+        )
+        done = kept_on_time(self.market, "reminder", customer, turn, employee)
+        saved = np.floor((planned - day) * contacts.reminder_effect).astype(np.int64)
+        helped = done & (planned > day) & (day > state.day[at])
+        return np.where(helped, planned - saved, planned)
 
     def interval_days(self, state: State, at: Ints) -> Floats:
         """Return days between services: twelve months or the interval in km, what comes first."""
@@ -129,7 +161,7 @@ class _Walk:
         wait = np.floor(WAIT_DAYS * draws.erlang("visit.wait@1", 2, customer, order))
         wait = np.where(unplanned, np.floor(wait / 4), wait)
         since = state.day[at] - np.maximum(state.bought[at], state.visited[at])
-        wait = np.where(since > 0, np.minimum(wait, since), wait)
+        wait = np.where(since > 0, np.minimum(wait, since - 1), wait)
         level = self.market.satisfaction_level(who.dealership[place], state.day[at])
         target = who.satisfaction[place] + level
         target += rules.visit_sd * draws.normal("visit.quality@1", customer, order)
@@ -137,12 +169,19 @@ class _Walk:
         fresh += rules.not_fixed_effect * (~fixed - rules.not_fixed)
         fresh += WAIT_EFFECT * np.where(unplanned, 0.0, wait - WAIT_DAYS)
         state.satisfaction[at] = fresh
-        self.log_visit(state, at, unplanned, fixed, wait.astype(np.int64))
+        wait = wait.astype(np.int64)
+        complaint = complaints(self.market, who.dealership[place], customer, order, state.day[at],
+                               fresh)  # fmt: skip
+        self.log_visit(state, at, unplanned, (fixed, wait, *complaint))
+        state.satisfaction[at] += complaint[-1]
         state.orders[at] += 1
         state.visited[at] = state.day[at]
 
-    def log_visit(self, state: State, at: Ints, unplanned: Flags, fixed: Flags, wait: Ints) -> None:
+    def log_visit(
+        self, state: State, at: Ints, unplanned: Flags, found: tuple[np.ndarray, ...]
+    ) -> None:
         """Write one order a visit."""
+        fixed, wait, complains, in_time, recovery = found
         day, place = state.day[at], state.place[at]
         years = (day - state.bought[at]) / YEAR
         km = np.floor(state.km_start[at] + self.who.km_a_year[place] * years).astype(np.int64)
@@ -151,10 +190,41 @@ class _Walk:
             customer=state.customer[at], order=state.orders[at], day=day, unplanned=unplanned,
             in_warranty=day < state.warranty_ends[at], car=state.car[at], model=state.model[at],
             age=state.car_age[at] + years, satisfaction=state.satisfaction[at], km=km, wait=wait,
-            fixed=fixed,
+            fixed=fixed, complains=complains, in_time=in_time, recovery=recovery,
             next_day=day + np.floor(self.interval_days(state, at)).astype(np.int64),
             next_km=km + interval, place=place,
         )  # fmt: skip
+
+    # -- care -------------------------------------------------------------------------------------
+
+    def begin_care(self, state: State) -> None:
+        """Plan the first year of contacts; how many will be on time is not known yet."""
+        at = np.arange(len(state.customer))
+        state.contacts[at] = -1
+        state.cared[at] = self.who.consent[state.place]
+        state.review[at] = state.start + int(YEAR)
+        self.plan_year(state, at)
+
+    def plan_year(self, state: State, at: Ints) -> None:
+        """Log whether this year's contacts are planned."""
+        self.years.add(
+            customer=state.customer[at], place=state.place[at], start=state.start[at],
+            year=state.year[at], cared=state.cared[at],
+        )  # fmt: skip
+
+    def review(self, state: State, at: Ints) -> None:
+        """Close a year of contacts and plan the next, for those seen not too long ago."""
+        months = self.market.config.contacts.active_months
+        customer, place, start = state.customer[at], state.place[at], state.start[at]
+        dealership = self.who.dealership[place]
+        done = care_done(self.market, dealership, customer, start, state.year[at])
+        state.contacts[at] = np.where(state.cared[at], done, 0)
+        seen = np.maximum(state.visited[at], state.bought[at])
+        recent = state.review[at] - seen <= int(months * MONTH)
+        state.cared[at] = recent & self.who.consent[place]
+        state.year[at] += 1
+        state.review[at] = start + np.floor(YEAR * (state.year[at] + 1)).astype(np.int64)
+        self.plan_year(state, at)
 
     # -- leaving ----------------------------------------------------------------------------------
 
@@ -163,7 +233,8 @@ class _Walk:
         rules = self.rules
         covered = state.day[at] < state.warranty_ends[at]
         hazard = rules.hazard * np.exp(rules.satisfaction_effect * state.satisfaction[at])
-        hazard = np.round(hazard * np.where(covered, 1.0, rules.after_warranty), 9)
+        hazard *= np.where(covered, 1.0, rules.after_warranty) * self.care_factor(state, at)
+        hazard = np.round(hazard, 9)
         spent = hazard * (until - state.day[at]) / YEAR
         gone = state.left[at] < spent
         lived = np.floor(state.left[at] / hazard * YEAR).astype(np.int64)
@@ -171,11 +242,23 @@ class _Walk:
         self.intervals.add(
             customer=state.customer[at], start=state.day[at], stop=np.where(gone, last + 1, until),
             hazard=hazard, in_warranty=covered, satisfaction=state.satisfaction[at],
+            contacts=state.contacts[at],
         )  # fmt: skip
         state.left[at] -= np.where(gone, state.left[at], spent)
         state.day[at] = last
         self.leave(state, at[gone], last[gone] + 1, DEFECTED)
         return np.asarray(at[~gone])
+
+    def care_factor(self, state: State, at: Ints) -> Floats:
+        """Return what last year's contacts do to the hazard; one in the first year."""
+        effect = self.market.config.contacts.hazard_effect
+        return np.asarray(np.exp(effect * self.warmth_left(state, at)))
+
+    def warmth_left(self, state: State, at: Ints) -> Floats:
+        """Return last year's effect of contacts against the usual one; zero in the first year."""
+        rules, number = self.market.config.contacts, state.contacts[at]
+        warm = warmth(np.maximum(number, 0), rules.best_number) - rules.usual_warmth
+        return np.where(number < 0, 0.0, warm)
 
     def leave(self, state: State, at: Ints, day: Ints, cause: int) -> None:
         """End relationships."""
@@ -199,6 +282,7 @@ class _Walk:
         paths = run_funnel(self.market, leads)
         recent = state.day[at] - state.visited[at] <= YEAR
         score = rules.return_logit + rules.return_satisfaction * state.satisfaction[at]
+        score += rules.return_contacts * self.warmth_left(state, at)
         wanted = logistic(score + rules.return_serviced * recent)
         success = paths.probability.prod(axis=1)
         comes = draws.uniform("return.comes@1", ids) < wanted / np.maximum(success, 1e-9)
@@ -232,11 +316,7 @@ class _Walk:
 
     def after_sale(self, leads: Leads, place: Ints, day: Ints) -> Floats:
         """Return the satisfaction that a purchase alone would leave."""
-        rules = self.rules
-        level = self.market.satisfaction_level(leads.dealership, day)
-        skill = rules.skill_satisfaction * self.market.staff.skill[leads.manager]
-        luck = rules.sale_sd * self.draws.normal("sale.quality@1", leads.ids)
-        return np.asarray(self.who.satisfaction[place] + level + skill + luck)
+        return satisfaction_after_sale(self.market, self.who, leads, place, day)
 
 
 def _begin(walk: _Walk, leads: Leads, paths: Paths) -> State:
@@ -257,6 +337,7 @@ def _begin(walk: _Walk, leads: Leads, paths: Paths) -> State:
     walk.take_car(state, first, np.zeros(len(first), dtype=np.int64), model, condition, age)
     walk.plan(state, first)
     _begin_guests(walk, state, rest)
+    walk.begin_care(state)
     return state
 
 
@@ -280,9 +361,11 @@ def _step(walk: _Walk, state: State, at: Ints, limit: Ints) -> None:
     late = state.day[at] >= limit[at]
     walk.leave(state, at[late], limit[at][late], STILL_HERE)
     at = at[~late]
+    while (due := at[state.day[at] >= state.review[at]]).size:
+        walk.review(state, due)
     day = state.day[at]
     planned = np.minimum(state.scheduled[at], state.repair[at])
-    until = np.minimum(planned, state.kept_until[at])
+    until = np.minimum(np.minimum(planned, state.kept_until[at]), state.review[at])
     ends = state.warranty_ends[at]
     until = np.where((ends > day) & (ends < until), ends, until)
     over = until >= limit[at]
@@ -309,11 +392,15 @@ def walk_relations(market: Market, who: Customers, leads: Leads, paths: Paths) -
     while (at := np.flatnonzero(state.live)).size:
         _step(walk, state, at, limit)
     cars = walk.cars.join("customer", "car")
+    fates = _fates(state, who, limit)
+    active = int(market.config.contacts.active_months * MONTH)
     return Relations(
         visits=walk.visits.join("customer", "order"),
         intervals=walk.intervals.join("customer", "start"),
         cars=cars | {"p_return": _matched(walk.fates, cars)},
-        fates=_fates(state, who),
+        fates=fates,
+        years=later_years(walk.years, who, fates, active),
+        reminders=walk.reminders.join("customer", "day"),
         returns=join_leads(walk.returns) if walk.returns else None,
     )
 
@@ -330,7 +417,7 @@ def _matched(log: Log, cars: dict[str, np.ndarray]) -> Floats:
     return out
 
 
-def _fates(state: State, who: Customers) -> dict[str, np.ndarray]:
+def _fates(state: State, who: Customers, limit: Ints) -> dict[str, np.ndarray]:
     order = np.argsort(state.customer)
     return {
         "customer": state.customer[order],
@@ -338,4 +425,8 @@ def _fates(state: State, who: Customers) -> dict[str, np.ndarray]:
         "by_service": who.by_service[state.place[order]],
         "end": state.end[order],
         "cause": state.cause[order],
+        "place": state.place[order],
+        "seen": np.maximum(state.visited, state.bought)[order],
+        "year": state.year[order],
+        "limit": limit[order],
     }

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.schema import ORDER_KINDS, PAYERS
-from synthetic.clock import DAY, dates, day_of, minute_in_hours, moments
+from synthetic.clock import DAY, chosen, dates, day_of, minute_in_hours, moments
 from synthetic.customers import Customers
 from synthetic.deals import price_level, rounded
 from synthetic.keyed import Flags, Floats, Ints
@@ -82,8 +82,8 @@ def make_orders(
             "booked_at": moments(booked_minutes(market, ids, opened, visits["wait"])),
             "opened_at": moments(opened),
             "closed_at": moments(closed, closed < end),
-            "kind": np.array(ORDER_KINDS)[kind],
-            "payer": np.array(PAYERS)[_PAYER_OF[kind]],
+            "kind": chosen(ORDER_KINDS, kind),
+            "payer": chosen(PAYERS, _PAYER_OF[kind]),
             "mileage_km": visits["km"],
             **money,
             "fixed_first_time": visits["fixed"],

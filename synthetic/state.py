@@ -32,6 +32,10 @@ class State:
     repair: Ints
     visited: Ints
     orders: Ints
+    review: Ints
+    year: Ints
+    contacts: Ints
+    cared: Flags
     end: Ints
     cause: Ints
     live: Flags
@@ -47,11 +51,11 @@ def blank_state(place: Ints, customer: Ints, start: Ints, left: Floats) -> State
     whole["visited"] -= 10**6
     return State(
         place=place, customer=customer, start=start, day=start.copy(), left=left,
-        live=np.ones(n, dtype=np.bool_), **whole, **real,
+        live=np.ones(n, dtype=np.bool_), cared=np.ones(n, dtype=np.bool_), **whole, **real,
     )  # fmt: skip
 
 
 _WHOLE = (
     "model", "car", "bought", "warranty_ends", "kept_until", "scheduled", "repair", "visited",
-    "orders", "end", "cause",
+    "orders", "review", "year", "contacts", "end", "cause",
 )  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.schema import CHANNELS, SURVEY_KINDS
-from synthetic.clock import DAY, minute_in_hours, moments
+from synthetic.clock import DAY, chosen, minute_in_hours, moments
 from synthetic.customers import Customers
 from synthetic.funnel import Leads, Paths
 from synthetic.keyed import Floats, Ints, logistic, normal_below
@@ -191,10 +191,10 @@ def survey_tables(market: Market, sent: Sent, end: int) -> tuple[pl.DataFrame, p
             "employee_id": sent.employee,
             "deal_id": sent.deal,
             "service_order_id": sent.order,
-            "kind": np.array(SURVEY_KINDS)[sent.kind],
+            "kind": chosen(SURVEY_KINDS, sent.kind),
             "sent_at": moments(sent.minute),
             "answered_at": moments(answered, answers),
-            "channel": np.array(CHANNELS)[channel],
+            "channel": chosen(CHANNELS, channel),
         }
     ).with_columns(
         pl.when(pl.col(name) >= 0).then(name).alias(name)

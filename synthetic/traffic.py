@@ -6,22 +6,22 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.schema import OUTCOMES, SOURCES, TRAFFIC_KINDS
-from synthetic.clock import DAY, day_of, masked, minute_in_hours, moments
+from synthetic.campaigns import campaign_id
+from synthetic.clock import DAY, chosen, day_of, masked, minute_in_hours, moments
 from synthetic.customers import Customers, source_edges
 from synthetic.funnel import Leads, Paths, draw_kind
-from synthetic.keyed import Floats, Ints
+from synthetic.keyed import Flags, Floats, Ints
 from synthetic.network import Market
 
 MOST_ANONYMOUS = 8
-ENTRY_MEDIAN_MINUTES = 12.0
-ENTRY_SIGMA = 1.6
-"""Minutes until an event is typed in: median and log spread [assumed]."""
 
 
-def entry_lag(market: Market, field: str, ids: Ints, event: Ints | int = 0) -> Ints:
-    """Draw minutes between an event and its record."""
+def entry_lag(market: Market, field: str, ids: Ints, employee: Ints, event: Ints | int = 0) -> Ints:
+    """Draw minutes between an event and its record, typed in by an employee."""
+    rules = market.config.contacts
     normal = market.draws.normal(field, ids, event)
-    lag = np.exp(np.log(ENTRY_MEDIAN_MINUTES) + ENTRY_SIGMA * normal)
+    lag = rules.entry_median * np.exp(rules.entry_sigma * normal)
+    lag *= market.staff.slowness[employee]
     return np.asarray(np.floor(np.minimum(lag, 20 * DAY)), dtype=np.int64)
 
 
@@ -32,24 +32,40 @@ def _who_answers(market: Market, dealership: Ints, kind: Ints, day: Ints) -> Int
     return np.where(kind == TRAFFIC_KINDS.index("visit"), desk, phone)
 
 
-def lead_traffic(market: Market, leads: Leads, paths: Paths) -> pl.DataFrame:
+def credited_campaign(market: Market, who: Customers, leads: Leads) -> tuple[Ints, Flags]:
+    """Return the campaign each lead is credited to, rightly or not, and whether to any."""
+    rules, plan = market.config.campaigns, market.advertising
+    place = np.searchsorted(who.ids, leads.customer)
+    day, first = leads.opened // DAY, leads.ids % 10 == 0
+    brought = who.incremental[place] & first
+    wave = plan.wave_on(leads.dealership, np.minimum(day, plan.last_day))
+    alike = plan.source_of(np.maximum(wave, 0)) == leads.source
+    running = plan.runs_on(wave, leads.dealership, day) & alike & ~brought
+    uniform = market.draws.uniform("traffic.credit@1", leads.ids)
+    known = (brought & (uniform < rules.credited)) | (running & (uniform < rules.miscredited))
+    return campaign_id(wave, leads.dealership), known & bool(market.config.campaigns.running)
+
+
+def lead_traffic(market: Market, who: Customers, leads: Leads, paths: Paths) -> pl.DataFrame:
     """Write the approach that opened each lead."""
     handled = paths.at[:, 1]
     answered = paths.answered
+    employee = _who_answers(market, leads.dealership, leads.kind, handled // DAY)
     return pl.DataFrame(
         {
             "traffic_id": leads.customer * 20 + leads.ids % 10,
             "dealership_id": leads.dealership + 1,
             "minute": leads.opened,
-            "kind": np.array(TRAFFIC_KINDS)[leads.kind],
-            "source": np.array(SOURCES)[leads.source],
+            "kind": chosen(TRAFFIC_KINDS, leads.kind),
+            "source": chosen(SOURCES, leads.source),
+            "campaign_id": masked(*credited_campaign(market, who, leads)),
             "customer_id": leads.customer,
-            "handled_by": masked(
-                _who_answers(market, leads.dealership, leads.kind, handled // DAY), answered
-            ),
+            "handled_by": masked(employee, answered),
             "handled_at": moments(handled, answered),
             "outcome": np.where(answered, "opportunity", "unanswered"),
-            "entered_at": moments(leads.opened + entry_lag(market, "traffic.entry@1", leads.ids)),
+            "entered_at": moments(
+                leads.opened + entry_lag(market, "traffic.entry@1", leads.ids, employee)
+            ),
         }
     )
 
@@ -74,18 +90,20 @@ def anonymous_traffic(market: Market, who: Customers, edges: tuple[Floats, Float
     ]
     answered = outcome != "unanswered"
     handled = minute + draws.integer("anonymous.handled@1", 15, ids)
+    employee = _who_answers(market, dealership, kind, day)
     return pl.DataFrame(
         {
             "traffic_id": ids,
             "dealership_id": dealership + 1,
             "minute": minute,
-            "kind": np.array(TRAFFIC_KINDS)[kind],
-            "source": np.array(SOURCES)[source],
+            "kind": chosen(TRAFFIC_KINDS, kind),
+            "source": chosen(SOURCES, source),
+            "campaign_id": pl.Series([None] * len(ids), dtype=pl.Int64),
             "customer_id": pl.Series([None] * len(ids), dtype=pl.Int64),
-            "handled_by": masked(_who_answers(market, dealership, kind, day), answered),
+            "handled_by": masked(employee, answered),
             "handled_at": moments(handled, answered),
             "outcome": outcome,
-            "entered_at": moments(minute + entry_lag(market, "traffic.entry@1", ids)),
+            "entered_at": moments(minute + entry_lag(market, "traffic.entry@1", ids, employee)),
         }
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,19 +10,34 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.schema import TABLES
+from synthetic.campaigns import campaign_tables, intensity_table
+from synthetic.cases import case_tables, visit_truth
 from synthetic.clock import DAY, day_of
 from synthetic.config import Config, describe, find_preset
+from synthetic.contacts import contact_tables, plan_contacts
 from synthetic.customers import Customers, customer_table, day_edges, make_customers
-from synthetic.deals import make_deals, opportunity_table, stage_table
-from synthetic.funnel import Leads, Paths, join_leads, make_leads, run_funnel
+from synthetic.deals import (
+    make_deals,
+    model_table,
+    opportunity_table,
+    price_table,
+    stage_table,
+)
+from synthetic.defects.spoiling import spoil
+from synthetic.funnel import Leads, Paths, join_leads
 from synthetic.keyed import Floats, Ints
+from synthetic.ledger import SOURCES, margin_ledger
+from synthetic.loyalty import loyalty_tables
 from synthetic.network import Market, make_market
+from synthetic.receivables import credit_table, invoice_tables
+from synthetic.referral import first_leads, referral_truth, relation_beginnings, tell_truth
 from synthetic.relation import Relations, walk_relations
 from synthetic.service import booked_minutes, make_orders, opened_minutes, order_ids
 from synthetic.surveys import question_table, send_surveys, survey_tables
 from synthetic.traffic import anonymous_traffic, entry_lag, lead_traffic, traffic_table
 from synthetic.truth import (
     TRUTH_TABLES,
+    arrival_truth,
     customer_truth,
     network_truth,
     relation_truth,
@@ -53,29 +67,22 @@ def network_frames(market: Market) -> Frames:
     employees = market.employees.filter(pl.col("hired_on") <= last).with_columns(
         pl.when(pl.col("left_on") <= last).then("left_on").alias("left_on")
     )
+    campaigns, campaign_days, effects = campaign_tables(
+        market.config, market.advertising, day_of(market.config.as_of)
+    )
     frames = {
+        "campaigns": campaigns,
+        "campaign_days": campaign_days,
+        "truth_campaign": effects,
+        "truth_lead_intensity": intensity_table(market.config, market.advertising),
         "dealerships": market.dealerships,
         "employees": employees,
-        "models": market.catalogue.table,
+        "models": model_table(market),
+        "model_prices": price_table(market),
         "survey_questions": question_table(),
         **network_truth(market),
     }
     return {name: fit(name, frame) for name, frame in frames.items()}
-
-
-def _first_leads(market: Market, who: Customers) -> tuple[Leads, Paths]:
-    came = ~who.by_service
-    ids = who.ids[came]
-    leads = make_leads(
-        market,
-        ids * 10,
-        ids,
-        who.dealership[came],
-        who.source[came],
-        who.arrival[came],
-        np.zeros(len(ids), dtype=np.bool_),
-    )
-    return leads, run_funnel(market, leads)
 
 
 def _created(
@@ -112,21 +119,41 @@ def _felt_after_sale(leads: Leads, relations: Relations) -> Floats:
     return np.where(key[found] == leads.ids, relations.cars["satisfaction"][found], 0.0)
 
 
+def _contacts(
+    market: Market, who: Customers, created: Ints, sales: tuple[Leads, Paths],
+    relations: Relations, end: int,
+) -> tuple[pl.DataFrame, pl.DataFrame]:  # fmt: skip
+    """Write the plan of contacts, and the truth behind it."""
+    starts = np.full(len(who.ids), np.iinfo(np.int64).max)
+    starts[relations.fates["place"]] = relations.fates["start"]
+    books = (relations.years, relations.reminders, starts)
+    return contact_tables(market, who, plan_contacts(market, who, created, sales, books), end)
+
+
 def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: int) -> Frames:
     """Return every table of a block of customers, as the CRM knows them before minute `end`."""
     who = make_customers(market, ids, edges)
-    first = _first_leads(market, who)
+    first = first_leads(market, who)
     relations = walk_relations(market, who, *first)
     leads, paths = join_leads([first, relations.returns]) if relations.returns else first
     created, manager = _created(market, who, first[0], relations)
     shown = np.flatnonzero(created < end)
-    entered = np.minimum(created + entry_lag(market, "customer.entry@1", who.ids), end - 1)
+    typed = created + entry_lag(market, "customer.entry@1", who.ids, manager)
+    entered = np.minimum(typed, end - 1)
     orders_table, orders = make_orders(market, who, relations, end)
     deals, sold = make_deals(market, who, leads, paths, end)
+    credits_table = credit_table(market, who, deals, leads, paths, end)
+    invoices, invoice_truth = invoice_tables(market, who, deals, credits_table, orders_table, end)
+    cases, case_truth = case_tables(market, who, relations, end)
+    accounts, points, loyalty_truth = loyalty_tables(
+        market, who, relations, deals, orders_table, end
+    )
+    begun = relation_beginnings(market, who, *first)
     felt = _felt_after_sale(leads, relations)
     sent = send_surveys(market, who, (leads, paths, felt), orders, end)
     surveys, answers = survey_tables(market, sent, end)
-    traffic = [lead_traffic(market, leads, paths), anonymous_traffic(market, who, edges)]
+    contacts, contact_truth = _contacts(market, who, created, (leads, paths), relations, end)
+    traffic = [lead_traffic(market, who, leads, paths), anonymous_traffic(market, who, edges)]
     frames = {
         "customers": customer_table(market, who, created, entered, manager)[shown],
         "vehicles": vehicle_table(market, [sold, own_cars(who, relations, end)]),
@@ -135,14 +162,88 @@ def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: i
         "stage_events": stage_table(market, leads, paths, end),
         "deals": deals,
         "service_orders": orders_table,
+        "credits": credits_table,
+        "invoices": invoices,
+        "truth_invoice": invoice_truth,
+        "cases": cases,
+        "loyalty_accounts": accounts,
+        "loyalty_transactions": points,
+        "truth_visit": visit_truth(market, relations, end),
+        "truth_case": case_truth,
+        "truth_loyalty": loyalty_truth,
+        "truth_word_of_mouth": tell_truth(begun),
+        "truth_referral": referral_truth(market, who, edges, shown),
+        "contacts": contacts,
         "surveys": surveys,
         "survey_answers": answers,
+        "truth_arrival": arrival_truth(who, shown),
         "truth_customer": customer_truth(who, shown),
+        "truth_contact": contact_truth,
         **relation_truth(market, relations),
         "truth_stage": stage_truth(leads, paths, end),
         **survey_truth(market, sent),
     }
-    return {name: fit(name, frame) for name, frame in frames.items()}
+    made = {name: fit(name, frame) for name, frame in frames.items()}
+    ledger = margin_ledger({name: made[name].lazy() for name in SOURCES}, market.config)
+    return made | {"truth_ledger": fit("truth_ledger", ledger.collect())}
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every part of a world stands on: the market, the calendars of arrival, the last minute.
+
+    Attributes
+    ----------
+    market : Market
+        The network, with its configuration and draws.
+    edges : tuple of two numpy arrays
+        Cumulative shares of first leads and of first service visits by day.
+    end : int
+        First minute after the last day of the data.
+    """
+
+    market: Market
+    edges: tuple[Floats, Floats]
+    end: int
+
+    @property
+    def n_blocks(self) -> int:
+        """Return the number of blocks of customers."""
+        config = self.market.config
+        return -(-config.n_customers // config.block_size)
+
+    @property
+    def n_parts(self) -> int:
+        """Return the number of parts: the network, each block of customers, the stock."""
+        return self.n_blocks + 2
+
+
+def lay_ground(config: Config, seed: int) -> Ground:
+    """Build what every part of a world stands on; the same in every process."""
+    market = make_market(config, seed)
+    return Ground(market, day_edges(config), (day_of(config.as_of) + 1) * DAY)
+
+
+def _clean_part(ground: Ground, part: int) -> Frames:
+    """Make one part of a world before anything is wrong in it."""
+    config = ground.market.config
+    if part == 0:
+        return network_frames(ground.market)
+    if part > ground.n_blocks:
+        stand = vehicle_table(ground.market, [stock(ground.market, ground.end)])
+        return {"vehicles": fit("vehicles", stand)}
+    start = (part - 1) * config.block_size
+    stop = min(start + config.block_size, config.n_customers)
+    return block_frames(ground.market, np.arange(start + 1, stop + 1), ground.edges, ground.end)
+
+
+def make_part(ground: Ground, part: int) -> Frames:
+    """Make one part of a world: part 0 is the network, the last one the stock.
+
+    A part depends on the ground and its number alone, so that parts can be made in any process.
+    """
+    market = ground.market
+    return spoil(_clean_part(ground, part), market.config, market.draws.seed)
 
 
 def generate(config: Config, seed: int) -> Iterator[Frames]:
@@ -151,14 +252,9 @@ def generate(config: Config, seed: int) -> Iterator[Frames]:
     Parts come in order of their keys, so joining them keeps every table sorted, and what they hold
     does not depend on the size of a block.
     """
-    market = make_market(config, seed)
-    end = (day_of(config.as_of) + 1) * DAY
-    yield network_frames(market)
-    edges = day_edges(config)
-    for start in range(0, config.n_customers, config.block_size):
-        stop = min(start + config.block_size, config.n_customers)
-        yield block_frames(market, np.arange(start + 1, stop + 1), edges, end)
-    yield {"vehicles": fit("vehicles", vehicle_table(market, [stock(market, end)]))}
+    ground = lay_ground(config, seed)
+    for part in range(ground.n_parts):
+        yield make_part(ground, part)
 
 
 @dataclass(frozen=True)
@@ -193,15 +289,9 @@ class Network:
         }
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td style='text-align:right'>{count:,}</td></tr>"
-            for name, count in self.sizes().items()
-        )
-        title = f"Synthetic network: preset {self.config.preset}, seed {self.seed}"
-        return (
-            f"<table><caption>{html.escape(title)}, as of {self.config.as_of}</caption>"
-            f"<tr><th>table</th><th>rows</th></tr>{rows}</table>"
-        )
+        from synthetic.shown import network_page  # it describes the tables by this module
+
+        return network_page(self)
 
 
 def make_network(*, preset: str = "small", seed: int, **changes: Any) -> Network:
@@ -232,7 +322,11 @@ def make_network(*, preset: str = "small", seed: int, **changes: Any) -> Network
     >>> network.sizes()["customers"]
     50
     """
-    config = find_preset(preset, **changes)
+    return network_of(find_preset(preset, **changes), seed)
+
+
+def network_of(config: Config, seed: int) -> Network:
+    """Make the network of a configuration in memory."""
     parts: dict[str, list[pl.DataFrame]] = {name: [] for name in SCHEMAS}
     for frames in generate(config, seed):
         for name, frame in frames.items():
@@ -249,4 +343,14 @@ def make_network(*, preset: str = "small", seed: int, **changes: Any) -> Network
     )
 
 
-__all__ = ["Network", "block_frames", "generate", "make_network", "network_frames"]
+__all__ = [
+    "Ground",
+    "Network",
+    "block_frames",
+    "generate",
+    "lay_ground",
+    "make_network",
+    "make_part",
+    "network_frames",
+    "network_of",
+]

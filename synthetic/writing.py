@@ -4,94 +4,62 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from crm_analysis.errors import InputError
 from crm_analysis.schema import TABLES
 from synthetic.config import Config, find_preset
+from synthetic.formats import (
+    ROW_GROUP,
+    TableWriter,
+    add_frames,
+    check_format,
+    file_of,
+    open_writers,
+)
+from synthetic.places import (
+    ENDINGS,
+    MAKER,
+    MANIFEST,
+    STAMP,
+    TRUTH_FOLDER,
+    beside,
+    exchange,
+    is_ours,
+    refuse_foreign,
+)
+from synthetic.settings import changed_settings, with_settings
 from synthetic.truth import TRUTH_TABLES
 from synthetic.vocabulary import load_vocabulary
-from synthetic.world import SCHEMAS, generate
+from synthetic.workers import generate_with
+from synthetic.world import Frames, generate
 
 FORMAT = 1
-GENERATOR = 1
+GENERATOR = 2
 """Version of the content: it grows when the same seed gives other data."""
 
-ROW_GROUP = 65_536
-MANIFEST = "manifest.json"
-TRUTH_FOLDER = "truth"
-STAMP = ".checked.json"
-"""The mark that the loading door leaves in a folder it has checked."""
-
-_MAKER = "synthetic"
 _NOTE = (
     "Invented data of an invented network: no row describes a living person. Locale en_US has "
     "English names and US dollars, so that pages in English show no Cyrillic; ru_RU has Russian "
-    "names and roubles. The truth that made the data is in the folder 'truth'."
+    "names and roubles. The truth that made the data is in {truth}."
 )
 
-
-class TableWriter:
-    """One Parquet file, written in row groups of a fixed size whatever the parts that arrive.
-
-    Parameters
-    ----------
-    path : Path
-        File to write.
-    name : str
-        Table, for its schema.
-    """
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.path, self.rows = path, 0
-        self._waiting: list[pl.DataFrame] = []
-        self._n_waiting = 0
-        empty = self._arrow(SCHEMAS[name].create_empty())
-        self._writer = pq.ParquetWriter(
-            path, empty.schema, compression="zstd", compression_level=1, version="2.6"
-        )
-
-    def finish(self) -> None:
-        """Write the rows still waiting."""
-        self._flush(last=True)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._writer.close()
-
-    @staticmethod
-    def _arrow(frame: pl.DataFrame) -> pa.Table:
-        return frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-
-    def add(self, frame: pl.DataFrame) -> None:
-        """Take rows, and write every whole row group."""
-        self._waiting.append(frame)
-        self._n_waiting += frame.height
-        self.rows += frame.height
-        if self._n_waiting >= ROW_GROUP:
-            self._flush(last=False)
-
-    def _flush(self, *, last: bool) -> None:
-        if not self._n_waiting:
-            return
-        whole = pl.concat(self._waiting)
-        start = 0
-        while whole.height - start >= (1 if last else ROW_GROUP):
-            self._writer.write_table(
-                self._arrow(whole.slice(start, ROW_GROUP)), row_group_size=ROW_GROUP
-            )
-            start += ROW_GROUP
-        rest = whole.slice(start)
-        self._waiting, self._n_waiting = [rest], rest.height
+__all__ = [
+    "FORMAT",
+    "GENERATOR",
+    "MANIFEST",
+    "ROW_GROUP",
+    "STAMP",
+    "TRUTH_FOLDER",
+    "TableWriter",
+    "is_ours",
+    "refuse_foreign",
+    "write_network",
+]
 
 
 def _digest(path: Path) -> str:
@@ -99,14 +67,11 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _file_of(folder: Path, name: str) -> Path:
-    return (folder / TRUTH_FOLDER if name in TRUTH_TABLES else folder) / f"{name}.parquet"
-
-
-def _facts(config: Config, seed: int) -> dict[str, Any]:
+def _facts(config: Config, seed: int, kind: str) -> dict[str, Any]:
+    truth = "the schema 'truth'" if kind == "duckdb" else "the folder 'truth'"
     return {
         "format": FORMAT,
-        "made_by": _MAKER,
+        "made_by": MAKER,
         "generator": GENERATOR,
         "preset": config.preset,
         "seed": seed,
@@ -116,119 +81,82 @@ def _facts(config: Config, seed: int) -> dict[str, Any]:
         "currency": config.currency,
         "n_customers": config.n_customers,
         "n_dealerships": config.n_dealerships,
+        "defects": config.defects,
+        "settings": changed_settings(config),
         "vocabulary_sha256": load_vocabulary(config.locale).sha256,
-        "note": _NOTE,
+        "note": _NOTE.format(truth=truth),
     }
 
 
-def _write_manifest(folder: Path, facts: dict[str, Any], rows: dict[str, int]) -> None:
+def _put(path: Path, facts: dict[str, Any], tables: dict[str, Any]) -> None:
+    text = json.dumps(facts | {"tables": tables}, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def _write_manifest(made: Path, kind: str, facts: dict[str, Any], rows: dict[str, int]) -> None:
+    """Write the manifests of a folder (with a hash a file) or the one beside a DuckDB file."""
+    if kind == "duckdb":
+        _put(made.with_suffix(".json"), facts, {name: {"rows": n} for name, n in rows.items()})
+        return
+    ending = ENDINGS[kind]
     sums = {
-        name: {"rows": count, "sha256": _digest(_file_of(folder, name))}
-        for name, count in rows.items()
+        name: {"rows": n, "sha256": _digest(file_of(made, name, ending))}
+        for name, n in rows.items()
     }
-    for where, names in ((folder, TABLES), (folder / TRUTH_FOLDER, TRUTH_TABLES)):
-        text = json.dumps(
-            facts | {"tables": {name: sums[name] for name in names}}, indent=2, ensure_ascii=False
-        )
-        (where / MANIFEST).write_text(text + "\n", encoding="utf-8", newline="\n")
+    for where, names in ((made, TABLES), (made / TRUTH_FOLDER, TRUTH_TABLES)):
+        _put(where / MANIFEST, facts, {name: sums[name] for name in names})
+
+
+def _parts(config: Config, seed: int, workers: int) -> Iterator[Frames]:
+    return generate(config, seed) if workers == 1 else generate_with(config, seed, workers)
 
 
 def _fill(
-    folder: Path, config: Config, seed: int, progress: Callable[[int, int], None]
+    made: Path,
+    config: Config,
+    seed: int,
+    *,
+    kind: str,
+    workers: int,
+    progress: Callable[[int, int], None],
 ) -> dict[str, int]:
-    """Write every table into `folder`; return rows by table."""
-    (folder / TRUTH_FOLDER).mkdir()
-    writers = {name: TableWriter(_file_of(folder, name), name) for name in SCHEMAS}
-    try:
-        for part, frames in enumerate(generate(config, seed)):
-            for name, frame in frames.items():
-                writers[name].add(frame)
-            if "customers" in frames:
+    """Write every table into `made`; return rows by table."""
+    with ExitStack() as stack:
+        writers = stack.enter_context(open_writers(made, kind))
+        pool = None
+        if workers > 1 and kind != "duckdb":
+            pool = stack.enter_context(ThreadPoolExecutor(workers))
+        for part, frames in enumerate(_parts(config, seed, workers)):
+            with_customers = "customers" in frames
+            add_frames(writers, frames, pool)
+            if with_customers:
                 progress(min(part * config.block_size, config.n_customers), config.n_customers)
-        for writer in writers.values():
-            writer.finish()
-    finally:
-        for writer in writers.values():
-            writer.close()
-    facts = _facts(config, seed)
     rows = {name: writer.rows for name, writer in writers.items()}
-    _write_manifest(folder, facts, rows)
+    _write_manifest(made, kind, _facts(config, seed, kind), rows)
     return rows
-
-
-def is_ours(folder: Path) -> bool:
-    """Say whether a folder holds nothing but a data set that this generator wrote."""
-    try:
-        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    if not isinstance(facts, dict) or facts.get("made_by") != _MAKER:
-        return False
-    known = {_file_of(folder, name) for name in SCHEMAS}
-    known |= {
-        folder / MANIFEST,
-        folder / TRUTH_FOLDER / MANIFEST,
-        folder / TRUTH_FOLDER,
-        folder / STAMP,
-    }
-    return all(path in known for path in folder.rglob("*"))
-
-
-def refuse_foreign(out: Path, *, force: bool) -> None:
-    """Refuse to replace what is not ours, and, even when forced, a folder we are standing in.
-
-    Raises
-    ------
-    InputError
-        `out` is a file, holds something else, or contains the working folder or the home folder.
-    """
-    if not out.exists():
-        return
-    held = [
-        folder
-        for folder in (Path.cwd(), Path.home())
-        if folder.resolve().is_relative_to(out.resolve())
-    ]
-    if held:
-        raise InputError(
-            f"The data were to be written to {out}, which contains {held[0]}; replacing it would "
-            "delete that. Choose a folder of its own with --out."
-        )
-    if force or (out.is_dir() and (is_ours(out) or not any(out.iterdir()))):
-        return
-    found = "is a file" if out.is_file() else "holds something this generator did not write"
-    raise InputError(
-        f"The data were to be written to {out}, which {found}. Choose another folder with --out, "
-        "or add --force to replace it."
-    )
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `out`, and remove it whatever happens."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise InputError(
-            f"The data were to be written to {out}, and {out.parent} cannot be written to "
-            f"({error.strerror}). Choose another folder with --out."
-        ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _exchange(made: Path, out: Path, folder: Path) -> None:
-    """Put `made` in the place of `out`; what was there goes into the folder to be removed."""
-    if out.exists():
-        out.replace(folder / "replaced")
-    made.replace(out)
 
 
 def _silent(done: int, total: int) -> None:
     """Say nothing."""
+
+
+def _check_workers(workers: int) -> None:
+    if workers < 1:
+        raise InputError(
+            f"{workers} workers were asked for. Ask for one or more: one a core is a good number."
+        )
+
+
+def _out(out: Path | str, kind: str) -> Path:
+    """Return where to write, refusing a name that its format cannot have."""
+    check_format(kind)
+    place = Path(out)
+    if kind == "duckdb" and place.suffix != ENDINGS["duckdb"]:
+        raise InputError(
+            f"A DuckDB file was asked for, and it was to be called {place.name!r}. Give --out a "
+            f"name that ends in {ENDINGS['duckdb']}."
+        )
+    return place
 
 
 def write_network(
@@ -238,22 +166,32 @@ def write_network(
     seed: int,
     force: bool = False,
     progress: Callable[[int, int], None] = _silent,
+    workers: int = 1,
+    kind: str = "parquet",
+    settings: dict[str, Any] | None = None,
     **changes: Any,
 ) -> dict[str, int]:
-    """Generate a world into a folder of Parquet files, with its truth in a folder inside.
+    """Generate a world into a folder of files (or a DuckDB file), with its truth inside.
 
     Parameters
     ----------
     out : Path or str
-        The folder to make. It appears whole or not at all.
+        The folder, or the DuckDB file, to make. It appears whole or not at all.
     preset : str
-        ``"tiny"`` or ``"small"``.
+        One of `synthetic.PRESETS`.
     seed : int
         The same seed gives the same bytes.
     force : bool
         Replace what is there even if this generator did not write it.
     progress : callable
         Called with the number of customers done and their total.
+    workers : int
+        Processes that make the world; the bytes do not depend on it. More than one needs a program
+        that can be imported (a script with ``if __name__ == "__main__":``, or a notebook).
+    kind : str
+        ``"parquet"``, ``"csv"`` or ``"duckdb"``.
+    settings : dict, optional
+        Settings to change by their full names, e.g. ``{"relation.hazard": 0.1}``.
     **changes
         Fields of `Config` to change, e.g. ``locale="ru_RU"``.
 
@@ -265,21 +203,24 @@ def write_network(
     Raises
     ------
     InputError
-        Unknown preset or setting; or `out` holds something else, cannot be written to, or the disk
-        is full.
+        Unknown preset, setting or format; a setting out of its range; or `out` holds something
+        else, cannot be written to, or the disk is full.
     """
-    config, place = find_preset(preset, **changes), Path(out)
+    place = _out(out, kind)
+    _check_workers(workers)
+    config = with_settings(find_preset(preset, **changes), settings or {})
     refuse_foreign(place, force=force)
-    with _beside(place) as folder:
-        made = folder / "made"
-        made.mkdir()
+    with beside(place) as folder:
+        made = folder / f"made{ENDINGS['duckdb'] if kind == 'duckdb' else ''}"
         try:
-            rows = _fill(made, config, seed, progress)
+            rows = _fill(made, config, seed, kind=kind, workers=workers, progress=progress)
+            exchange(made, place, folder)
+            if kind == "duckdb":
+                exchange(made.with_suffix(".json"), place.with_suffix(".json"), folder)
         except OSError as error:
             raise InputError(
                 f"The data were being written beside {place}, and the system refused "
                 f"({error.strerror or error}). Nothing was left there. Free some space, or choose "
                 "another folder with --out."
             ) from error
-        _exchange(made, place, folder)
     return rows

@@ -40,6 +40,9 @@ Z = 4.0
 EXACT = 1e-12
 """Rounding of 64-bit arithmetic over a few operations."""
 
+PLANNED = {"next_due_on", "due_at", "due_on", "ends_on"}
+"""Days that the CRM sets ahead, and so knows before they come."""
+
 YEAR = 365.25
 ROOT = Path(__file__).parents[1]
 
@@ -183,10 +186,10 @@ def test_a_later_last_day_extends_an_earlier_one() -> None:
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_every_table_fits_its_schema_and_is_in_order(name: str, locale: str) -> None:
     found = _table(name, 1, locale=locale)
-    assert found.height > 0
+    assert found.height > 0 or name == "truth_defect"
     SCHEMAS[name].validate(found)
     key = SCHEMAS[name].primary_key()
-    if name not in {"truth_params", "truth_stage"}:
+    if name not in {"truth_params", "truth_stage", "truth_defect"}:
         assert found.select(key).equals(found.select(key).sort(key))
 
 
@@ -202,7 +205,7 @@ def test_no_key_points_nowhere(child: str, column: str, parent: str, key: str) -
 def test_open_tables_know_nothing_of_the_future(name: str, as_of: date) -> None:
     found = _table(name, 1, as_of=as_of)
     for column, dtype in found.schema.items():
-        if column == "next_due_on" or not dtype.is_temporal():
+        if column in PLANNED or not dtype.is_temporal():
             continue
         latest = found[column].cast(pl.Date).max()
         assert latest is None or (isinstance(latest, date) and latest <= as_of), f"{name}.{column}"

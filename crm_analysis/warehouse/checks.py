@@ -182,10 +182,21 @@ def check(source: Source) -> None:
         )
         raise SchemaError(
             f"The tables in {source.path} were checked, and they break {len(problems)} of their "
-            f"rules:\n{lines}{more}\nCorrect the rows at the source, or open with check=False to "
-            "look at them."
+            f"rules:\n{lines}{more}\n{_advice(source.manifest())}"
         )
     _remember(source.stamp(), now)
+
+
+def _advice(facts: Mapping[str, Any]) -> str:
+    """Say what to do with rows that break a rule; made data may be wrong on purpose."""
+    level = facts.get("defects", "none")
+    if level == "none":
+        return "Correct the rows at the source, or open with check=False to look at them."
+    return (
+        f"Their manifest says that they were made with {level} defects on purpose, each labelled "
+        "in the table truth_defect of their truth. Open them with check=False to work on them as "
+        "they are, or take the labels off with synthetic.repair to have them clean."
+    )
 
 
 def _fingerprint(source: Source) -> dict[str, Any]:

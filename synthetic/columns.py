@@ -1,0 +1,80 @@
+"""What a column is: its unit, its kind and its meaning, for files, dictionaries and messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow as pa
+
+from synthetic.world import SCHEMAS
+
+if TYPE_CHECKING:
+    import dataframely as dy
+
+
+def unit_of(name: str, column: str) -> str:
+    """Return the unit of a column: as the schema says, or as its name and type imply.
+
+    Parameters
+    ----------
+    name, column : str
+        Table and column.
+
+    Examples
+    --------
+    >>> unit_of("deals", "sale_price")
+    'currency units'
+    >>> unit_of("truth_fate", "ended_on")
+    'date'
+    """
+    kind = SCHEMAS[name].columns()[column]
+    said = (kind.metadata or {}).get("unit")
+    if said:
+        return str(said)
+    if column.endswith("_id"):
+        return "id"
+    return _UNITS.get(kind.dtype.base_type(), "number")
+
+
+_UNITS: dict[Any, str] = {
+    pl.Boolean: "true or false",
+    pl.Date: "date",
+    pl.Datetime: "local time",
+    pl.Enum: "category",
+    pl.String: "text",
+}
+
+
+def meaning_of(kind: dy.Column) -> str:
+    """Return what a column means, in English."""
+    return kind.description or ""
+
+
+def about(table: type[dy.Schema]) -> str:
+    """Return what one row of a table is: the first line of its schema's docstring."""
+    return (table.__doc__ or "").strip().partition("\n")[0]
+
+
+def to_arrow(frame: pl.DataFrame) -> pa.Table:
+    """Return a frame as an Arrow table of the widest-read types."""
+    return frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def arrow_schema(name: str) -> pa.Schema:
+    """Return a table's Arrow schema, with meanings and units in its metadata."""
+    table = SCHEMAS[name]
+    plain = to_arrow(table.create_empty()).schema
+    columns = table.columns()
+    described = [
+        field.with_metadata(
+            (field.metadata or {})  # polars keeps the categories of an Enum there
+            | {
+                "description": meaning_of(columns[field.name]),
+                "unit": unit_of(name, field.name),
+                "key": "primary" if columns[field.name].primary_key else "",
+            }
+        )
+        for field in plain
+    ]
+    return pa.schema(described, metadata={"table": name, "description": about(table)})

@@ -1,0 +1,132 @@
+"""The data dictionary: complete in both languages, and a page that needs nothing else."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from crm_analysis.errors import InputError
+from crm_analysis.schema import TABLES
+from synthetic.cli import app
+from synthetic.dictionary import (
+    LANGUAGES,
+    REPORTS,
+    dictionary,
+    entries,
+    missing_russian,
+    russian_meaning,
+)
+from synthetic.world import SCHEMAS
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_no_column_category_or_unit_lacks_its_russian_words() -> None:
+    """Write what is missing into synthetic/dictionary_ru.toml."""
+    assert missing_russian() == []
+
+
+def test_nothing_russian_speaks_of_what_is_not_there() -> None:
+    import tomllib
+
+    words = tomllib.loads((ROOT / "synthetic" / "dictionary_ru.toml").read_text(encoding="utf-8"))
+    assert set(words["tables"]) <= set(SCHEMAS)
+    for name, columns in words["columns"].items():
+        if isinstance(columns, dict):
+            assert set(columns) <= set(SCHEMAS[name].columns()), name
+
+
+def test_a_column_that_may_be_null_says_what_null_means_in_both_languages() -> None:
+    for name in TABLES:
+        for column, kind in SCHEMAS[name].columns().items():
+            if kind.nullable:
+                assert "null" in (kind.description or ""), f"{name}.{column}"
+                assert "пусто" in (russian_meaning(name, column) or ""), f"{name}.{column}"
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_column_is_in_both_forms(lang: str) -> None:
+    markdown, page = dictionary(lang, "markdown"), dictionary(lang, "html")
+    for name, table in SCHEMAS.items():
+        assert f"### {name}\n" in markdown
+        assert f"<section id='{name}'>" in page
+        found = [entry.name for entry in entries(name, lang)]
+        assert found == list(table.columns())
+    rows = sum(len(table.columns()) for table in SCHEMAS.values())
+    assert len(re.findall(r"^\| `", markdown, re.MULTILINE)) == rows
+    assert page.count("<td><code>") == rows
+
+
+def test_english_has_no_russian_and_russian_has_no_english_meaning() -> None:
+    assert not re.search("[а-яё]", dictionary("en").lower())
+    for name in SCHEMAS:
+        for entry in entries(name, "ru"):
+            assert re.search("[а-яё]", entry.meaning.lower()), f"{name}.{entry.name}"
+
+
+def test_keys_say_where_they_point() -> None:
+    found = {entry.name: entry for entry in entries("deals")}
+    assert found["deal_id"].key == "primary key"
+    assert found["customer_id"].key == "→ customers"
+    assert found["pay"].labels["cash"] == "cash"
+    assert {entry.name: entry for entry in entries("deals", "ru")}["pay"].labels["cash"] == (
+        "свои средства"
+    )
+
+
+class _Balanced(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        facts = dict(attrs)
+        self.ids.add(facts.get("id") or "")
+        self.links += [facts["href"] or ""] if "href" in facts else []
+        if tag not in {"meta", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_page_is_whole_and_links_inside_itself(lang: str) -> None:
+    page = _Balanced()
+    page.feed(dictionary(lang, "html"))
+    assert page.open == []
+    assert page.links
+    assert {link.removeprefix("#") for link in page.links} <= page.ids
+
+
+def test_reports_named_are_notebooks_and_read_tables_of_ours() -> None:
+    for report, tables in REPORTS.items():
+        assert (ROOT / "notebooks" / f"{report}.ipynb").exists()
+        assert set(tables) <= set(TABLES)
+
+
+def test_other_languages_and_forms_are_refused() -> None:
+    with pytest.raises(InputError, match="en, ru"):
+        dictionary("fr")
+    with pytest.raises(InputError, match="markdown, html"):
+        dictionary("en", "pdf")
+
+
+def test_the_command_prints_and_writes_and_never_overwrites(tmp_path: Path) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["dictionary", *words])
+        return done.exit_code, done.output
+
+    assert run("--lang", "ru")[1] == dictionary("ru")
+    page = tmp_path / "deep" / "dictionary.html"
+    assert run("--out", str(page))[0] == 0
+    assert page.read_text(encoding="utf-8") == dictionary("en", "html")
+    assert run("--out", str(page), "--lang", "ru")[0] == 2
+    assert run("--out", str(page), "--lang", "ru", "--force")[0] == 0
+    assert "<html lang='ru'>" in page.read_text(encoding="utf-8")
