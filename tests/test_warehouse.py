@@ -568,3 +568,11 @@ def test_purchases_and_leads_can_be_limited(tiny_network: Path) -> None:
     assert opened.to_series().min() >= since  # type: ignore[operator]
     assert "18 months" in crm.spell_rule()
     assert "12 months" in crm.spell_rule(12)
+
+
+def test_a_damaged_file_is_named(copy: Path) -> None:
+    (copy / "deals.parquet").write_bytes(b"not a table")
+    with pytest.raises(
+        InputError, match="Table 'deals' was asked for, and its file cannot be read"
+    ):
+        open_warehouse(copy)

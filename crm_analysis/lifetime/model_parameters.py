@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -90,7 +91,7 @@ def _log_ticks(ax: Axes) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FittedModel:
+class FittedModel(ABC):
     """What a fit by maximum likelihood adds to a model's parameters.
 
     Attributes
@@ -110,9 +111,9 @@ class FittedModel:
     n: int | None = None
     notes: tuple[str, ...] = field(default=(), repr=False)
 
+    @abstractmethod
     def values(self) -> dict[str, float]:
         """Return the parameters by name."""
-        raise NotImplementedError
 
     @property
     def std_errors(self) -> dict[str, float | None]:

@@ -34,8 +34,11 @@ from crm_analysis.reporting.plan import LANGUAGES, NETWORK, Run, make_run
 
 __all__ = ["app", "commands"]
 
-REFUSED = 2
-"""Exit status when nothing was run because the order itself cannot be carried out."""
+REFUSED = 120
+"""Exit status when nothing was run because the order itself cannot be carried out.
+
+Beyond every number of failed reports (at most 100), so that a scheduler can tell them apart.
+"""
 
 commands = typer.Typer(
     help="Make reports from notebooks: executed by papermill, written as pages.",

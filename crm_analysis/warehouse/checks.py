@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from crm_analysis import schema as schema_module
-from crm_analysis.errors import ColumnError, SchemaError, near
+from crm_analysis.errors import ColumnError, InputError, SchemaError, near
 from crm_analysis.schema import FOREIGN_KEYS, TABLES_AND_VIEWS, rule_columns
 from crm_analysis.warehouse.sources import Source
 
@@ -46,8 +46,17 @@ def conform(name: str, frame: pl.LazyFrame) -> pl.LazyFrame:
     ------
     ColumnError
         A column is missing, or holds another kind of value.
+    InputError
+        The table's file cannot be read at all.
     """
-    found, columns = frame.collect_schema(), TABLES_AND_VIEWS[name].columns()
+    try:
+        found = frame.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(
+            f"Table {name!r} was asked for, and its file cannot be read: {error}. It is damaged or "
+            "of another format: make or export it again."
+        ) from error
+    columns = TABLES_AND_VIEWS[name].columns()
     missing = [column for column in columns if column not in found]
     if missing:
         hints = ", ".join(f"{column!r}{near(column, found.names())}" for column in missing)
