@@ -168,6 +168,24 @@ def check_format(kind: str) -> None:
         )
 
 
+def named_place(out: Path | str, kind: str) -> Path:
+    """Return where to write, refusing a name that its format cannot have.
+
+    Raises
+    ------
+    InputError
+        There is no such format, or a DuckDB file was given another ending.
+    """
+    check_format(kind)
+    place = Path(out)
+    if kind == "duckdb" and place.suffix != ENDINGS["duckdb"]:
+        raise InputError(
+            f"A DuckDB file was asked for, and it was to be called {place.name!r}. Give --out a "
+            f"name that ends in {ENDINGS['duckdb']}."
+        )
+    return place
+
+
 @contextmanager
 def _files(made: Path, kind: str) -> Iterator[dict[str, Writer]]:
     (made / TRUTH_FOLDER).mkdir(parents=True)

@@ -31,6 +31,7 @@ from synthetic.places import (
     read_facts,
     refuse_foreign,
 )
+from synthetic.progress import silent
 from synthetic.settings import with_settings
 from synthetic.world import Network, network_of
 from synthetic.writing import write_network
@@ -285,10 +286,6 @@ def make_worlds(
     return Worlds(policy, made["base"], made["treated"], potential, true_effects(potential))
 
 
-def _silent(done: int, total: int) -> None:
-    """Say nothing."""
-
-
 def is_our_pair(out: Path) -> bool:
     """Say whether a folder holds nothing but two worlds that `write_worlds` wrote."""
     facts = read_facts(out / MANIFEST)
@@ -309,7 +306,7 @@ def write_worlds(
     preset: str = "small",
     seed: int,
     force: bool = False,
-    progress: Callable[[int, int], None] = _silent,
+    progress: Callable[[int, int], None] = silent,
     workers: int = 1,
     settings: Mapping[str, Any] | None = None,
     **changes: Any,

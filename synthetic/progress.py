@@ -9,6 +9,11 @@ from contextlib import contextmanager
 
 Tell = Callable[[int, int], None]
 
+
+def silent(done: int, total: int) -> None:
+    """Take what is told and show nothing."""
+
+
 _LINES = 10
 """Lines that a log gets for a whole run."""
 

@@ -17,8 +17,8 @@ from synthetic.formats import (
     ROW_GROUP,
     TableWriter,
     add_frames,
-    check_format,
     file_of,
+    named_place,
     open_writers,
 )
 from synthetic.places import (
@@ -32,6 +32,7 @@ from synthetic.places import (
     is_ours,
     refuse_foreign,
 )
+from synthetic.progress import silent
 from synthetic.settings import changed_settings, with_settings
 from synthetic.truth import TRUTH_TABLES
 from synthetic.vocabulary import load_vocabulary
@@ -136,27 +137,11 @@ def _fill(
     return rows
 
 
-def _silent(done: int, total: int) -> None:
-    """Say nothing."""
-
-
 def _check_workers(workers: int) -> None:
     if workers < 1:
         raise InputError(
             f"{workers} workers were asked for. Ask for one or more: one a core is a good number."
         )
-
-
-def _out(out: Path | str, kind: str) -> Path:
-    """Return where to write, refusing a name that its format cannot have."""
-    check_format(kind)
-    place = Path(out)
-    if kind == "duckdb" and place.suffix != ENDINGS["duckdb"]:
-        raise InputError(
-            f"A DuckDB file was asked for, and it was to be called {place.name!r}. Give --out a "
-            f"name that ends in {ENDINGS['duckdb']}."
-        )
-    return place
 
 
 def write_network(
@@ -165,7 +150,7 @@ def write_network(
     preset: str = "small",
     seed: int,
     force: bool = False,
-    progress: Callable[[int, int], None] = _silent,
+    progress: Callable[[int, int], None] = silent,
     workers: int = 1,
     kind: str = "parquet",
     settings: dict[str, Any] | None = None,
@@ -206,7 +191,7 @@ def write_network(
         Unknown preset, setting or format; a setting out of its range; or `out` holds something
         else, cannot be written to, or the disk is full.
     """
-    place = _out(out, kind)
+    place = named_place(out, kind)
     _check_workers(workers)
     config = with_settings(find_preset(preset, **changes), settings or {})
     refuse_foreign(place, force=force)

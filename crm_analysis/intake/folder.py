@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from crm_analysis.errors import InputError
+from crm_analysis.files import check_writable
 from crm_analysis.intake.audits import run_audits
 from crm_analysis.intake.described import Intake
 from crm_analysis.intake.findings import Finding, is_routine, merged, sentence
@@ -54,7 +55,12 @@ def take_in(mapping: str | Path, out: str | Path, *, force: bool = False) -> Pat
     target = Path(out)
     intake = read_mapping(Path(mapping))
     _check_target(target, force=force)
-    _check_writable(target.parent)
+    check_writable(
+        target.parent,
+        what="The tables were",
+        remedy="name another folder with --out",
+        refusal=InputError,
+    )
     if not force and _inputs_of(target) == _inputs(intake):
         return target
     frames, findings = read_sources(intake, personal_columns(intake))
@@ -74,18 +80,6 @@ def take_in(mapping: str | Path, out: str | Path, *, force: bool = False) -> Pat
 def is_current(mapping: str | Path, out: str | Path) -> bool:
     """Return whether a folder was made from this very mapping, these files and this code."""
     return _inputs_of(Path(out)) == _inputs(read_mapping(Path(mapping)))
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"The tables were to be written into {folder}, and that cannot be done: "
-            f"{error.strerror or error}. Free the place or name another folder with --out."
-        ) from error
 
 
 def _check_target(target: Path, *, force: bool) -> None:

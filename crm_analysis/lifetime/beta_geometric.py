@@ -14,7 +14,6 @@ from scipy import special
 
 from crm_analysis.dates import TimeUnit
 from crm_analysis.errors import InputError
-from crm_analysis.frames import check_conf_level
 from crm_analysis.lifetime.history import PurchaseHistory
 from crm_analysis.lifetime.jacobi import beta_nodes, nodes_needed
 from crm_analysis.lifetime.model_parameters import (
@@ -23,7 +22,6 @@ from crm_analysis.lifetime.model_parameters import (
     best_of,
     check_positive,
     covariance_and_notes,
-    parameter_table,
 )
 from crm_analysis.wording import _
 
@@ -348,16 +346,11 @@ class BetaGeometric(FittedModel):
             Columns ``parameter``, ``n`` (customers), ``estimate``, ``std_error``, ``conf_low``,
             ``conf_high`` (normal on the log scale); null where the model was built by hand.
         """
-        conf_level = check_conf_level(conf_level)
-        return ModelParameters(
-            table=parameter_table(self, conf_level),
-            name=_("BG/NBD model of buying"),
-            unit="number",
-            definition=_definition(self.unit),
-            by=("parameter",),
-            conf_level=conf_level,
-            notes=self.notes,
+        return self.shown(
+            _("BG/NBD model of buying"),
+            _definition(self.unit),
             model="BG/NBD",
+            conf_level=conf_level,
         )
 
 

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from crm_analysis.errors import InputError
-from crm_analysis.frames import check_conf_level
 from crm_analysis.lifetime.history import PurchaseHistory
 from crm_analysis.lifetime.model_parameters import (
     FittedModel,
@@ -22,7 +21,6 @@ from crm_analysis.lifetime.model_parameters import (
     best_of,
     check_positive,
     covariance_and_notes,
-    parameter_table,
 )
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, number, percent
@@ -183,20 +181,15 @@ class GammaGamma(FittedModel):
             Columns ``parameter``, ``n`` (customers), ``estimate``, ``std_error``, ``conf_low``,
             ``conf_high`` (normal on the log scale); null where the model was built by hand.
         """
-        conf_level = check_conf_level(conf_level)
-        return ModelParameters(
-            table=parameter_table(self, conf_level),
-            name=_("Gamma-Gamma model of spend"),
-            unit="number",
-            definition=_(
+        return self.shown(
+            _("Gamma-Gamma model of spend"),
+            _(
                 "A customer's purchases scatter around their own mean (gamma with shape p); these "
                 "means differ over customers (gamma with shape q and scale v, in money). Fitted by "
                 "maximum likelihood to repeat purchases (Fader & Hardie 2013)."
             ),
-            by=("parameter",),
-            conf_level=conf_level,
-            notes=self.notes,
             model="Gamma-Gamma",
+            conf_level=conf_level,
         )
 
 

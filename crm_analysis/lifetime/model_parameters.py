@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from crm_analysis import figures
 from crm_analysis.errors import InputError, NotConvergedError, listed
 from crm_analysis.estimates import Estimates, five_columns
+from crm_analysis.frames import check_conf_level
 from crm_analysis.lifetime.newton import Maximum, Objective, inverse_curvature, maximise
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import Unit, _, number
@@ -114,6 +115,22 @@ class FittedModel(ABC):
     @abstractmethod
     def values(self) -> dict[str, float]:
         """Return the parameters by name."""
+
+    def shown(
+        self, name: str, definition: str, *, model: str, conf_level: float
+    ) -> ModelParameters:
+        """Return the parameters as they show themselves, under the model's own words."""
+        conf_level = check_conf_level(conf_level)
+        return ModelParameters(
+            table=parameter_table(self, conf_level),
+            name=name,
+            unit="number",
+            definition=definition,
+            by=("parameter",),
+            conf_level=conf_level,
+            notes=self.notes,
+            model=model,
+        )
 
     @property
     def std_errors(self) -> dict[str, float | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from crm_analysis.errors import ReportError
+from crm_analysis.files import check_writable
 from crm_analysis.reporting.dealerships import dealership_names
 from crm_analysis.reporting.fingerprints import Fingerprints
 from crm_analysis.reporting.parameters import Parameter, read_parameters
@@ -179,7 +179,12 @@ def make_batch(
         The same batch. When interrupted, what was made is kept and the next batch resumes.
     """
     start = time.monotonic()
-    _check_writable(batch.out)
+    check_writable(
+        batch.out,
+        what="Reports were",
+        remedy="name another folder: 'out' in the plan, or --out",
+        refusal=ReportError,
+    )
     places = {outcome.run.path: index for index, outcome in enumerate(batch.outcomes)}
     jobs = [_job(outcome, batch) for outcome in batch.outcomes if outcome.status == "waiting"]
 
@@ -221,20 +226,6 @@ def single_batch(run: Run, *, root: Path, out: Path) -> Batch:
     prints = Fingerprints(root)
     outcome = Outcome(run, "waiting", key="")
     return Batch(root, out, run.name, "", [outcome], prints, {})
-
-
-def _check_writable(out: Path) -> None:
-    """Refuse before anything runs what could not be kept."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise ReportError(
-            f"Reports were to be written to {out}, and that cannot be done: "
-            f"{error.strerror or error}. Free the place or name another folder: 'out' in the plan, "
-            "or --out."
-        ) from error
 
 
 def facts_of(run: Run, root: Path, prints: Fingerprints) -> dict[str, Any]:

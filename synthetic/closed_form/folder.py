@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from synthetic.closed_form.worlds import (
     table_names,
 )
 from synthetic.columns import about, meaning_of, to_arrow
-from synthetic.formats import TableWriter, check_format
+from synthetic.formats import TableWriter, named_place
 from synthetic.places import (
     ENDINGS,
     MAKER,
@@ -34,6 +34,7 @@ from synthetic.places import (
     exchange,
     refuse_foreign,
 )
+from synthetic.progress import Tell, silent
 
 FORMAT = 1
 GENERATOR = 1
@@ -44,12 +45,6 @@ _NOTE = (
     "Days are rounded up from the exact times, which are in {truth} with the "
     "parameters, every customer's latent rates and the exact expectations."
 )
-
-Progress = Callable[[int, int], None]
-
-
-def _silent(done: int, total: int) -> None:
-    """Say nothing."""
 
 
 def _arrow_schema(name: str) -> pa.Schema:
@@ -156,7 +151,7 @@ def _make(
     world: World,
     parameters: Cohort,
     facts: dict[str, Any],
-    progress: Progress,
+    progress: Tell,
 ) -> tuple[Path, dict[str, int]]:
     """Make the data set in a folder; return where it is, and rows by table."""
     tables, made = folder / "made", folder / f"made{ENDINGS[kind] if kind == 'duckdb' else ''}"
@@ -170,7 +165,7 @@ def _make(
 
 
 def _fill(
-    folder: Path, world: World, parameters: Cohort, facts: dict[str, Any], progress: Progress
+    folder: Path, world: World, parameters: Cohort, facts: dict[str, Any], progress: Tell
 ) -> dict[str, int]:
     """Write every table as Parquet."""
     total = facts["n_customers"]
@@ -183,18 +178,6 @@ def _fill(
     return {name: writer.rows for name, writer in writers.items()}
 
 
-def _out(out: Path | str, kind: str) -> Path:
-    """Return where to write, refusing a name that its format cannot have."""
-    check_format(kind)
-    place = Path(out)
-    if kind == "duckdb" and place.suffix != ENDINGS["duckdb"]:
-        raise InputError(
-            f"A DuckDB file was asked for, and it was to be called {place.name!r}. Give --out a "
-            f"name that ends in {ENDINGS['duckdb']}."
-        )
-    return place
-
-
 def write_closed_form(
     out: Path | str,
     name: str,
@@ -202,7 +185,7 @@ def write_closed_form(
     n_customers: int = N_CUSTOMERS,
     seed: int,
     force: bool = False,
-    progress: Progress = _silent,
+    progress: Tell = silent,
     kind: str = "parquet",
     settings: Mapping[str, Any] | None = None,
     **parameters: Any,
@@ -241,7 +224,7 @@ def write_closed_form(
         Unknown world or parameter, a value outside its range, or `out` holds something else,
         cannot be written to, or the disk is full.
     """
-    place, world = _out(out, kind), find_world(name)
+    place, world = named_place(out, kind), find_world(name)
     asked = build(world.kind, {**(settings or {}), **parameters})
     refuse_foreign(place, force=force)
     with beside(place) as folder:

@@ -1,0 +1,38 @@
+"""Places on disk, asked before anything runs whether they can be written."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from crm_analysis.errors import CrmError
+
+__all__ = ["check_writable"]
+
+
+def check_writable(folder: Path, *, what: str, remedy: str, refusal: type[CrmError]) -> None:
+    """Make a folder where there is none, and refuse one that takes no file.
+
+    Parameters
+    ----------
+    folder : Path
+    what : str
+        What was to be written there, as a sentence begins: ``"Reports were"``.
+    remedy : str
+        What to do instead.
+    refusal : type of CrmError
+
+    Raises
+    ------
+    refusal
+        With what was asked, what the system said, and what to do.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise refusal(
+            f"{what} to be written into {folder}, and that cannot be done: "
+            f"{error.strerror or error}. Free the place or {remedy}."
+        ) from error
