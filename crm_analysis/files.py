@@ -1,13 +1,14 @@
-"""Places on disk, asked before anything runs whether they can be written."""
+"""Places on disk: asked before anything runs whether they can be written, and written whole."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
 from crm_analysis.errors import CrmError
 
-__all__ = ["check_writable"]
+__all__ = ["check_writable", "write_whole"]
 
 
 def check_writable(folder: Path, *, what: str, remedy: str, refusal: type[CrmError]) -> None:
@@ -36,3 +37,20 @@ def check_writable(folder: Path, *, what: str, remedy: str, refusal: type[CrmErr
             f"{what} to be written into {folder}, and that cannot be done: "
             f"{error.strerror or error}. Free the place or {remedy}."
         ) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole, or as it was before.
+
+    Raises
+    ------
+    OSError
+        The place takes no file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
