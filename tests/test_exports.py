@@ -38,7 +38,7 @@ def test_a_formula_in_a_name_leaves_as_text(evil: str) -> None:
 
 @given(st.text(max_size=30))
 def test_no_text_begins_a_formula_and_none_is_lost(text: str) -> None:
-    ((cell,),) = read(csv_text(pl.DataFrame({"a": [text]})))[1:] or [("",)]
+    _head, (cell,) = read(csv_text(pl.DataFrame({"a": [text]})))
     assert not cell.strip(" \u00a0").startswith(("=", "+", "-", "@", "\t", "\r"))
     kept = text.replace("\0", "")
     assert cell in (kept, f"'{kept}")
