@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from crm_analysis.wording import _
 
-__all__ = ["BLOCK_MIME", "Block", "BlockFigure", "BlockTable", "Column", "KeyFigure"]
+__all__ = ["BLOCK_MIME", "Block", "BlockFigure", "BlockTable", "Change", "Column", "KeyFigure"]
 
 BLOCK_MIME = "application/vnd.crm.block+json"
 """The mime type under which a block travels in a notebook's output."""
@@ -60,14 +60,68 @@ class BlockFigure:
 
 
 @dataclass(frozen=True)
+class Change:
+    """How a key figure stands against something else.
+
+    Attributes
+    ----------
+    against : {"previous", "network", "target", "reported"}
+        What it is held against: the period before, the whole network, a target of the plan, or
+        the figure as it was reported last.
+    label : str
+        The same in words: "against the year before".
+    value : str
+        The difference, written: "+1.2 points".
+    direction : {"up", "down", "level"}
+        Where it went; level when no difference is established.
+    good : bool or None
+        Whether that is better; None when there is no better or no difference is established.
+    interval : str or None
+        The interval of the difference, written.
+    """
+
+    against: Literal["previous", "network", "target", "reported"]
+    label: str
+    value: str
+    direction: Literal["up", "down", "level"]
+    good: bool | None
+    interval: str | None = None
+
+
+@dataclass(frozen=True)
 class KeyFigure:
-    """One number for the head of a page, never without its interval and n."""
+    """One number for the head of a page, never without its interval and n.
+
+    Attributes
+    ----------
+    label, value : str
+        What it is, and the number in the reader's words.
+    interval, n, detail : str or None
+        Its interval and its n in words; one more remark.
+    key : str or None
+        A name for machines, the same in every language: ``"retention_after_24_months"``.
+    estimate, conf_low, conf_high : float or None
+        The number itself and its bounds; None where nothing can be known.
+    count : int or None
+        Units counted.
+    unit : str or None
+        What the estimate is measured in.
+    changes : tuple of Change
+        How it stands against other figures.
+    """
 
     label: str
     value: str
     interval: str | None = None
     n: str | None = None
     detail: str | None = None
+    key: str | None = None
+    estimate: float | None = None
+    conf_low: float | None = None
+    conf_high: float | None = None
+    count: int | None = None
+    unit: str | None = None
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True)
