@@ -9,7 +9,7 @@ JSON, so that no renderer ever has to scrape words back out of HTML.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from typing import Any, Literal
@@ -87,6 +87,27 @@ class Change:
     good: bool | None
     interval: str | None = None
 
+    @property
+    def arrow(self) -> str:
+        """The direction as one sign."""
+        return {"up": "▲", "down": "▼", "level": "≈"}[self.direction]
+
+    @property
+    def tone(self) -> str:
+        """The word by which a page colours it: ``"good"``, ``"bad"`` or ``"level"``."""
+        return {True: "good", False: "bad", None: "level"}[self.good]
+
+    @property
+    def verdict(self) -> str:
+        """What the change means, in words; empty where it is neither better nor worse."""
+        if self.good is not None:
+            return _("better") if self.good else _("worse")
+        if self.direction != "level":
+            return ""
+        if self.interval is None:
+            return _("whether they differ cannot be tested")
+        return _("no difference established")
+
 
 @dataclass(frozen=True)
 class KeyFigure:
@@ -108,6 +129,10 @@ class KeyFigure:
         What the estimate is measured in.
     changes : tuple of Change
         How it stands against other figures.
+    currency : str or None
+        ISO code, when the estimate is money and the currency is known.
+    better : {"higher", "lower"} or None
+        Which way is better; None when neither is.
     """
 
     label: str
@@ -122,6 +147,13 @@ class KeyFigure:
     count: int | None = None
     unit: str | None = None
     changes: tuple[Change, ...] = ()
+    currency: str | None = None
+    better: Literal["higher", "lower"] | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> KeyFigure:
+        """Build the key figure that a block's JSON describes."""
+        return cls(**{**data, "changes": tuple(Change(**c) for c in data.get("changes", ()))})
 
 
 @dataclass(frozen=True)
@@ -177,7 +209,9 @@ class Block:
     def to_text(self) -> str:
         """Return the block in plain words: what a terminal shows."""
         lines = [self.title, self.finding, *self.findings]
-        lines += [f"{k.label}: {k.value}{_spaced(k.interval)}" for k in self.key_figures]
+        for item in self.key_figures:
+            lines.append(f"{item.label}: {item.value}{_spaced(item.interval)}")
+            lines += [f"  {c.arrow} {c.value} {c.label} {c.verdict}" for c in item.changes]
         lines += [f"! {note}" for note in self.notes]
         return "\n".join(line for line in lines if line)
 
@@ -191,10 +225,14 @@ class Block:
             _figure_html(self.figure),
             _notes_html(self.notes),
             self._table_html(),
-            _folded(_("Definition"), _tag("p", self.definition, ""), "crm-definition"),
+            _folded(self._definition_label(), _tag("p", self.definition, ""), "crm-definition"),
         ]
         body = "".join(part for part in parts if part)
         return f'<section class="crm-block crm-{self.kind}">{body}</section>'
+
+    def _definition_label(self) -> str:
+        compared = self.kind == "key_figures"
+        return _("How the figures are compared") if compared else _("Definition")
 
     def _table_html(self) -> str:
         table = _table_html(self.table)
@@ -262,11 +300,25 @@ def _key_figures_html(figures: Sequence[KeyFigure]) -> str:
     for item in figures:
         small = " · ".join(text for text in (item.interval, item.n, item.detail) if text)
         value = f"<b>{escape(item.value)}</b>{_tag('small', small, '')}"
+        changes = "".join(map(_change_html, item.changes))
+        listed = f'<ul class="crm-changes">{changes}</ul>' if changes else ""
         cards.append(
             f'<div><div class="crm-label">{escape(item.label)}</div>'
-            f'<div class="crm-value">{value}</div></div>'
+            f'<div class="crm-value">{value}</div>{listed}</div>'
         )
     return f'<div class="crm-key-figures">{"".join(cards)}</div>' if cards else ""
+
+
+def _change_html(change: Change) -> str:
+    """Write a change so that its arrow and colour only repeat what its words say."""
+    verdict = change.verdict
+    said = f'<span class="crm-verdict">{escape(verdict)}</span>' if verdict else ""
+    interval = _tag("small", change.interval, "")
+    return (
+        f'<li class="crm-change crm-{change.tone}"><span aria-hidden="true">{change.arrow}</span> '
+        f"<span><strong>{escape(change.value)}</strong> {escape(change.label)}"
+        f"{': ' if said else ''}{said} {interval}</span></li>"
+    )
 
 
 def _table_html(table: BlockTable | None) -> str:

@@ -42,6 +42,7 @@ __all__ = [
     "percent",
     "plural",
     "set_language",
+    "signed",
     "speaking",
     "word_of",
 ]
@@ -282,6 +283,25 @@ def amount(value: float | None, unit: Unit = "number", *, currency: str | None =
         return money(value, currency)
     digits = {"points": 1, "score": 2, "days": 1, "months": 1, "count": 0, "number": 2}[unit]
     return number(value, digits)
+
+
+def signed(value: float | None, unit: Unit = "number", *, currency: str | None = None) -> str:
+    """Write a difference with its sign, shares in percentage points.
+
+    Examples
+    --------
+    >>> signed(0.0123, "share"), signed(-4.2, "points"), signed(0, "count")
+    ('+1.2 points', '−4.2', '0')
+    """
+    if value is None or not _known(value):
+        return ABSENT
+    size = _("{n} points", n=number(abs(100 * value), 1)) if unit == "share" else None
+    if unit == "days":
+        size = _("{n} days", n=number(abs(value), 1))
+    size = size or amount(abs(value), unit, currency=currency)
+    if not re.search("[1-9]", size):
+        return size
+    return f"{'+' if value > 0 else '−'}{size}"
 
 
 def interval_text(

@@ -10,7 +10,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from crm_analysis.blocks import BLOCK_MIME, Block, BlockFigure, BlockTable, Column, KeyFigure
+from crm_analysis.blocks import (
+    BLOCK_MIME,
+    Block,
+    BlockFigure,
+    BlockTable,
+    Change,
+    Column,
+    KeyFigure,
+)
 from crm_analysis.wording import speaking
 
 EVIL = """<script>alert("x")</script>&'"<b>"""
@@ -63,7 +71,14 @@ def full(word: str = "word", *, figure: BlockFigure | None = None) -> Block:
         notes=(f"note {word}",),
         key_figures=(
             KeyFigure(
-                f"label {word}", f"value {word}", f"interval {word}", f"n {word}", f"d {word}"
+                f"label {word}",
+                f"value {word}",
+                f"interval {word}",
+                f"n {word}",
+                f"d {word}",
+                changes=(
+                    Change("network", f"against {word}", f"+1 {word}", "up", True, f"0 to {word}"),
+                ),
             ),
         ),
         findings=(f"first {word}", f"second {word}"),
@@ -162,7 +177,7 @@ def rebuilt(data: dict[str, object]) -> Block:
         definition=data["definition"],  # type: ignore[arg-type]
         notes=tuple(data["notes"]),  # type: ignore[arg-type]
         findings=tuple(data["findings"]),  # type: ignore[arg-type]
-        key_figures=tuple(KeyFigure(**item) for item in data["key_figures"]),  # type: ignore[attr-defined]
+        key_figures=tuple(KeyFigure.from_json(item) for item in data["key_figures"]),  # type: ignore[attr-defined]
         table=None
         if table is None
         else BlockTable(
