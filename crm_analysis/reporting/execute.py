@@ -157,17 +157,25 @@ def _in_words(name: str, value: str) -> str:
     """Say an exception of Python's in words a reader of reports can use."""
     if name == "KeyError":
         return _("Something was looked up by a name that is not there: {name}.", name=value)
-    if name == "FileNotFoundError":
-        return _("A file or folder is not there. {detail}", detail=value)
-    if name in ("ModuleNotFoundError", "ImportError"):
-        return _("A package the notebook needs is not installed. {detail}", detail=value)
-    if name == "NameError":
-        return _("The notebook uses a name it has not set. {detail}", detail=value)
-    if name == "SystemExit":
-        return _("The notebook ended itself before its last cell (sys.exit).")
-    if name == "MemoryError":
-        return _("The computer ran out of memory.")
+    if name in ("SystemExit", "MemoryError"):
+        return _exit_words() if name == "SystemExit" else _("The computer ran out of memory.")
+    words = {
+        "FileNotFoundError": _("A file or folder is not there. {detail}", detail=value),
+        "ModuleNotFoundError": _missing_package(value),
+        "ImportError": _missing_package(value),
+        "NameError": _("The notebook uses a name it has not set. {detail}", detail=value),
+    }
+    if name in words:
+        return words[name]
     return _("The computation stopped with {name}: {detail}", name=name, detail=value or "–")
+
+
+def _exit_words() -> str:
+    return _("The notebook ended itself before its last cell (sys.exit).")
+
+
+def _missing_package(detail: str) -> str:
+    return _("A package the notebook needs is not installed. {detail}", detail=detail)
 
 
 def _timeout_failure(run: Run, notebook: Any, index: int | None) -> Failure:
@@ -198,7 +206,7 @@ def _death_failure(run: Run, notebook: Any, index: int | None) -> Failure:
 def _exit_failure(run: Run, notebook: Any, index: int | None) -> Failure:
     return _stopped(
         "cell",
-        _("The notebook ended itself before its last cell (sys.exit)."),
+        _exit_words(),
         _("Take the call out, or raise an error that says what is missing."),
         run,
         notebook,

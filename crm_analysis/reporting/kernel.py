@@ -192,7 +192,7 @@ def register_engine() -> None:
             if self.shown <= _MOST_SHOWN:
                 return super().output(outs, msg, *words)
             if before <= _MOST_SHOWN:
-                outs.append(output_from_msg(_left_out(msg)))
+                outs.append(output_from_msg(_left_out(msg)))  # type: ignore[no-untyped-call]
             return None
 
     class WarmEngine(Engine):  # type: ignore[misc]
