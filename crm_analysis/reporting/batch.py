@@ -51,7 +51,9 @@ class Batch:
     Attributes
     ----------
     root, out : Path
-    title, plan : str
+    titles : mapping
+        By language.
+    plan : str
     outcomes : list of Outcome
         In the order of the plan.
     inputs : Inputs
@@ -72,7 +74,7 @@ class Batch:
 
     root: Path
     out: Path
-    title: str
+    titles: Mapping[str, str]
     plan: str
     outcomes: list[Outcome]
     inputs: Inputs
@@ -87,6 +89,11 @@ class Batch:
     notes: list[str] = field(default_factory=list)
     _identity: str = ""
     _saved_at: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """The title in the language of the first report."""
+        return self.titles[self.outcomes[0].run.lang]
 
     def count(self, status: str) -> int:
         """Count the runs of a status."""
@@ -223,7 +230,7 @@ def open_batch(
     batch = Batch(
         root,
         plan.out,
-        plan.title,
+        plan.titles,
         source.as_posix(),
         [Outcome(run, "waiting", "", forced=run.path in forced) for run in runs],
         inputs,
@@ -444,7 +451,7 @@ def single_batch(run: Run, *, root: Path, out: Path) -> Batch:
     """Build a batch of one run, to be made whatever is there already."""
     inputs = Inputs(root, Fingerprints(root))
     outcome = Outcome(run, "waiting", key="")
-    return Batch(root, out, run.name, "", [outcome], inputs, History(out / HISTORY))
+    return Batch(root, out, {run.lang: run.name}, "", [outcome], inputs, History(out / HISTORY))
 
 
 def _names(data: str, inputs: Inputs, memory: dict[str, Any]) -> Sequence[str]:

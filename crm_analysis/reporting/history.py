@@ -181,7 +181,7 @@ class History:
                 "Give this account the right to read it, or move it away to begin anew."
             ) from error
         try:
-            table = pl.read_parquet(io.BytesIO(data)).select(_COLUMNS)
+            table = pl.read_parquet(io.BytesIO(data)).select(list(_COLUMNS))
             table = table.cast(_schema())  # type: ignore[arg-type]
             return table.with_columns(pl.col(pl.Date).cast(pl.String)).to_dicts()
         except pl.exceptions.PolarsError as error:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from crm_analysis.errors import ReportError, near
 
-__all__ = ["Period", "read_periods"]
+__all__ = ["Period", "period_text", "read_periods"]
 
 Step = Literal["month", "quarter", "year"]
 
@@ -142,3 +142,18 @@ def _unknown(word: str, where: str) -> Period:
         f"{where} asks for the period {word!r}{near(word, _KNOWN_WORDS)}, which is none. "
         f"Write it as {_EXAMPLES}."
     )
+
+
+def period_text(label: str) -> str:
+    """Write a period in the reader's language.
+
+    Examples
+    --------
+    >>> period_text("2025-10"), period_text("2025-Q4"), period_text("2025")
+    ('October 2025', '2025-Q4', '2025')
+    """
+    from crm_analysis.wording import month_text, word_of
+
+    if month := _MONTH.fullmatch(label):
+        return month_text(date(int(month[1]), int(month[2]), 1))
+    return word_of(label)

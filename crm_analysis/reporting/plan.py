@@ -61,7 +61,7 @@ _OF_REPORT: dict[str, type | tuple[type, ...]] = {
     "show_code": bool,
     "subject": str,
 }
-_OF_PLAN = {**_OF_REPORT, "title": str, "out": str, "notebooks": list, "report": list}
+_OF_PLAN = {**_OF_REPORT, "title": (str, dict), "out": str, "notebooks": list, "report": list}
 _OF_ENTRY = {**_OF_REPORT, "notebook": str, "name": str}
 _SET_ELSEWHERE = {"dealership": "dealerships", "lang": "languages", "targets": "targets"}
 """Parameters that have a key of their own in a plan."""
@@ -99,9 +99,9 @@ class Report:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan as read: its title, where its pages go, and its reports."""
+    """A plan as read: its title in each language, where its pages go, and its reports."""
 
-    title: str
+    titles: Mapping[str, str]
     source: Path
     root: Path
     out: Path
@@ -115,7 +115,8 @@ def read_plan(path: Path, *, root: Path) -> Plan:
     Parameters
     ----------
     path : Path
-        A TOML file. Keys: `title`, `data`, `out`, `notebooks` (names), `dealerships`
+        A TOML file. Keys: `title` (text, or one for each language,
+        ``{ en = "…", ru = "…" }``), `data`, `out`, `notebooks` (names), `dealerships`
         (``"network"``, ``"all"``, names), `periods` (``"2025-10"``, ``"2025-Q4"``, ``"2025"``,
         ``"last 3 months"``), `languages`, `formats`, `reader`, `timeout_seconds`, `show_code`,
         `subject` (whose data, over the title), `[parameters]` and `[thresholds]` for every
@@ -143,7 +144,7 @@ def read_plan(path: Path, *, root: Path) -> Plan:
     reports = tuple(_read_report(entry, table, path, root) for entry in entries)
     _check_shared(table, reports, path)
     return Plan(
-        title=table.get("title", path.stem.replace("_", " ").capitalize()),
+        titles=_titles(table, path),
         source=path,
         root=root,
         out=root / table.get("out", f"reports/out/{path.stem}"),
@@ -211,6 +212,18 @@ def _check_keys(
         if type(value) not in kinds:
             words = " or ".join(kind.__name__ for kind in kinds)
             raise ReportError(f"{where}: {key!r} must be {words}, not {value!r}.")
+
+
+def _titles(table: Mapping[str, Any], path: Path) -> dict[str, str]:
+    title = table.get("title", path.stem.replace("_", " ").capitalize())
+    if isinstance(title, str):
+        return dict.fromkeys(LANGUAGES, title)
+    where = f"The title of the plan {path.name}"
+    _check_keys(title, dict.fromkeys(LANGUAGES, str), where)
+    if not title:
+        raise ReportError(f"{where} is empty. Write it as text, or one for each language.")
+    first = next(iter(title.values()))
+    return {lang: title.get(lang, first) for lang in LANGUAGES}
 
 
 def _read_report(
