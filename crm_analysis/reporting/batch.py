@@ -265,7 +265,8 @@ def _look(
     _check_data({**defaults, **run.parameters}, run, plan.root)
     key = prints.of_run(run, defaults)
     held = before.get(run.path)
-    if held is None or held["key"] != key or not (plan.out / run.path).is_file():
+    there = all((plan.out / path).is_file() for path in run.paths.values())
+    if held is None or held["key"] != key or not there:
         return Outcome(run, "waiting", key)
     names = set(run.to_json()) | {"status", "key"}
     return Outcome(run, "unchanged", key, {k: v for k, v in held.items() if k not in names})
@@ -304,6 +305,7 @@ def _write_failure(job: Job, failure: Mapping[str, Any]) -> None:
         page = render_failure(empty, job.run, facts, Failure(**failure), make_exporter())
     job.path.parent.mkdir(parents=True, exist_ok=True)
     job.path.write_text(page.html, encoding="utf-8", newline="\n")
+    job.path.with_suffix(".pdf").unlink(missing_ok=True)  # of a time when it could be made
 
 
 def _names(data: str, root: Path, prints: Fingerprints, memory: dict[str, Any]) -> Sequence[str]:

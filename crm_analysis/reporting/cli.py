@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,7 @@ from crm_analysis.reporting.batch import (
 )
 from crm_analysis.reporting.parameters import Parameter, parse_values, read_parameters
 from crm_analysis.reporting.places import find_notebook, find_root, notebook_names
-from crm_analysis.reporting.plan import LANGUAGES, NETWORK, Run, make_run
+from crm_analysis.reporting.plan import LANGUAGES, NETWORK, Run, check_formats, make_run
 
 __all__ = ["app", "commands"]
 
@@ -59,6 +60,10 @@ def run_one(
     ] = None,
     lang: Annotated[str | None, typer.Option(help="Language of the page: en or ru.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the page.")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="html (default) or pdf; repeat it for both."),
+    ] = None,
     show_code: Annotated[bool, typer.Option("--show-code", help="Show the code too.")] = False,
     isolate: Annotated[bool, typer.Option("--isolate", help="Use a kernel of its own.")] = False,
     timeout: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 600.0,
@@ -67,6 +72,9 @@ def run_one(
     root = find_root(Path.cwd())
     path = find_notebook(notebook, root=root)
     run = _single_run(path, parameters or [], lang, root, timeout, show_code)
+    if formats:
+        check_formats(formats, f"The report {run.name!r}")
+        run = replace(run, formats=tuple(dict.fromkeys(formats)))
     folder = out if out is not None else root / "reports" / "out" / "single"
     batch = single_batch(run, root=root, out=folder.resolve())
     batch.check()
@@ -196,9 +204,10 @@ def _tell_single(batch: Batch) -> None:
         _err.print(f"[bold red]Failed.[/] {escape(_reason(outcome))}", soft_wrap=True)
     if batch.interrupted:
         _err.print("Interrupted; no page was made.")
-    page = batch.out / outcome.run.path
-    if page.is_file() and not batch.interrupted:
-        _out.print(escape(str(page)), soft_wrap=True)
+    for path in dict.fromkeys((*outcome.run.paths.values(), outcome.run.path)):
+        page = batch.out / path
+        if page.is_file() and not batch.interrupted:
+            _out.print(escape(str(page)), soft_wrap=True)
 
 
 def _make_with_progress(batch: Batch, workers: int | None, isolate: bool) -> None:

@@ -24,7 +24,7 @@ __all__ = ["Fingerprints", "short"]
 
 SHOWN_DIGITS = 12
 _PACKAGE = Path(__file__).resolve().parents[1]
-_SOURCE_SUFFIXES = {".py", ".pyi", ".mplstyle", ".j2", ".css", ".json", ".po"}
+_SOURCE_SUFFIXES = {".py", ".pyi", ".mplstyle", ".j2", ".css", ".json", ".po", ".typ"}
 
 
 def short(digest: str) -> str:

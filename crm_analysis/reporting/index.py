@@ -84,8 +84,14 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
         "finding": findings[0],
         "reason": failure.get("message"),
         "cell": failure.get("cell"),
-        "href": quote(outcome.run.path) if page else None,
+        "href": quote(_page_of(outcome)) if page else None,
     }
+
+
+def _page_of(outcome: Outcome) -> str:
+    """Return what a reader opens: the page, or the PDF where that alone was asked for."""
+    made = outcome.run.paths
+    return made.get("pdf", outcome.run.path) if "html" not in made else outcome.run.path
 
 
 def _days(outcomes: list[Outcome]) -> list[str]:

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,24 @@ from crm_analysis.errors import ReportError, listed, near
 from crm_analysis.reporting.parameters import Parameter, Value, check_values, read_parameters
 from crm_analysis.reporting.places import find_notebook, notebook_names
 
-__all__ = ["FORMATS", "NETWORK", "Plan", "Report", "Run", "make_runs", "read_plan", "slug"]
+__all__ = [
+    "FORMATS",
+    "NETWORK",
+    "Plan",
+    "Report",
+    "Run",
+    "check_formats",
+    "make_runs",
+    "read_plan",
+    "slug",
+]
 
 NETWORK = "network"
 """The word for no filter: all dealerships together."""
 
 ALL = "all"
-FORMATS = ("html",)
+FORMATS = ("html", "pdf")
+DEFAULT_FORMATS = ("html",)
 LANGUAGES = ("en", "ru")
 DEFAULT_TIMEOUT_SECONDS = 600.0
 
@@ -59,8 +71,10 @@ class Run:
     lang : str
         Language of the page, ``"en"`` or ``"ru"``.
     path : str
-        Where the page goes, relative to the batch's folder, with forward slashes.
+        Where the page goes, relative to the batch's folder, with forward slashes; a PDF goes
+        beside it.
     formats : tuple of str
+        ``"html"``, ``"pdf"`` or both.
     timeout_seconds : float
         After this the report is given up.
     show_code : bool
@@ -75,10 +89,15 @@ class Run:
     parameters: Mapping[str, Value] = field(default_factory=dict)
     dealership: str | None = None
     lang: str = "en"
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = DEFAULT_FORMATS
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     show_code: bool = False
     subject: str | None = None
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Where each of the formats goes, relative to the batch's folder."""
+        return {name: f"{self.path.removesuffix('.html')}.{name}" for name in self.formats}
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as plain JSON, for a worker or a manifest."""
@@ -255,7 +274,7 @@ def _read_report(
         parameters=_parameters(entry, table, inputs, notebook.stem),
         dealerships=_words(merged.get("dealerships", [])),
         languages=_words(merged.get("languages", ["en"])),
-        formats=_words(merged.get("formats", list(FORMATS))),
+        formats=_words(merged.get("formats", list(DEFAULT_FORMATS))),
         timeout_seconds=float(merged.get("timeout_seconds", DEFAULT_TIMEOUT_SECONDS)),
         show_code=merged.get("show_code", False),
         subject=merged.get("subject"),
@@ -284,14 +303,30 @@ def _words(value: str | list[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+def check_formats(formats: Sequence[str], where: str) -> None:
+    """Refuse formats that do not exist, or whose maker is not installed.
+
+    Raises
+    ------
+    ReportError
+    """
+    if not formats:
+        raise ReportError(f"{where}: formats is empty. It may have: {listed(FORMATS)}.")
+    for word in formats:
+        if word not in FORMATS:
+            raise ReportError(f"{where}: formats has {word!r}. It may have: {listed(FORMATS)}.")
+    if "pdf" in formats and find_spec("typst") is None:
+        raise ReportError(
+            f"{where} is to be made as PDF, and the package 'typst', which sets it, is not "
+            'installed. Install it (python -m pip install typst), or ask for formats = ["html"].'
+        )
+
+
 def _check_report(report: Report, where: str) -> None:
-    for words, allowed, key in (
-        (report.languages, LANGUAGES, "languages"),
-        (report.formats, FORMATS, "formats"),
-    ):
-        for word in words:
-            if word not in allowed:
-                raise ReportError(f"{where}: {key} has {word!r}. It may have: {listed(allowed)}.")
+    check_formats(report.formats, where)
+    for word in report.languages:
+        if word not in LANGUAGES:
+            raise ReportError(f"{where}: languages has {word!r}. It may have: {listed(LANGUAGES)}.")
     if report.dealerships and "dealership" not in report.takes:
         raise ReportError(
             f"{where} is to be made for {listed(report.dealerships)}, but its notebook has no "
@@ -347,7 +382,7 @@ def make_run(
     name: str,
     dealership: str | None,
     lang: str,
-    formats: tuple[str, ...] = FORMATS,
+    formats: tuple[str, ...] = DEFAULT_FORMATS,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     show_code: bool = False,
     subject: str | None = None,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from crm_analysis import wording
+from crm_analysis.errors import ReportError
 from crm_analysis.reporting.execute import Failure, execute
 from crm_analysis.reporting.kernel import Kernel, register_engine
 from crm_analysis.reporting.plan import Run
@@ -51,6 +52,7 @@ class Worker:
         self.made = 0
         self.started = 0
         self.exporter: Any = None
+        self.press: Any = None
 
     def prepare(self) -> None:
         """Start a kernel, and import what rendering needs while it wakes up."""
@@ -75,12 +77,20 @@ class Worker:
                 page = render_report(notebook, run, facts, self.exporter)
             else:
                 page = render_failure(notebook, run, facts, failure, self.exporter)
+            printed, refused = self._printed(notebook, run, facts, failure)
         self.made += 1
         broken = failure is not None and failure.kind != "cell"
         if broken or self.isolate or self.made >= _REPORTS_PER_KERNEL:
             self.stop()
+        failure = failure or refused
+        path = Path(job["path"])
         try:
-            write_whole(Path(job["path"]), page.html)
+            if "html" in run.formats or refused is not None:
+                write_whole(path, page.html)
+            if printed is not None:
+                write_whole(path.with_suffix(".pdf"), printed)
+            else:  # one of a time when it could be made would mislead
+                path.with_suffix(".pdf").unlink(missing_ok=True)
         except OSError as error:
             with wording.speaking(run.lang):
                 failure = unwritten(error)
@@ -89,6 +99,22 @@ class Worker:
             **({} if failure is None else {"failure": failure.to_json()}),
             **page.summary,
         }
+
+    def _printed(
+        self, notebook: Any, run: Run, facts: Any, failure: Failure | None
+    ) -> tuple[bytes | None, Failure | None]:
+        """Print the PDF where one is asked for; when that fails the page still stands."""
+        if "pdf" not in run.formats:
+            return None, None
+        from crm_analysis.reporting.pdf import Press
+
+        try:
+            self.press = self.press or Press()
+            if failure is None:
+                return self.press.report(notebook, run, facts), None
+            return self.press.failure(notebook, run, facts, failure), None
+        except ReportError as error:
+            return None, unprinted(error)
 
     def stop(self) -> None:
         """End the kernel."""
@@ -109,12 +135,13 @@ class Worker:
         return self.kernel
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that it is there whole, or not at all."""
+    data = content if isinstance(content, bytes) else content.encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8", newline="\n")
+        part.write_bytes(data)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -126,6 +153,15 @@ def unwritten(error: OSError) -> Failure:
         kind="disk",
         message=_("The page could not be written: {reason}.", reason=error.strerror or error),
         advice=_("Free some space, or choose another folder with 'out', and run it again."),
+    )
+
+
+def unprinted(error: ReportError) -> Failure:
+    """Say that a report was made and its PDF could not be."""
+    return Failure(
+        kind="pdf",
+        message=str(error),
+        advice=_("The HTML page was made and holds everything; only its PDF is missing."),
     )
 
 
