@@ -151,7 +151,7 @@ class Batch:
         reported = self.history.reported(self.inputs.chain(run), self.inputs.as_of(run))
         key = digest([self.inputs.key(run), reported])
         held = self.before.get(run.path, {})
-        there = all((self.out / path).is_file() for path in run.files.values())
+        there = all((self.out / path).is_file() for path in run.paths.values())
         if there and held.get("key") == key and not outcome.forced:
             result = {name: value for name, value in held.items() if name != "key"}
             self.outcomes[index] = replace(outcome, status="unchanged", key=key, result=result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from crm_analysis.errors import CrmError, ReportError, listed
 from crm_analysis.reporting.batch import Batch, make_batch, open_batch, single_batch
 from crm_analysis.reporting.parameters import Parameter, parse_values, read_parameters
 from crm_analysis.reporting.places import find_notebook, find_root, notebook_names
-from crm_analysis.reporting.plan import LANGUAGES
+from crm_analysis.reporting.plan import LANGUAGES, check_formats
 from crm_analysis.reporting.records import STATUSES, manifest
 from crm_analysis.reporting.runs import NETWORK, Run, make_run
 
@@ -48,6 +49,10 @@ def run_one(
     ] = None,
     lang: Annotated[str | None, typer.Option(help="Language of the page: en or ru.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the page.")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="html (default) or pdf; repeat it for both."),
+    ] = None,
     show_code: Annotated[bool, typer.Option("--show-code", help="Show the code too.")] = False,
     isolate: Annotated[bool, typer.Option("--isolate", help="Use a kernel of its own.")] = False,
     timeout: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 600.0,
@@ -56,6 +61,9 @@ def run_one(
     root = find_root(Path.cwd())
     path = find_notebook(notebook, root=root)
     run = _single_run(path, parameters or [], lang, root, timeout, show_code)
+    if formats:
+        check_formats(formats, f"The report {run.name!r}")
+        run = replace(run, formats=tuple(dict.fromkeys(formats)))
     folder = out if out is not None else root / "reports" / "out" / "single"
     batch = single_batch(run, root=root, out=folder.resolve())
     batch.check()
@@ -231,9 +239,10 @@ def _tell_single(batch: Batch) -> None:
         _err.print(f"[bold red]Failed.[/] {escape(reason(outcome))}", soft_wrap=True)
     if batch.interrupted:
         _err.print("Interrupted; no page was made.")
-    page = batch.out / outcome.run.path
-    if page.is_file() and not batch.interrupted:
-        _out.print(escape(str(page)), soft_wrap=True)
+    for path in dict.fromkeys((*outcome.run.paths.values(), outcome.run.path)):
+        page = batch.out / path
+        if page.is_file() and not batch.interrupted:
+            _out.print(escape(str(page)), soft_wrap=True)
 
 
 def _parameters_table(parameters: tuple[Parameter, ...]) -> Table:

@@ -25,7 +25,7 @@ __all__ = ["Fingerprints", "digest", "short"]
 
 SHOWN_DIGITS = 12
 _PACKAGE = Path(__file__).resolve().parents[1]
-_SOURCE_SUFFIXES = {".py", ".pyi", ".mplstyle", ".j2", ".css", ".js", ".json", ".po"}
+_SOURCE_SUFFIXES = {".py", ".pyi", ".mplstyle", ".j2", ".css", ".js", ".json", ".po", ".typ"}
 
 
 def short(digest: str) -> str:

@@ -143,7 +143,7 @@ def _reader_name(reader: str) -> str:
 
 def _links(batch: Batch, outcome: Outcome) -> dict[str, str]:
     """Return the report's files that are there, by format."""
-    files = {"html": outcome.run.path, **outcome.run.files}
+    files = {"html": outcome.run.path, **outcome.run.paths}
     return {name: quote(path) for name, path in files.items() if (batch.out / path).is_file()}
 
 

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ __all__ = [
     "Plan",
     "Report",
     "Run",
+    "check_formats",
     "make_run",
     "make_runs",
     "read_plan",
@@ -42,7 +44,7 @@ __all__ = [
 ]
 
 ALL = "all"
-FORMATS = ("html",)
+FORMATS = ("html", "pdf")
 LANGUAGES = ("en", "ru")
 READERS = ("manager", "analyst", "researcher", "teacher")
 """For whom a report may be; the index groups by them, in this order."""
@@ -291,9 +293,24 @@ def _words(
     return tuple(dict.fromkeys(words))
 
 
+def check_formats(formats: Sequence[str], where: str) -> None:
+    """Refuse formats that do not exist, or whose maker is not installed.
+
+    Raises
+    ------
+    ReportError
+    """
+    _check_words(formats, FORMATS, "formats", where)
+    if "pdf" in formats and find_spec("typst") is None:
+        raise ReportError(
+            f"{where} is to be made as PDF, and the package 'typst', which sets it, is not "
+            'installed. Install it (python -m pip install typst), or ask for formats = ["html"].'
+        )
+
+
 def _check_report(report: Report, where: str) -> None:
     _check_words(report.languages, LANGUAGES, "languages", where)
-    _check_words(report.formats, FORMATS, "formats", where)
+    check_formats(report.formats, where)
     _check_words((report.reader,), READERS, "reader", where)
     for words, parameter, key in (
         (report.dealerships, "dealership", "dealerships"),

@@ -53,7 +53,7 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as plain JSON."""
-        said = {"files": self.run.files, "status": self.status, "key": self.key, **self.result}
+        said = {"files": self.run.paths, "status": self.status, "key": self.key, **self.result}
         older = {"older": dict(self.older)} if self.older else {}
         return {**self.run.to_json(), **said, **older}
 
@@ -107,3 +107,4 @@ def failure_page(job: Job, failure: Mapping[str, Any]) -> None:
     with speaking(job.run.lang):
         page = render_failure(empty, job.run, facts, Failure(**failure), make_exporter())
     write_whole(job.path, page.html)
+    job.path.with_suffix(".pdf").unlink(missing_ok=True)  # of a time when it could be made

@@ -66,7 +66,7 @@ class Run:
     subject: str | None = None
 
     @property
-    def files(self) -> dict[str, str]:
+    def paths(self) -> dict[str, str]:
         """Every file of the report by its format, relative to the batch's folder."""
         page = PurePosixPath(self.path)
         return {name: page.with_suffix(f".{name}").as_posix() for name in self.formats}

@@ -12,11 +12,11 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from crm_analysis import wording
+from crm_analysis.errors import ReportError
 from crm_analysis.files import write_whole
 from crm_analysis.reporting.execute import Failure, execute
 from crm_analysis.reporting.kernel import Kernel, register_engine
@@ -54,6 +54,7 @@ class Worker:
         self.made = 0
         self.started = 0
         self.exporter: Any = None
+        self.press: Any = None
         self.ready_at = 0.0
 
     def prepare(self) -> None:
@@ -81,22 +82,44 @@ class Worker:
                 page = render_report(notebook, run, facts, self.exporter)
             else:
                 page = render_failure(notebook, run, facts, failure, self.exporter)
+            printed, refused = self._printed(notebook, run, facts, failure)
         self.made += 1
         broken = failure is not None and failure.kind != "cell"
         if broken or self.isolate or self._is_worn(kernel):
             self.stop()
+        failure = failure or refused
+        path = Path(job["path"])
         try:
-            write_whole(Path(job["path"]), page.html)
+            if "html" in run.formats or refused is not None:
+                write_whole(path, page.html)
+            if printed is not None:
+                write_whole(path.with_suffix(".pdf"), printed)
+            else:  # one of a time when it could be made would mislead
+                path.with_suffix(".pdf").unlink(missing_ok=True)
         except OSError as error:
             with wording.speaking(run.lang):
                 failure = unwritten(error)
-        if failure is not None:
-            _drop_other_files(Path(job["path"]), run)
         return {
             "status": "made" if failure is None else "failed",
             **({} if failure is None else {"failure": failure.to_json()}),
             **page.summary,
         }
+
+    def _printed(
+        self, notebook: Any, run: Run, facts: Any, failure: Failure | None
+    ) -> tuple[bytes | None, Failure | None]:
+        """Print the PDF where one is asked for; when that fails the page still stands."""
+        if "pdf" not in run.formats:
+            return None, None
+        from crm_analysis.reporting.pdf import Press
+
+        try:
+            self.press = self.press or Press()
+            if failure is None:
+                return self.press.report(notebook, run, facts), None
+            return self.press.failure(notebook, run, facts, failure), None
+        except ReportError as error:
+            return None, unprinted(error)
 
     def stop(self) -> None:
         """End the kernel."""
@@ -124,21 +147,21 @@ class Worker:
         return self.kernel
 
 
-def _drop_other_files(page: Path, run: Run) -> None:
-    """Take away what an earlier batch made of a report that failed now: it would seem current."""
-    for path in run.files.values():
-        other = page.with_name(path.rpartition("/")[2])
-        if other != page:
-            with suppress(OSError):
-                other.unlink(missing_ok=True)
-
-
 def unwritten(error: OSError) -> Failure:
     """Say that a page was made and could not be kept."""
     return Failure(
         kind="disk",
         message=_("The page could not be written: {reason}.", reason=error.strerror or error),
         advice=_("Free some space, or choose another folder with 'out', and run it again."),
+    )
+
+
+def unprinted(error: ReportError) -> Failure:
+    """Say that a report was made and its PDF could not be."""
+    return Failure(
+        kind="pdf",
+        message=str(error),
+        advice=_("The HTML page was made and holds everything; only its PDF is missing."),
     )
 
 
