@@ -56,9 +56,10 @@ class _Bound:
 
 
 def remember() -> None:
-    """Remember the process as it is now, before any report."""
+    """Remember the process as it is now, before any report, and make it ready for the first."""
     threads = frozenset(thread.ident for thread in threading.enumerate())
     _rooms[:] = [_Room(threads, (sys.stdout, sys.stderr), _handlers())]
+    check()
 
 
 def check() -> None:
