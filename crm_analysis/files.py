@@ -1,4 +1,4 @@
-"""Places on disk: asked before anything runs whether they can be written, and written whole."""
+"""Places on disk: asked beforehand whether they can be written, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -39,18 +39,32 @@ def check_writable(folder: Path, *, what: str, remedy: str, refusal: type[CrmErr
         ) from error
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, content: str | bytes, *, lasting: bool = False) -> None:
     """Write a file so that it is there whole, or as it was before.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made where there is none.
+    content : str or bytes
+        Text is written as UTF-8.
+    lasting : bool
+        Whether to wait until the disk has it, for what cannot be made again.
 
     Raises
     ------
     OSError
-        The place takes no file.
+        The disk is full, or the place cannot be written; nothing half-written is left.
     """
+    data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(data)
+        with part.open("wb") as file:
+            file.write(data)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
