@@ -249,7 +249,7 @@ class Estimates:
         return replace(self, notes=(*self.notes, *notes))
 
     def _repr_html_(self) -> str:
-        return self.show().to_html()
+        return self.show()._repr_html_()
 
     def _repr_mimebundle_(self, **asked: object) -> dict[str, Any]:
         return self.show()._repr_mimebundle_(**asked)

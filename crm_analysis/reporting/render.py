@@ -20,7 +20,7 @@ from typing import Any
 import mistune
 from nbconvert.exporters.templateexporter import TemplateExporter
 
-from crm_analysis.blocks import BLOCK_MIME
+from crm_analysis.blocks import BLOCK_MIME, NOTEBOOK_STYLE
 from crm_analysis.reporting.clean import Heading, PageState, clean
 from crm_analysis.reporting.execute import Failure
 from crm_analysis.reporting.provenance import Facts, provenance
@@ -254,7 +254,8 @@ def _data_html(output: Any, cell: Any, state: PageState, show_code: bool) -> str
     image = next((mime for mime in _IMAGES if mime in data), None)
     if "text/html" in data:
         before = state.saved()
-        cleaned = clean(_text(data["text/html"]), state)
+        html = _text(data["text/html"]).removeprefix(NOTEBOOK_STYLE)
+        cleaned = clean(html, state)
         if not cleaned.empty and not (cleaned.scripted and image):
             return cleaned.html if BLOCK_MIME in data else _framed(cleaned.html)
         state.back_to(before)
