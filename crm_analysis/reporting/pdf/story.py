@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Story:
     title : str
     nodes : list of Node
     pictures : dict
-        Bytes by file name, as the nodes name them.
+        What the compiler reads under each file name that the nodes give.
     """
 
     title: str
@@ -63,7 +64,8 @@ class Story:
     def picture(self, data: bytes, ending: str, alt: str | None, width: float | None) -> Node:
         """Keep a picture and return its node; one without words takes those of its heading."""
         name = f"{len(self.pictures) + 1}.{ending}"
-        self.pictures[name] = data
+        # The compiler takes files that are text; dots come to it as a list of their bytes.
+        self.pictures[name] = data if ending == "svg" else json.dumps(list(data)).encode()
         said = alt or _("Figure: {heading}", heading=self._heading or self.title)
         return {"k": "picture", "file": name, "alt": words(said), "width": width, "caption": None}
 
