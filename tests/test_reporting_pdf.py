@@ -21,13 +21,17 @@ from hypothesis import strategies as st
 from pypdf import PdfReader
 from pypdf.generic import ArrayObject, DictionaryObject, IndirectObject
 from test_reporting_page import EVIL, FACTS, RUN, SVG, block, code, markdown, shown, stream
+from toy_notebooks import write_notebook, write_project
 
 from crm_analysis.blocks import Block, BlockFigure, BlockTable, Column, KeyFigure
 from crm_analysis.errors import ReportError
+from crm_analysis.reporting import make_batch, open_batch
 from crm_analysis.reporting.execute import Failure
 from crm_analysis.reporting.pdf import Press
 from crm_analysis.reporting.pdf.nodes import Cell, column_texts, filled, width_of, words
 from crm_analysis.reporting.plan import Run, check_formats
+from crm_analysis.reporting.render import make_exporter
+from crm_analysis.reporting.worker import Worker
 from crm_analysis.wording import speaking
 
 if TYPE_CHECKING:
@@ -146,8 +150,7 @@ def test_blocks_become_cards_findings_figures_and_cautions(press: Press) -> None
         assert said in text
     for said in ("The numbers", "Months", "24", "Definition: D."):
         assert said in text
-    (drawn,) = elements(reader, "Figure")
-    assert drawn["/Alt"] == 'Falls to "61%"'
+    assert [str(e["/Alt"]) for e in elements(reader, "Figure")] == ['Falls to "61%"']
 
 
 def test_long_numbers_stay_on_the_page_and_definitions_are_said_once(press: Press) -> None:
@@ -259,14 +262,14 @@ def test_a_long_table_repeats_its_head_and_cuts_no_row(press: Press) -> None:
         assert any(all(f"r{row}c{c}" in text for c in range(4)) for text in carrying), row
     heads = elements(reader, "TH")
     assert len(heads) == 5  # the index's empty head, and four columns; not again on every page
-    assert {str(attribute["/Scope"]) for attribute in map(scope_of, heads)} == {"/Column"}
+    assert set(map(scope_of, heads)) == {"/Column"}
     assert len(elements(reader, "TR")) == rows + 1
 
 
-def scope_of(head: DictionaryObject) -> DictionaryObject:
+def scope_of(head: Any) -> str:
     attributes = head["/A"].get_object()
     parts = attributes if isinstance(attributes, ArrayObject) else [attributes]
-    return next(part.get_object() for part in parts if "/Scope" in part.get_object())
+    return next(str(part.get_object()["/Scope"]) for part in parts if "/Scope" in part.get_object())
 
 
 @pytest.mark.parametrize("columns", [12, 24, 60])
@@ -509,6 +512,67 @@ def test_a_refusal_of_the_compiler_is_told(press: Press, monkeypatch: pytest.Mon
     monkeypatch.setattr(Press, "_template", b"#panic(1)")
     with pytest.raises(ReportError, match=r"The PDF could not be set: panicked with: 1"):
         printed(broken, markdown("# T"))
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """A worker whose kernel is not needed: the notebook is there, executed."""
+    notebook = nbformat.v4.new_notebook(cells=[markdown("# T")])  # type: ignore[no-untyped-call]
+    made = Worker(tmp_path, tmp_path, isolate=False, tell=lambda _message: None)
+    made.exporter = make_exporter()
+    monkeypatch.setattr(made, "_ready_kernel", lambda: None)
+    monkeypatch.setattr(
+        "crm_analysis.reporting.worker.execute", lambda _run, _kernel, *, root: (notebook, None)
+    )
+    return made
+
+
+def job_for(folder: Path, formats: tuple[str, ...]) -> dict[str, Any]:
+    run = replace(RUN, formats=formats).to_json()
+    return {"run": run, "facts": FACTS.to_json(), "path": str(folder / "out" / "t.en.html")}
+
+
+@pytest.mark.parametrize("formats", [("html",), ("pdf",), ("html", "pdf")])
+def test_a_worker_writes_the_formats_asked_for(
+    worker: Worker, tmp_path: Path, formats: tuple[str, ...]
+) -> None:
+    assert worker.make(job_for(tmp_path, formats))["status"] == "made"
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == sorted(f"t.en.{name}" for name in formats)
+
+
+def test_a_pdf_that_cannot_be_made_leaves_the_page_and_is_told(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert worker.make(job_for(tmp_path, ("pdf",)))["status"] == "made"
+
+    def refuse(*_asked: object) -> bytes:
+        raise ReportError("No ink.")
+
+    monkeypatch.setattr(Press, "report", refuse)
+    result = worker.make(job_for(tmp_path, ("pdf",)))
+    assert result["status"] == "failed"
+    assert result["failure"]["kind"] == "pdf"
+    assert result["failure"]["message"] == "No ink."
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["t.en.html"]
+
+
+@pytest.mark.notebook
+def test_a_batch_makes_both_and_makes_again_what_is_missing(tmp_path: Path) -> None:
+    root = write_project(tmp_path / "project")
+    write_notebook(root / "notebooks" / "toy.ipynb", [("markdown", "# Toy"), ("code", "6 * 7")])
+    plan = root / "reports" / "plan.toml"
+    plan.write_text('notebooks = ["toy"]\nformats = ["html", "pdf"]\n', encoding="utf-8")
+    first = make_batch(open_batch(plan), workers=1)
+    assert first.count("made") == 1
+    paths = [first.out / path for path in first.outcomes[0].run.paths.values()]
+    assert [path.name for path in paths] == ["toy.en.html", "toy.en.pdf"]
+    assert "42" in text_of(PdfReader(paths[1]))
+    once = paths[1].read_bytes()
+    assert open_batch(plan).count("unchanged") == 1
+    paths[1].unlink()
+    assert make_batch(open_batch(plan), workers=1, isolate=True).count("made") == 1
+    assert paths[1].read_bytes() == once
 
 
 def test_the_template_travels_with_the_package() -> None:
