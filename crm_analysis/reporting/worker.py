@@ -17,15 +17,17 @@ from typing import Any, TextIO
 
 from crm_analysis import wording
 from crm_analysis.errors import ReportError
+from crm_analysis.files import write_whole
 from crm_analysis.reporting.execute import Failure, execute
 from crm_analysis.reporting.kernel import Kernel, register_engine
-from crm_analysis.reporting.plan import Run
+from crm_analysis.reporting.runs import Run
 from crm_analysis.wording import _
 
 __all__ = ["main"]
 
 _REPORTS_PER_KERNEL = 200
-"""A kernel is replaced after so many reports, so that memory cannot grow without end."""
+_MOST_KERNEL_BYTES = 1_500_000_000
+"""A kernel is replaced after so many reports, or past so much memory, which else may grow."""
 
 
 class Worker:
@@ -53,6 +55,7 @@ class Worker:
         self.started = 0
         self.exporter: Any = None
         self.press: Any = None
+        self.ready_at = 0.0
 
     def prepare(self) -> None:
         """Start a kernel, and import what rendering needs while it wakes up."""
@@ -67,6 +70,7 @@ class Worker:
     def make(self, job: dict[str, Any]) -> dict[str, Any]:
         """Make one report and say how it went."""
         from crm_analysis.reporting.render import Facts, render_failure, render_report
+        from crm_analysis.reporting.reported import show_reported
 
         run = Run.from_json(job["run"])
         facts = Facts.from_json(job["facts"])
@@ -74,13 +78,14 @@ class Worker:
         with wording.speaking(run.lang):
             notebook, failure = execute(run, kernel, root=self.root)
             if failure is None:
+                show_reported(notebook, job["reported"])
                 page = render_report(notebook, run, facts, self.exporter)
             else:
                 page = render_failure(notebook, run, facts, failure, self.exporter)
             printed, refused = self._printed(notebook, run, facts, failure)
         self.made += 1
         broken = failure is not None and failure.kind != "cell"
-        if broken or self.isolate or self.made >= _REPORTS_PER_KERNEL:
+        if broken or self.isolate or self._is_worn(kernel):
             self.stop()
         failure = failure or refused
         path = Path(job["path"])
@@ -123,9 +128,16 @@ class Worker:
         self.kernel, self.made = None, 0
 
     def _ready_kernel(self) -> Kernel:
-        if self.kernel is not None and not self.kernel.alive:
+        """Return a kernel in which nothing of an earlier report is left."""
+        if self.kernel is not None and not (self.kernel.alive and self.kernel.fit()):
             self.stop()
-        return self.kernel or self._launch()
+        kernel = self.kernel or self._launch()
+        kernel.wait()
+        self.ready_at = time.monotonic()
+        return kernel
+
+    def _is_worn(self, kernel: Kernel) -> bool:
+        return self.made >= _REPORTS_PER_KERNEL or kernel.memory_bytes > _MOST_KERNEL_BYTES
 
     def _launch(self) -> Kernel:
         self.kernel = Kernel(self.folder, self.started)
@@ -133,18 +145,6 @@ class Worker:
         self.kernel.launch()
         self.tell({"kernel": self.kernel.process_id})
         return self.kernel
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is there whole, or not at all."""
-    data = content if isinstance(content, bytes) else content.encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def unwritten(error: OSError) -> Failure:
@@ -178,9 +178,9 @@ def main() -> None:
     try:
         worker.prepare()
         for line in sys.stdin:
-            start = time.monotonic()
             result = worker.make(json.loads(line))
-            tell({"result": {**result, "seconds": round(time.monotonic() - start, 3)}})
+            seconds = round(time.monotonic() - worker.ready_at, 3)  # a kernel's start left out
+            tell({"result": {**result, "seconds": seconds}})
     finally:
         worker.stop()
 

@@ -21,7 +21,8 @@ from crm_analysis.reporting.pdf.markup import quoted
 from crm_analysis.reporting.pdf.nodes import Node, paragraph, words
 from crm_analysis.reporting.pdf.story import Story, tell, tell_failure
 from crm_analysis.reporting.plan import Run
-from crm_analysis.reporting.render import Facts, _provenance, _whose
+from crm_analysis.reporting.provenance import Facts, provenance
+from crm_analysis.reporting.render import whose
 from crm_analysis.wording import _, date_text
 
 __all__ = ["Press"]
@@ -128,7 +129,7 @@ def _moment(facts: Facts) -> datetime:
 
 
 def _document(story: Story, run: Run, facts: Facts) -> dict[str, Any]:
-    whose = _whose(run)
+    owner = whose(run)
     day = date_text(date.fromisoformat(facts.as_of)) if facts.as_of else None
     until = _("Data to {day}", day=day) if day else None
     return {
@@ -136,11 +137,11 @@ def _document(story: Story, run: Run, facts: Facts) -> dict[str, Any]:
         "heading": quoted(words(story.title)),
         "lang": run.lang,
         "region": _REGIONS[run.lang],
-        "whose": words(whose) if whose else None,
+        "whose": words(owner) if owner else None,
         "day": until,
-        "about": words(" · ".join(text for text in (whose, until) if text)),
+        "about": words(" · ".join(text for text in (owner, until) if text)),
         "story": story.nodes,
-        "made": [[label, words(" · ".join(values))] for label, values in _provenance(run, facts)],
+        "made": [[label, words(" · ".join(values))] for label, values in provenance(run, facts)],
         "words": {"contents": _("Contents"), "made": _("How this report was made")},
     }
 
