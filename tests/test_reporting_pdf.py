@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -23,13 +24,14 @@ from pypdf.generic import ArrayObject, DictionaryObject, IndirectObject
 from test_reporting_page import EVIL, FACTS, RUN, SVG, block, code, markdown, shown, stream
 from toy_notebooks import write_notebook, write_project
 
-from crm_analysis.blocks import Block, BlockFigure, BlockTable, Column, KeyFigure
+from crm_analysis.blocks import Block, BlockFigure, BlockTable, Change, Column, KeyFigure
 from crm_analysis.errors import ReportError
 from crm_analysis.reporting import make_batch, open_batch
 from crm_analysis.reporting.execute import Failure
 from crm_analysis.reporting.pdf import Press
 from crm_analysis.reporting.pdf.nodes import Cell, column_texts, filled, width_of, words
 from crm_analysis.reporting.plan import Run, check_formats
+from crm_analysis.reporting.pool import Job
 from crm_analysis.reporting.render import make_exporter
 from crm_analysis.reporting.worker import Worker
 from crm_analysis.wording import speaking
@@ -134,7 +136,8 @@ def test_contents_and_bookmarks_lead_to_the_sections(press: Press) -> None:
 
 
 def test_blocks_become_cards_findings_figures_and_cautions(press: Press) -> None:
-    card = KeyFigure("Stay", "61%", "58-64%", "n = 9")
+    change = Change("previous", "against 2024", "+2.5 points", "up", good=True, interval="1 to 4")
+    card = KeyFigure("Stay", "61%", "58-64%", "n = 9", changes=(change,))
     figure = BlockFigure(SVG.encode(), alt='Falls to "61%"', caption="Curve")
     columns = (Column("m", "Months", "integer"),)
     reader = printed(
@@ -150,6 +153,7 @@ def test_blocks_become_cards_findings_figures_and_cautions(press: Press) -> None
         assert said in text
     for said in ("The numbers", "Months", "24", "Definition: D."):
         assert said in text
+    assert flat("▲ +2.5 points against 2024: better (1 to 4)") in flat(text)
     assert [str(e["/Alt"]) for e in elements(reader, "Figure")] == ['Falls to "61%"']
 
 
@@ -169,6 +173,12 @@ def test_long_numbers_stay_on_the_page_and_definitions_are_said_once(press: Pres
     assert text.count("Said once.") == 1
     alone = text_of(printed(press, code(block(Block("notice", table=many)))))
     assert "row39" in alone
+
+
+def test_how_figures_are_compared_is_said_at_the_end(press: Press) -> None:
+    cards = Block("key_figures", key_figures=(KeyFigure("Stay", "61%"),), definition="By MOVER.")
+    text = text_of(printed(press, markdown("# T"), code(block(cards)), markdown("Last.")))
+    assert text.index("61%") < text.index("Last.") < text.index("compared: By MOVER.")
 
 
 def test_ordinary_outputs_come_along(press: Press) -> None:
@@ -223,6 +233,16 @@ def test_a_picture_that_cannot_be_drawn_leaves_its_words(press: Press) -> None:
     assert "What it showed" in text_of(reader)
     assert "In a list" in text_of(reader)
     assert [str(e["/Alt"]) for e in elements(reader, "Figure")] == ["Whole"]
+
+
+@pytest.mark.parametrize("address", ["https://example.org/a.png", "report.typ", "/etc/hostname"])
+def test_a_drawing_may_not_fetch_anything(press: Press, address: str) -> None:
+    drawing = SVG.replace("></svg>", f'><image width="9" height="9" href="{address}"/></svg>')
+    assert "href" in drawing
+    reader = printed(press, code(shown({"image/svg+xml": drawing}, alt="It would fetch")))
+    kept = len(elements(reader, "Figure"))
+    assert kept == 0 or not any(page.images for page in reader.pages)
+    assert kept == 1 or "It would fetch" in text_of(reader)
 
 
 def test_code_is_absent_unless_asked_for(press: Press) -> None:
@@ -528,8 +548,8 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
 
 
 def job_for(folder: Path, formats: tuple[str, ...]) -> dict[str, Any]:
-    run = replace(RUN, formats=formats).to_json()
-    return {"run": run, "facts": FACTS.to_json(), "path": str(folder / "out" / "t.en.html")}
+    job = Job(replace(RUN, formats=formats), FACTS.to_json(), folder / "out" / "t.en.html")
+    return dict(json.loads(job.to_line()))
 
 
 @pytest.mark.parametrize("formats", [("html",), ("pdf",), ("html", "pdf")])
