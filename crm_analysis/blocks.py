@@ -23,6 +23,32 @@ BLOCK_MIME = "application/vnd.crm.block+json"
 
 BLOCK_VERSION = 1
 
+NOTEBOOK_STYLE = (
+    "<style>"
+    ".crm-block{max-width:46rem;color:var(--jp-ui-font-color1,inherit)}"
+    ".crm-block .crm-title{margin:.2em 0 .5em}"
+    ".crm-block p.crm-finding{font-size:1.1em;margin:.3em 0 .7em}"
+    ".crm-block .crm-key-figures{display:flex;flex-wrap:wrap;gap:.7em}"
+    ".crm-block .crm-key-figures>div{flex:1 1 11em;border:1px solid var(--jp-border-color2,#8886);"
+    "border-radius:8px;padding:.7em .9em;line-height:1.35}"
+    ".crm-block .crm-label,.crm-block small,.crm-block figcaption"
+    "{color:var(--jp-ui-font-color2,inherit)}"
+    ".crm-block .crm-value b{display:block;font-size:1.55em;margin:.15em 0}"
+    ".crm-block ul.crm-changes{list-style:none;margin:.6em 0 0;padding:.5em 0 0;"
+    "border-top:1px solid var(--jp-border-color2,#8886)}"
+    ".crm-block .crm-change small{display:block}"
+    ".crm-block .crm-good .crm-verdict,.crm-block .crm-bad .crm-verdict{font-weight:600}"
+    ".crm-block .crm-notes{border-left:3px solid var(--jp-warn-color1,#b36b00);padding:.1em .9em;"
+    "margin:.7em 0}"
+    ".crm-block .crm-figure{margin:.7em 0}"
+    ".crm-block .crm-figure img{max-width:100%;background:#fff;border-radius:6px}"
+    ".crm-block .crm-table{overflow-x:auto;max-height:30em}"
+    ".crm-block th.left,.crm-block td.left{text-align:left!important}"
+    ".crm-block summary{cursor:pointer;color:var(--jp-content-link-color,inherit)}"
+    "</style>"
+)
+"""How blocks look in a notebook, light or dark; a page has a style of its own and drops this."""
+
 CellKind = Literal["text", "integer", "number", "percent", "money", "date"]
 
 
@@ -241,12 +267,12 @@ class Block:
         return table if open_table else _folded(_("The numbers"), table, "crm-numbers")
 
     def _repr_html_(self) -> str:
-        return self.to_html()
+        return NOTEBOOK_STYLE + self.to_html()
 
     def _repr_mimebundle_(self, **_asked: object) -> dict[str, Any]:
         bundle: dict[str, Any] = {
             "text/plain": self.to_text(),
-            "text/html": self.to_html(),
+            "text/html": NOTEBOOK_STYLE + self.to_html(),
             BLOCK_MIME: self.to_json(),
         }
         if self.figure is not None:

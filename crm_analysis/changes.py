@@ -58,8 +58,8 @@ def difference(figure: KeyFigure, other: KeyFigure, *, nested: bool = False) -> 
     --------
     >>> now = KeyFigure("a", "", estimate=56 / 70, conf_low=.6918, conf_high=.8769, count=70)
     >>> then = KeyFigure("a", "", estimate=48 / 80, conf_low=.4905, conf_high=.7003, count=80)
-    >>> tuple(round(bound, 4) for bound in difference(now, then))  # Newcombe's example (a)
-    (0.2, 0.0524, 0.3339)
+    >>> tuple(round(bound, 4) for bound in difference(now, then))  # Newcombe: 0.0524 to 0.3339
+    (0.2, 0.0525, 0.3338)
     """
     if figure.estimate is None or other.estimate is None:
         return None
@@ -164,8 +164,11 @@ def _said(figure: KeyFigure, found: Difference, against: Against, label: str) ->
     unit, currency = _unit(figure), figure.currency
     interval = None
     if found.low is not None and found.high is not None:
-        low = signed(found.low, unit, currency=currency)
-        interval = _("{low} to {high}", low=low, high=signed(found.high, unit, currency=currency))
+        interval = _(
+            "{low} to {high}",
+            low=signed(found.low, unit, currency=currency, bare=True),
+            high=signed(found.high, unit, currency=currency, bare=True),
+        )
     return Change(
         against=against,
         label=label,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from crm_analysis import figures
 from crm_analysis.blocks import Block, BlockFigure, Change, KeyFigure
 from crm_analysis.changes import against_target, change, with_changes
 from crm_analysis.errors import CrmError, InputError
+from crm_analysis.exports import to_csv
 from crm_analysis.tables import to_block_table, typeset
 from crm_analysis.uncertainty import homogeneity_p_value
 from crm_analysis.wording import Unit, _, amount, interval_text, number, percent, word_of
@@ -228,6 +230,14 @@ class Estimates:
         """Return the table."""
         return self.table
 
+    def to_csv(self, path: str | Path) -> Path:
+        """Write the table as a CSV file for a spreadsheet, and return its path.
+
+        Numbers stay numbers (a share is a fraction); null is an empty cell; a name from the data
+        that a spreadsheet would take for a formula is written as text. See `exports.to_csv`.
+        """
+        return to_csv(self.table, path)
+
     def to_gt(self) -> GT:
         """Return the table, typeset."""
         return typeset(
@@ -239,7 +249,7 @@ class Estimates:
         return replace(self, notes=(*self.notes, *notes))
 
     def _repr_html_(self) -> str:
-        return self.show().to_html()
+        return self.show()._repr_html_()
 
     def _repr_mimebundle_(self, **asked: object) -> dict[str, Any]:
         return self.show()._repr_mimebundle_(**asked)

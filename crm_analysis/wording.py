@@ -285,23 +285,33 @@ def amount(value: float | None, unit: Unit = "number", *, currency: str | None =
     return number(value, digits)
 
 
-def signed(value: float | None, unit: Unit = "number", *, currency: str | None = None) -> str:
+def signed(
+    value: float | None, unit: Unit = "number", *, currency: str | None = None, bare: bool = False
+) -> str:
     """Write a difference with its sign, shares in percentage points.
+
+    Parameters
+    ----------
+    bare : bool
+        Whether to leave out the unit where it is a word, as beside a number that has it.
 
     Examples
     --------
     >>> signed(0.0123, "share"), signed(-4.2, "points"), signed(0, "count")
     ('+1.2 points', '−4.2', '0')
+    >>> signed(-0.0123, "share", bare=True)
+    '−1.2'
     """
     if value is None or not _known(value):
         return ABSENT
-    size = _("{n} points", n=number(abs(100 * value), 1)) if unit == "share" else None
-    if unit == "days":
-        size = _("{n} days", n=number(abs(value), 1))
-    size = size or amount(abs(value), unit, currency=currency)
-    if not re.search("[1-9]", size):
-        return size
-    return f"{'+' if value > 0 else '−'}{size}"
+    if unit in ("share", "days"):
+        size = number(abs(100 * value if unit == "share" else value), 1)
+    else:
+        size = amount(abs(value), unit, currency=currency)
+    sign = ("+" if value > 0 else "−") if re.search("[1-9]", size) else ""
+    if bare or unit not in ("share", "days"):
+        return sign + size
+    return sign + (_("{n} points", n=size) if unit == "share" else _("{n} days", n=size))
 
 
 def interval_text(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from crm_analysis.reporting.fingerprints import Fingerprints, digest
 from crm_analysis.reporting.history import FILE as HISTORY
 from crm_analysis.reporting.history import Chain, History, figure_rows
 from crm_analysis.reporting.inputs import Inputs, read_json
+from crm_analysis.reporting.links import Links, Question, by_question, index_names, links_of
 from crm_analysis.reporting.lock import locked
 from crm_analysis.reporting.pace import Pace
 from crm_analysis.reporting.places import find_root, resolve_path
@@ -134,6 +136,16 @@ class Batch:
         for outcome in self.outcomes:
             self.inputs.check(outcome.run)
 
+    def links(self, run: Run) -> Links:
+        """Return where the page of a run leads: there is an index where there is a plan."""
+        pages, indices = self._places
+        return links_of(run, pages, indices)
+
+    @cached_property
+    def _places(self) -> tuple[dict[Question, dict[str, str]], dict[str, str]]:
+        runs = [outcome.run for outcome in self.outcomes]
+        return by_question(runs), index_names(runs) if self.plan else {}
+
     def remember(self, outcome: Outcome) -> None:
         """Keep a report's key figures for the reports to come."""
         figures = outcome.result.get("key_figures") or []
@@ -144,12 +156,12 @@ class Batch:
     def settle(self, index: int) -> None:
         """Find out whether a report has to be made, all reports that it looks back on being done.
 
-        Its key covers what was reported before, because its page shows that.
+        Its key covers what was reported before and what it links to, because its page shows that.
         """
         outcome = self.outcomes[index]
         run = outcome.run
         reported = self.history.reported(self.inputs.chain(run), self.inputs.as_of(run))
-        key = digest([self.inputs.key(run), reported])
+        key = digest([self.inputs.key(run), reported, self.links(run).to_json()])
         held = self.before.get(run.path, {})
         there = all((self.out / path).is_file() for path in run.paths.values())
         if there and held.get("key") == key and not outcome.forced:
@@ -379,6 +391,7 @@ class _Making:
     def _job(self, index: int) -> Job:
         outcome = self.batch.outcomes[index]
         facts = self.batch.inputs.facts(outcome.run)
+        facts["links"] = self.batch.links(outcome.run).to_json()
         return Job(outcome.run, facts, self.batch.out / outcome.run.path, outcome.reported)
 
     def _begun(self, job: Job) -> None:

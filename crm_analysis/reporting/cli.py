@@ -1,4 +1,4 @@
-"""The commands: `crm-report run`, `batch`, `list` and `messages`."""
+"""The commands: `crm-report run`, `batch`, `list`, `new`, `lab` and `messages`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from crm_analysis.errors import CrmError, ReportError, listed
+from crm_analysis.errors import CrmError, ReportError
 from crm_analysis.reporting.batch import Batch, make_batch, open_batch, single_batch
 from crm_analysis.reporting.parameters import Parameter, parse_values, read_parameters
 from crm_analysis.reporting.places import find_notebook, find_root, notebook_names
-from crm_analysis.reporting.plan import LANGUAGES, check_formats
+from crm_analysis.reporting.plan import check_formats
 from crm_analysis.reporting.records import STATUSES, manifest
-from crm_analysis.reporting.runs import NETWORK, Run, make_run
+from crm_analysis.reporting.single import single_run
 
 __all__ = ["app", "commands"]
 
@@ -60,7 +60,16 @@ def run_one(
     """Make one report and print where its page is."""
     root = find_root(Path.cwd())
     path = find_notebook(notebook, root=root)
-    run = _single_run(path, parameters or [], lang, root, timeout, show_code)
+    inputs = read_parameters(path)
+    run = single_run(
+        path,
+        inputs,
+        parse_values(inputs, parameters or [], notebook=path.stem),
+        lang=lang,
+        root=root,
+        timeout_seconds=timeout,
+        show_code=show_code,
+    )
     if formats:
         check_formats(formats, f"The report {run.name!r}")
         run = replace(run, formats=tuple(dict.fromkeys(formats)))
@@ -131,6 +140,38 @@ def list_notebooks() -> None:
         _out.print(_parameters_table(read_parameters(path)))
 
 
+@commands.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the notebook to make: price_lists.")],
+    like: Annotated[str, typer.Option("--from", help="The notebook to copy.")] = "retention",
+    title: Annotated[str | None, typer.Option(help="The question that it answers.")] = None,
+) -> None:
+    """Copy a notebook to start from: own ids, no outputs, a title."""
+    from crm_analysis.reporting.desk import new_notebook
+
+    path = new_notebook(name, like=like, title=title, root=find_root(Path.cwd()))
+    _out.print(escape(str(path)), soft_wrap=True)
+    _out.print(
+        f"Next: crm-report lab {name}; crm-report run {name}; add it to a plan in reports/, and "
+        "put its words into Russian with crm-report messages."
+    )
+
+
+@commands.command(
+    "lab", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def lab(
+    context: typer.Context,
+    notebook: Annotated[
+        str | None, typer.Argument(help="A notebook's name (retention) or its path.")
+    ] = None,
+) -> None:
+    """Open JupyterLab in the project's folder; options go to JupyterLab (--no-browser)."""
+    from crm_analysis.reporting.desk import open_lab
+
+    raise typer.Exit(open_lab(notebook, root=find_root(Path.cwd()), options=context.args))
+
+
 @commands.command("messages")
 def write_messages(
     check: Annotated[
@@ -197,38 +238,6 @@ def _summary(batch: Batch) -> dict[str, Any]:
         "index": str(batch.out / "index.html"),
         "failures": failed,
     }
-
-
-def _single_run(
-    path: Path,
-    assignments: list[str],
-    lang: str | None,
-    root: Path,
-    timeout: float,
-    show_code: bool,
-) -> Run:
-    inputs = read_parameters(path)
-    defaults = {item.name: item.default for item in inputs}
-    values: dict[str, Any] = parse_values(inputs, assignments, notebook=path.stem)
-    chosen = lang or values.get("lang") or defaults.get("lang") or "en"
-    if chosen not in LANGUAGES:
-        raise ReportError(
-            f"A page in the language {chosen!r} was asked for. Pages are written in: "
-            f"{listed(LANGUAGES)}."
-        )
-    asked = values.pop("dealership", defaults.get("dealership"))
-    dealership = (asked or NETWORK) if "dealership" in defaults else None
-    return make_run(
-        path,
-        values,
-        takes=defaults,
-        root=root,
-        name=path.stem,
-        dealership=dealership,
-        lang=str(chosen),
-        timeout_seconds=timeout,
-        show_code=show_code,
-    )
 
 
 def _tell_single(batch: Batch) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from crm_analysis.files import write_whole
+from crm_analysis.reporting.links import index_names
 from crm_analysis.reporting.periods import period_text
 from crm_analysis.reporting.plan import READERS
 from crm_analysis.reporting.runs import NETWORK
@@ -24,21 +25,12 @@ from crm_analysis.wording import _, date_text, plural, speaking
 if TYPE_CHECKING:
     from crm_analysis.reporting.batch import Batch, Outcome
 
-__all__ = ["index_names", "write_index"]
+__all__ = ["write_index"]
 
 _TEMPLATES = Path(__file__).resolve().parent / "template"
 _LANGUAGE_NAMES = {"en": "English", "ru": "Русский"}
 _MOST_COLUMNS = 6
 Entry = dict[str, Any]
-
-
-def index_names(batch: Batch) -> dict[str, str]:
-    """Return the file of the index in each language of the batch, the first being index.html."""
-    languages = list(dict.fromkeys(outcome.run.lang for outcome in batch.outcomes))
-    return {
-        lang: "index.html" if number == 0 else f"index.{lang}.html"
-        for number, lang in enumerate(languages)
-    }
 
 
 def write_index(batch: Batch) -> Path:
@@ -49,7 +41,7 @@ def write_index(batch: Batch) -> Path:
     OSError
         It could not be written; an older one is left as it was.
     """
-    names = index_names(batch)
+    names = index_names(o.run for o in batch.outcomes)
     for lang, name in names.items():
         with speaking(lang):
             write_whole(batch.out / name, _page(batch, lang, names))

@@ -18,6 +18,7 @@ from crm_analysis.reporting.fingerprints import Fingerprints, digest
 from crm_analysis.reporting.history import Chain, kind_of
 from crm_analysis.reporting.parameters import read_parameters
 from crm_analysis.reporting.places import resolve_path
+from crm_analysis.reporting.provenance import commit_of
 from crm_analysis.reporting.runs import Run
 
 __all__ = ["Inputs", "read_json"]
@@ -66,6 +67,8 @@ class Inputs:
             "inputs": self.prints.of_inputs(replace(run, parameters=values)),
             "as_of": self.as_of(run),
             "seed": None if seed is None else str(seed),
+            "code": self.prints.of_library(),
+            "commit": commit_of(self.root),
         }
 
     def key(self, run: Run) -> str:

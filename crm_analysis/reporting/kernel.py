@@ -17,6 +17,7 @@ from typing import Any
 
 from crm_analysis.errors import ReportError
 from crm_analysis.reporting.pool import end_group
+from crm_analysis.reporting.runs import INSIDE
 
 # jsonschema's checks of international web addresses build a grammar at import, which takes two
 # seconds; its time durations load a calendar library. Notebooks contain neither.
@@ -169,7 +170,8 @@ def _transport() -> dict[str, str]:
 
 def _environment() -> dict[str, str]:
     """Return the kernel's environment: nothing from the user's own profile, one fixed hash seed."""
-    return {**os.environ, "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    own = {"PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1", INSIDE: "1"}
+    return {**os.environ, **own}
 
 
 def register_engine() -> None:

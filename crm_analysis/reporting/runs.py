@@ -10,10 +10,21 @@ from typing import Any
 
 from crm_analysis.reporting.parameters import Value
 
-__all__ = ["DEFAULT_FORMATS", "DEFAULT_TIMEOUT_SECONDS", "NETWORK", "Run", "make_run", "slug"]
+__all__ = [
+    "DEFAULT_FORMATS",
+    "DEFAULT_TIMEOUT_SECONDS",
+    "INSIDE",
+    "NETWORK",
+    "Run",
+    "make_run",
+    "slug",
+]
 
 NETWORK = "network"
 """The word for no filter: all dealerships together."""
+
+INSIDE = "CRM_REPORT_INSIDE"
+"""Set in the environment of our own kernels: a report does not preview itself without end."""
 
 DEFAULT_FORMATS = ("html",)
 DEFAULT_READER = "manager"

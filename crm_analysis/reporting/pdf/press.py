@@ -17,10 +17,12 @@ from typing import Any
 
 from crm_analysis.errors import ReportError
 from crm_analysis.reporting.execute import Failure
+from crm_analysis.reporting.pdf.markup import quoted
 from crm_analysis.reporting.pdf.nodes import Node, paragraph, words
 from crm_analysis.reporting.pdf.story import Story, tell, tell_failure
 from crm_analysis.reporting.plan import Run
-from crm_analysis.reporting.render import Facts, _provenance, _whose
+from crm_analysis.reporting.provenance import Facts, provenance
+from crm_analysis.reporting.render import whose
 from crm_analysis.wording import _, date_text
 
 __all__ = ["Press"]
@@ -51,7 +53,7 @@ class Press:
             ) from error
         self._typst = typst
         fonts = typst.Fonts(include_system_fonts=False, font_paths=[_more_fonts()])
-        # Its types do not know that a whole project may be given as names mapped to bytes.
+        # Its types do not know yet that a project may be given as a mapping of names to bytes.
         self._compiler: Any = typst.Compiler(root=_HERE, font_paths=fonts)
 
     @cached_property
@@ -103,10 +105,10 @@ class Press:
 
     def _readable(self, name: str, story: Story) -> bool:
         """Ask the compiler whether it can draw a picture."""
-        main = f'#set document(title: "?")\n#image("{name}", alt: "?")'.encode()
-        files = {"main.typ": main, name: story.pictures[name]}
+        source = f'"{name}"' if name.endswith(".svg") else f'bytes(json("{name}"))'
+        files = {"main.typ": f"#image({source})".encode(), name: story.pictures[name]}
         try:
-            self._compiler.compile(input=files, format="pdf", pdf_standards=[STANDARD])
+            self._compiler.compile(input=files, format="svg")
         except self._typst.TypstError:
             return False
         return True
@@ -127,18 +129,19 @@ def _moment(facts: Facts) -> datetime:
 
 
 def _document(story: Story, run: Run, facts: Facts) -> dict[str, Any]:
-    whose = _whose(run)
+    owner = whose(run)
     day = date_text(date.fromisoformat(facts.as_of)) if facts.as_of else None
     until = _("Data to {day}", day=day) if day else None
     return {
         "title": words(story.title),
+        "heading": quoted(words(story.title)),
         "lang": run.lang,
         "region": _REGIONS[run.lang],
-        "whose": words(whose) if whose else None,
+        "whose": words(owner) if owner else None,
         "day": until,
-        "about": words(" · ".join(text for text in (whose, until) if text)),
+        "about": words(" · ".join(text for text in (owner, until) if text)),
         "story": story.nodes,
-        "made": [[label, words(" · ".join(values))] for label, values in _provenance(run, facts)],
+        "made": [[label, words(" · ".join(values))] for label, values in provenance(run, facts)],
         "words": {"contents": _("Contents"), "made": _("How this report was made")},
     }
 
