@@ -7,6 +7,7 @@ group gets the same colour in every figure of a page, because colours follow sor
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -43,6 +44,8 @@ _ROW_INCHES = 0.36
 _TITLE_LETTERS = 52
 """A longer title is wrapped: beside long labels no more letters fit."""
 
+_LABEL_LETTERS = 40
+
 
 def house_style() -> AbstractContextManager[None]:
     """Return a ``with`` block in which figures look like ours; the style of before returns."""
@@ -75,7 +78,9 @@ def drawn(draw: Callable[[Axes], object], *, height: float | None = None) -> byt
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with house_style():
+    with house_style(), warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box; the words beside the figure have it.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
         figure = Figure()
         FigureCanvasSVG(figure)
         if height is not None:
@@ -165,7 +170,7 @@ def curve(
     how = "steps-post" if step else "default"
     for label, part in _groups(table, by)[:MAX_CURVES]:
         known = part.drop_nulls(y)
-        (line,) = ax.plot(known[x], known[y], drawstyle=how, label=label or None)
+        (line,) = ax.plot(known[x], known[y], drawstyle=how, label=_fitted(label) or None)
         if band:
             inside = known.drop_nulls(["conf_low", "conf_high"])
             ax.fill_between(
@@ -251,8 +256,16 @@ def bars(
     return ax
 
 
+def _fitted(label: object) -> str:
+    """Cut the lines of a label that would leave no room for the ink; the table has it whole."""
+    lines = str(label).split("\n")
+    return "\n".join(
+        line if len(line) <= _LABEL_LETTERS else f"{line[: _LABEL_LETTERS - 1]}…" for line in lines
+    )
+
+
 def _label_rows(ax: Axes, labels: Sequence[object]) -> None:
-    ax.set_yticks(range(len(labels)), [str(label) for label in labels])
+    ax.set_yticks(range(len(labels)), [_fitted(label) for label in labels])
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
@@ -290,7 +303,7 @@ def heatmap(
         if v is not None:
             grid[rows.index(r), columns.index(c)] = v
     image = ax.imshow(np.ma.masked_invalid(grid), aspect="auto", cmap="Blues", vmin=0)
-    ax.set_yticks(range(len(rows)), [str(r) for r in rows])
+    ax.set_yticks(range(len(rows)), [_fitted(r) for r in rows])
     every = max(1, len(columns) // 12)
     ax.set_xticks(range(0, len(columns), every), [str(c) for c in columns[::every]])
     ax.grid(visible=False)

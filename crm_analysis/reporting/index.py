@@ -20,7 +20,7 @@ from crm_analysis.reporting.periods import period_text
 from crm_analysis.reporting.plan import READERS
 from crm_analysis.reporting.runs import NETWORK
 from crm_analysis.reporting.sparkline import sparkline
-from crm_analysis.wording import _, date_text, plural, speaking
+from crm_analysis.wording import _, date_text, plural, speaking, visible
 
 if TYPE_CHECKING:
     from crm_analysis.reporting.batch import Batch, Outcome
@@ -44,7 +44,7 @@ def write_index(batch: Batch) -> Path:
     names = index_names(o.run for o in batch.outcomes)
     for lang, name in names.items():
         with speaking(lang):
-            write_whole(batch.out / name, _page(batch, lang, names))
+            write_whole(batch.out / name, visible(_page(batch, lang, names)))
     return batch.out / "index.html"
 
 
