@@ -175,7 +175,7 @@ def _change(figure: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def _glance(entries: list[Entry]) -> Entry | None:
     """Lay the key figures of one report side by side for all dealerships, newest period."""
     for name in dict.fromkeys(entry["name"] for entry in entries):
-        rows = _newest(entry for entry in entries if entry["name"] == name and entry["figures"])
+        rows = _newest([entry for entry in entries if entry["name"] == name])
         if len(rows) > 1:
             first = rows[0]
             keys = [figure["key"] or figure["label"] for figure in first["figures"]]
@@ -184,13 +184,15 @@ def _glance(entries: list[Entry]) -> Entry | None:
     return None
 
 
-def _newest(entries: Iterable[Entry]) -> list[Entry]:
-    found: dict[str | None, Entry] = {}
+def _newest(entries: list[Entry]) -> list[Entry]:
+    """Choose of each dealership the newest report with key figures, the network first."""
+    found: dict[str | None, Entry | None] = dict.fromkeys(e["dealership"] for e in entries)
     for entry in entries:
-        held = found.get(entry["dealership"])
-        if held is None or (entry["as_of"] or "") > (held["as_of"] or ""):
+        held = found[entry["dealership"]]
+        if entry["figures"] and (held is None or (entry["as_of"] or "") > (held["as_of"] or "")):
             found[entry["dealership"]] = entry
-    return sorted(found.values(), key=lambda entry: entry["dealership"] != NETWORK)
+    known = [entry for entry in found.values() if entry is not None]
+    return sorted(known, key=lambda entry: entry["dealership"] != NETWORK)
 
 
 def _cells(entry: Entry, keys: list[str]) -> list[Entry | None]:

@@ -30,7 +30,7 @@ from crm_analysis.reporting.pdf.nodes import (
     words,
 )
 
-__all__ = ["Element", "Marks", "parse", "to_nodes"]
+__all__ = ["Element", "Marks", "parse", "quoted", "to_nodes"]
 
 _DROPPED = set(
     "audio button embed head iframe input math noscript object script select style svg template "
@@ -69,7 +69,12 @@ _NUMBER = re.compile(
     r"[-+−–]?[\d.,\s%\u00a0\u202f]*\d[\d.,\s%\u00a0\u202f]*(e[-+]?\d+)?", re.IGNORECASE
 )
 _UNKNOWN = {"", "–", "-", "—", "NaN", "nan", "NaT", "None", "null", "<NA>", "…", "..."}
-_DEEPEST = 60
+_WAYS_BACK = {"↩", "¶"}
+"""What stands in a link to its own place: a footnote's way back, a heading's anchor."""
+
+_DEEPEST = 24
+"""What is nested deeper stands where this depth ends; the typesetter has a limit of its own."""
+
 _WIDEST_SPAN = 50
 
 
@@ -215,7 +220,7 @@ def _heading(element: Element, marks: Marks) -> list[Node]:
 
 
 def _list(element: Element, marks: Marks) -> list[Node]:
-    items = [inside for child in _elements(element, "li") if (inside := to_nodes(child, marks))]
+    items = [inside for item in _items(element) if (inside := to_nodes(item, marks))]
     if not items:
         return []
     if element.tag == "ul":
@@ -223,6 +228,14 @@ def _list(element: Element, marks: Marks) -> list[Node]:
     start = element.attributes.get("start", "1")
     return [
         {"k": "enum", "items": items, "start": int(start) if re.fullmatch(r"\d{1,6}", start) else 1}
+    ]
+
+
+def _items(element: Element) -> list[Element]:
+    """Return a list's items; what stands between them is one too."""
+    return [
+        child if isinstance(child, Element) and child.tag == "li" else Element("li", {}, [child])
+        for child in element.children
     ]
 
 
@@ -279,7 +292,7 @@ def _inline_children(element: Element, marks: Marks) -> list[Inline]:
 def _inline(item: Element | str, marks: Marks) -> list[Inline]:
     if isinstance(item, str):
         text = words(_SPACE.sub(" ", item))
-        return _quoted(text) if marks.authored else [text]
+        return quoted(text) if marks.authored else [text]
     if item.tag in _SHORT:
         return [_SHORT[item.tag](item)]
     inside = _inline_children(item, marks)
@@ -306,7 +319,7 @@ _SHORT: dict[str, Callable[[Element], Inline]] = {
 }
 
 
-def _quoted(text: str) -> list[Inline]:
+def quoted(text: str) -> list[Inline]:
     """Take the straight quotes out of an author's words: the typesetter puts the right ones."""
     parts: list[Inline] = []
     for piece in re.split("([\"'])", text):
@@ -320,6 +333,8 @@ def _quoted(text: str) -> list[Inline]:
 def _linked(target: str, inside: list[Inline]) -> list[Inline]:
     """Keep a link to the web or to an address; on paper it says where it leads."""
     target = target.strip()
+    if target.startswith("#") and plain(inside).strip() in _WAYS_BACK:
+        return []
     if not _LINK.match(target):
         return inside
     bare = _SCHEME.sub("", target)
@@ -375,12 +390,21 @@ def _table(element: Element, marks: Marks) -> list[Node]:
         head, body = [], head
     count = width_of([*head, *body])
     if not count:
-        return []
+        return to_nodes(element, marks)
+    over = [plain(_words(child, marks)) for child in _elements(element, "caption")]
+    while head and _covers(head[0], count):
+        over.append(plain(head.pop(0)[0].body))
+    under: list[Node] = []
+    while len(body) > 1 and _covers(body[-1], count):
+        under.insert(0, {"k": "small", "text": plain(body.pop()[0].body)})
     body = filled(body, count)
-    captions = [plain(_words(child, marks)) for child in _elements(element, "caption")]
-    return [
-        table(filled(head, count), body, _aligns(body, count), caption=next(iter(captions), None))
-    ]
+    caption = " · ".join(text for text in over if text) or None
+    return [table(filled(head, count), body, _aligns(body, count), caption=caption), *under]
+
+
+def _covers(row: Sequence[Cell], count: int) -> bool:
+    """Say whether a row is one cell over all columns: a title, or a note."""
+    return len(row) == 1 and row[0].columns >= count > 1
 
 
 def _rows(element: Element, marks: Marks) -> tuple[list[list[Cell]], list[list[Cell]]]:

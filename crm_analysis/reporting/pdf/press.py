@@ -17,6 +17,7 @@ from typing import Any
 
 from crm_analysis.errors import ReportError
 from crm_analysis.reporting.execute import Failure
+from crm_analysis.reporting.pdf.markup import quoted
 from crm_analysis.reporting.pdf.nodes import Node, paragraph, words
 from crm_analysis.reporting.pdf.story import Story, tell, tell_failure
 from crm_analysis.reporting.plan import Run
@@ -52,7 +53,7 @@ class Press:
             ) from error
         self._typst = typst
         fonts = typst.Fonts(include_system_fonts=False, font_paths=[_more_fonts()])
-        # Its types do not know that a whole project may be given as names mapped to bytes.
+        # Its types do not know yet that a project may be given as a mapping of names to bytes.
         self._compiler: Any = typst.Compiler(root=_HERE, font_paths=fonts)
 
     @cached_property
@@ -104,10 +105,10 @@ class Press:
 
     def _readable(self, name: str, story: Story) -> bool:
         """Ask the compiler whether it can draw a picture."""
-        main = f'#set document(title: "?")\n#image("{name}", alt: "?")'.encode()
-        files = {"main.typ": main, name: story.pictures[name]}
+        source = f'"{name}"' if name.endswith(".svg") else f'bytes(json("{name}"))'
+        files = {"main.typ": f"#image({source})".encode(), name: story.pictures[name]}
         try:
-            self._compiler.compile(input=files, format="pdf", pdf_standards=[STANDARD])
+            self._compiler.compile(input=files, format="svg")
         except self._typst.TypstError:
             return False
         return True
@@ -133,6 +134,7 @@ def _document(story: Story, run: Run, facts: Facts) -> dict[str, Any]:
     until = _("Data to {day}", day=day) if day else None
     return {
         "title": words(story.title),
+        "heading": quoted(words(story.title)),
         "lang": run.lang,
         "region": _REGIONS[run.lang],
         "whose": words(owner) if owner else None,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from crm_analysis.blocks import BLOCK_MIME
+from crm_analysis.blocks import BLOCK_MIME, Change
 from crm_analysis.reporting.execute import Failure
 from crm_analysis.reporting.pdf.markup import Marks, parse, to_nodes
 from crm_analysis.reporting.pdf.nodes import Cell, Node, code, heading, paragraph, table, words
@@ -45,12 +46,15 @@ class Story:
     title : str
     nodes : list of Node
     pictures : dict
-        Bytes by file name, as the nodes name them.
+        What the compiler reads under each file name that the nodes give.
+    closing : list of Node
+        What is said after everything else.
     """
 
     title: str
     nodes: list[Node] = field(default_factory=list)
     pictures: dict[str, bytes] = field(default_factory=dict)
+    closing: list[Node] = field(default_factory=list)
     _level: int = 0
     _heading: str = ""
 
@@ -63,7 +67,8 @@ class Story:
     def picture(self, data: bytes, ending: str, alt: str | None, width: float | None) -> Node:
         """Keep a picture and return its node; one without words takes those of its heading."""
         name = f"{len(self.pictures) + 1}.{ending}"
-        self.pictures[name] = data
+        # The compiler takes files that are text; dots come to it as a list of their bytes.
+        self.pictures[name] = data if ending == "svg" else json.dumps(list(data)).encode()
         said = alt or _("Figure: {heading}", heading=self._heading or self.title)
         return {"k": "picture", "file": name, "alt": words(said), "width": width, "caption": None}
 
@@ -88,7 +93,8 @@ def tell(notebook: Any, run: Run) -> Story:
         if cell.metadata.get("page_section"):
             story.nodes.append({"k": "contents"})
         story.nodes += [node for node in _cell(cell, story, run, known) if node]
-    _join_contents(story)
+    story.nodes += story.closing
+    _check_contents(story)
     return story
 
 
@@ -119,7 +125,7 @@ def _where(failure: Failure) -> str:
     return f"{place}{line}."
 
 
-def _join_contents(story: Story) -> None:
+def _check_contents(story: Story) -> None:
     """Keep the table of contents only where there is more than one section to find."""
     sections = sum(node["k"] == "heading" and node["level"] == 1 for node in story.nodes)
     if sections < 2:
@@ -227,7 +233,12 @@ def _block(output: Any, story: Story, run: Run, known: set[str]) -> Iterator[Nod
     if block.get("table"):
         yield from _numbers(block, run)
     if block.get("definition") and block["definition"] not in known:
-        yield {"k": "definition", "label": _("Definition"), "text": words(block["definition"])}
+        text = words(block["definition"])
+        if block.get("kind") == "key_figures":  # the first page is for what was found
+            label = _("How the figures are compared")
+            story.closing.append({"k": "definition", "label": label, "text": text})
+        else:
+            yield {"k": "definition", "label": _("Definition"), "text": text}
 
 
 def _sayings(block: Mapping[str, Any]) -> Iterator[Node]:
@@ -261,16 +272,18 @@ def _card(item: Mapping[str, Any]) -> dict[str, Any]:
         "label": words(item["label"]),
         "value": words(item["value"]),
         "small": words(small) or None,
-        "changes": [_change(change) for change in item.get("changes") or ()],
+        "changes": [_change(Change(**change)) for change in item.get("changes") or ()],
     }
 
 
-def _change(change: Mapping[str, Any]) -> dict[str, Any]:
+def _change(change: Change) -> dict[str, str]:
+    """Write a change so that its arrow and colour only repeat what its words say."""
     return {
-        "value": words(change["value"]),
-        "label": words(change["label"]),
-        "direction": change["direction"],
-        "good": change.get("good"),
+        "arrow": change.arrow,
+        "tone": change.tone,
+        "value": words(change.value),
+        "label": words(": ".join(text for text in (change.label, change.verdict) if text)),
+        "interval": words(change.interval or ""),
     }
 
 
