@@ -178,7 +178,7 @@ def test_a_choice_that_means_nothing_is_refused(project: Path, pattern: str) -> 
 
 
 def test_a_choice_that_is_nearly_one_is_named(project: Path) -> None:
-    with pytest.raises(ReportError, match="did you mean .counted/network/2025-1"):
+    with pytest.raises(ReportError, match=r"did you mean .counted/network/2025-1"):
         opened(project, only=["counted/network/2025-1"])
 
 
