@@ -11,10 +11,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from html import escape
+from html import escape as escaped
 from typing import Any, Literal
 
-from crm_analysis.wording import _
+from crm_analysis.wording import _, visible
 
 __all__ = ["BLOCK_MIME", "Block", "BlockFigure", "BlockTable", "Change", "Column", "KeyFigure"]
 
@@ -280,6 +280,11 @@ class Block:
             raw = self.figure.data
             bundle[self.figure.mime] = raw.decode() if svg else base64.b64encode(raw).decode()
         return bundle
+
+
+def escape(text: str, *, quote: bool = True) -> str:
+    """Write a text so that it can be nothing but text, whatever the data call things."""
+    return escaped(visible(text), quote=quote)
 
 
 def _spaced(text: str | None) -> str:

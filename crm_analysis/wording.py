@@ -44,6 +44,7 @@ __all__ = [
     "set_language",
     "signed",
     "speaking",
+    "visible",
     "word_of",
 ]
 
@@ -155,6 +156,26 @@ _CODE = re.compile(r"[a-z]+(_[a-z]+)*")
 _QUARTER = re.compile(r"(\d{4})-Q([1-4])")
 
 
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]"
+    "|[\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    r"""Return a text without what cannot be seen and changes how the rest is read.
+
+    Control characters, and the marks by which a name could turn the direction of the words that
+    follow it, do not reach a page.
+
+    Examples
+    --------
+    >>> visible("North\x00 \u202eSouth")
+    'North South'
+    """
+    return _UNSEEN.sub("", text)
+
+
 def word_of(value: object) -> str:
     """Write a value of the data as a reader's word: codes such as ``service_drive`` in words.
 
@@ -168,7 +189,7 @@ def word_of(value: object) -> str:
     """
     if value is None:
         return _("unknown")
-    text = str(value)
+    text = visible(str(value))
     if quarter := _QUARTER.fullmatch(text):
         return _("{year}-Q{quarter}", year=quarter[1], quarter=quarter[2])
     return _(text.replace("_", " ")) if _CODE.fullmatch(text) else text

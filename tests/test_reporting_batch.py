@@ -322,6 +322,22 @@ def test_an_interrupted_batch_keeps_what_it_has_and_resumes(project: Path) -> No
     assert json.loads((project / "cut" / "batch.json").read_text("utf-8"))["interrupted"]
 
 
+def test_one_kernel_makes_many_reports(tmp_path: Path) -> None:
+    """Also after large outputs, for which the kernel's own machinery starts threads."""
+    root = write_project(tmp_path / "project")
+    source = "import os\nfrom IPython.display import HTML\nHTML('<i>' + 'x ' * 200_000 + '</i>')"
+    cells = [("code", "n: int = 1", "parameters"), ("code", source), ("code", "os.getpid()")]
+    write_notebook(root / "notebooks" / "large.ipynb", cells)
+    entry = '[[report]]\nnotebook = "large"\nname = "n{n}"\nparameters = {{ n = {n} }}\n'
+    plan = write_plan(root, 'out = "out"\n' + "".join(entry.format(n=n) for n in range(3)))
+    batch = make_batch(open_batch(plan), workers=1)
+    pages = {
+        page(batch, f"n{n}.en.html").rpartition("<pre")[2].partition("</pre>")[0] for n in range(3)
+    }
+    assert batch.count("made") == 3
+    assert len(pages) == 1
+
+
 def test_all_dealerships_are_read_from_the_data(tmp_path: Path) -> None:
     root = write_project(tmp_path / "project")
     source = PARAMETERS + 'data: str = "data"'

@@ -326,7 +326,8 @@ def make_batch(
         if making.todo:
             making.make(workers or cores(), isolate=isolate)
         batch.seconds = time.monotonic() - start
-        if keep and (making.todo or not (batch.out / "index.html").is_file() or batch.notes):
+        changed = making.todo or batch.notes or batch.history.changed
+        if keep and (changed or not (batch.out / "index.html").is_file()):
             _write_index(batch)
             batch.save()
     return batch

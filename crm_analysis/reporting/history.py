@@ -89,6 +89,11 @@ class History:
     _added: int = 0
     _asked: dict[str, None] = field(default_factory=dict)
 
+    @property
+    def changed(self) -> bool:
+        """Whether there is something to save."""
+        return self._added > 0
+
     def reported(self, chain: Chain, as_of: str | None) -> list[Row]:
         """Return the figures last reported for the newest day before `as_of`.
 

@@ -20,7 +20,7 @@ from crm_analysis.reporting.periods import period_text
 from crm_analysis.reporting.plan import READERS
 from crm_analysis.reporting.runs import NETWORK
 from crm_analysis.reporting.sparkline import sparkline
-from crm_analysis.wording import _, date_text, plural, speaking
+from crm_analysis.wording import _, date_text, plural, speaking, visible
 
 if TYPE_CHECKING:
     from crm_analysis.reporting.batch import Batch, Outcome
@@ -44,7 +44,7 @@ def write_index(batch: Batch) -> Path:
     names = index_names(o.run for o in batch.outcomes)
     for lang, name in names.items():
         with speaking(lang):
-            write_whole(batch.out / name, _page(batch, lang, names))
+            write_whole(batch.out / name, visible(_page(batch, lang, names)))
     return batch.out / "index.html"
 
 
@@ -175,7 +175,7 @@ def _change(figure: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def _glance(entries: list[Entry]) -> Entry | None:
     """Lay the key figures of one report side by side for all dealerships, newest period."""
     for name in dict.fromkeys(entry["name"] for entry in entries):
-        rows = _newest(entry for entry in entries if entry["name"] == name and entry["figures"])
+        rows = _newest([entry for entry in entries if entry["name"] == name])
         if len(rows) > 1:
             first = rows[0]
             keys = [figure["key"] or figure["label"] for figure in first["figures"]]
@@ -184,13 +184,15 @@ def _glance(entries: list[Entry]) -> Entry | None:
     return None
 
 
-def _newest(entries: Iterable[Entry]) -> list[Entry]:
-    found: dict[str | None, Entry] = {}
+def _newest(entries: list[Entry]) -> list[Entry]:
+    """Choose of each dealership the newest report with key figures, the network first."""
+    found: dict[str | None, Entry | None] = dict.fromkeys(e["dealership"] for e in entries)
     for entry in entries:
-        held = found.get(entry["dealership"])
-        if held is None or (entry["as_of"] or "") > (held["as_of"] or ""):
+        held = found[entry["dealership"]]
+        if entry["figures"] and (held is None or (entry["as_of"] or "") > (held["as_of"] or "")):
             found[entry["dealership"]] = entry
-    return sorted(found.values(), key=lambda entry: entry["dealership"] != NETWORK)
+    known = [entry for entry in found.values() if entry is not None]
+    return sorted(known, key=lambda entry: entry["dealership"] != NETWORK)
 
 
 def _cells(entry: Entry, keys: list[str]) -> list[Entry | None]:

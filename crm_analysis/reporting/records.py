@@ -53,7 +53,7 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as plain JSON."""
-        said = {"files": self.run.paths, "status": self.status, "key": self.key, **self.result}
+        said = {"paths": self.run.paths, "status": self.status, "key": self.key, **self.result}
         older = {"older": dict(self.older)} if self.older else {}
         return {**self.run.to_json(), **said, **older}
 
@@ -80,7 +80,7 @@ def made_before(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return by path the key and the result of every page that an earlier batch has made."""
     if document.get("format") != _FORMAT:
         return {}
-    own = {*Run.__dataclass_fields__, "files", "status", "older"}
+    own = {*Run.__dataclass_fields__, "paths", "status", "older"}
     found = {}
     for run in document.get("runs", []):
         held = run if run["status"] in ("made", "unchanged") else run.get("older")

@@ -25,7 +25,7 @@ from crm_analysis.reporting.clean import Heading, PageState, clean
 from crm_analysis.reporting.execute import Failure
 from crm_analysis.reporting.provenance import Facts, provenance
 from crm_analysis.reporting.runs import NETWORK, Run
-from crm_analysis.wording import _, date_text
+from crm_analysis.wording import _, date_text, visible
 
 __all__ = ["Facts", "Page", "make_exporter", "render_failure", "render_report", "whose"]
 
@@ -134,7 +134,7 @@ def _export(
         "excerpt": _excerpt(failure) if failure else [],
     }
     html, _resources = exporter.from_notebook_node(notebook, resources={"page": page})
-    return str(html)
+    return visible(str(html))
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,11 @@ INSIDE = "CRM_REPORT_INSIDE"
 """Set in the environment of our own kernels: a report does not preview itself without end."""
 
 DEFAULT_FORMATS = ("html",)
+_LONGEST_NAME = 80
+"""Bytes of a folder's name; file systems take 255, and Windows about 260 for a whole path."""
+
+_DEVICE = re.compile(r"con|prn|aux|nul|(com|lpt)\d")
+
 DEFAULT_READER = "manager"
 DEFAULT_TIMEOUT_SECONDS = 600.0
 
@@ -95,12 +101,22 @@ class Run:
 def slug(name: str) -> str:
     """Make a folder name of a dealership's name: letters and digits of any script, and dashes.
 
+    A name that is too long for a folder, or that Windows keeps for a device, gets a mark of its
+    own, so that two names never share a folder by being cut.
+
     Examples
     --------
     >>> slug("North Star / Motors"), slug("Автомир №2")
     ('north-star-motors', 'автомир-2')
+    >>> slug("../../etc"), slug("CON"), slug("???")
+    ('etc', 'con-a3db', 'dealership')
     """
-    return re.sub(r"[^\w]+", "-", name.casefold()).strip("-_") or "dealership"
+    text = re.sub(r"[^\w]+", "-", name.casefold()).strip("-_") or "dealership"
+    if len(text.encode()) <= _LONGEST_NAME and not _DEVICE.fullmatch(text):
+        return text
+    mark = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:4]
+    cut = text.encode()[:_LONGEST_NAME].decode(errors="ignore").rstrip("-_")
+    return f"{cut}-{mark}"
 
 
 def page_path(name: str, dealership: str | None, period: str | None, lang: str) -> str:

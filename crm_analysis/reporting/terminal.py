@@ -47,7 +47,7 @@ def runs_document(batch: Batch) -> dict[str, Any]:
         "to_make": len(batch.unfinished),
         "unchanged": batch.count("unchanged"),
         "runs": [
-            {**o.run.to_json(), "files": o.run.paths, "state": _state(batch, o)}
+            {**o.run.to_json(), "paths": o.run.paths, "state": _state(batch, o)}
             for o in batch.outcomes
         ],
     }

@@ -7,6 +7,7 @@ ended without the others.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -66,6 +67,7 @@ class Worker:
         sys.modules.setdefault("pyarrow.fs", None)  # type: ignore[arg-type]
         register_engine()
         self.exporter = make_exporter()
+        gc.freeze()  # what was imported stays: it need not be looked through after every page
 
     def make(self, job: dict[str, Any]) -> dict[str, Any]:
         """Make one report and say how it went."""

@@ -8,7 +8,7 @@
   const plain = (text) => text.toLowerCase().replaceAll("ё", "е");
   const texts = new Map(entries.map((e) => {
     const place = e.closest("[data-place]");
-    return [e, plain(`${place ? place.dataset.place : ""} ${e.dataset.period} ${e.textContent}`)];
+    return [e, plain(`${place ? place.dataset.place : ""} ${e.dataset.period} ${e.dataset.words} ${e.textContent}`)];
   }));
   const chosen = (name) => (form.elements[name] ? form.elements[name].value : "");
   const show = () => {
