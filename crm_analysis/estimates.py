@@ -216,9 +216,8 @@ class Estimates:
         return self.table.with_columns(pl.col(name).cast(pl.String) for name in names)
 
     def _figure(self) -> BlockFigure:
-        return BlockFigure(
-            figures.drawn(self.plot, height=self._figure_height()), alt=self.sentence()
-        )
+        data, mime = figures.inked(self.plot, height=self._figure_height())
+        return BlockFigure(data, alt=self.sentence(), mime=mime)
 
     def _figure_height(self) -> float | None:
         return figures.height_for(self.table.height)

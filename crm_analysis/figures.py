@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from crm_analysis.wording import Unit, amount, number, percent, word_of
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "LARGEST_SVG_BYTES",
     "MAX_CURVES",
     "bars",
     "curve",
@@ -30,6 +31,7 @@ __all__ = [
     "height_for",
     "histogram",
     "house_style",
+    "inked",
     "new_axes",
     "points",
     "whole_ticks",
@@ -45,6 +47,12 @@ _TITLE_LETTERS = 52
 """A longer title is wrapped: beside long labels no more letters fit."""
 
 _LABEL_LETTERS = 40
+
+LARGEST_SVG_BYTES = 200_000
+"""A figure whose drawing is larger than this is kept as a picture."""
+
+_PNG_DPI = 160
+_MISSING_LETTER = r"Glyph .* missing from font"
 
 
 def house_style() -> AbstractContextManager[None]:
@@ -80,16 +88,40 @@ def drawn(draw: Callable[[Axes], object], *, height: float | None = None) -> byt
 
     with house_style(), warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box; the words beside the figure have it.
-        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
+        warnings.filterwarnings("ignore", _MISSING_LETTER, UserWarning)
         figure = Figure()
         FigureCanvasSVG(figure)
-        if height is not None:
-            figure.set_figheight(height)
-        draw(figure.add_subplot())
-        _wrap_titles(figure)
+        _put_ink(figure, draw, height)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
+
+
+def inked(
+    draw: Callable[[Axes], object], *, height: float | None = None
+) -> tuple[bytes, Literal["image/svg+xml", "image/png"]]:
+    """Draw as `drawn` does, or as a picture where the drawing would be too large for a page."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawing = drawn(draw, height=height)
+    if len(drawing) <= LARGEST_SVG_BYTES:
+        return drawing, "image/svg+xml"
+    with house_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _MISSING_LETTER, UserWarning)
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        buffer = io.BytesIO()
+        _put_ink(figure, draw, height)
+        figure.savefig(buffer, format="png", dpi=_PNG_DPI, metadata={"Software": None})
+    return buffer.getvalue(), "image/png"
+
+
+def _put_ink(figure: Figure, draw: Callable[[Axes], object], height: float | None) -> None:
+    if height is not None:
+        figure.set_figheight(height)
+    draw(figure.add_subplot())
+    _wrap_titles(figure)
 
 
 def _wrap_titles(figure: Figure) -> None:

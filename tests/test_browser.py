@@ -129,6 +129,17 @@ def test_a_page_is_never_wider_than_the_screen(
     assert browser.run("return document.body.scrollWidth") <= width
 
 
+def test_a_page_is_printed_on_white_whatever_the_screen(
+    pages: dict[tuple[str, str], Path], browser: Browser
+) -> None:
+    browser.open(pages["overview", "ru"], dark=True)
+    look = "return [getComputedStyle(document.body).backgroundColor, matchMedia('print').matches]"
+    assert browser.run(look)[0] != "rgb(255, 255, 255)"
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.devtools("Emulation.setEmulatedMedia", media="print", features=dark)
+    assert browser.run(look) == ["rgb(255, 255, 255)", True]
+
+
 def test_axe_would_find_a_fault(browser: Browser, axe: str, tmp_path: Path) -> None:
     """A check that cannot fail is a defect: grey on grey, a picture without words."""
     page = tmp_path / "faulty.html"

@@ -20,6 +20,7 @@ from crm_analysis.figures import (
     height_for,
     histogram,
     house_style,
+    inked,
     new_axes,
     points,
     write_units,
@@ -194,3 +195,16 @@ def test_the_x_axis_has_units_too() -> None:
     write_units(ax, "share", axis="x")
     ax.figure.draw_without_rendering()
     assert all(text.get_text().endswith("%") for text in ax.get_xticklabels())
+
+
+def test_a_drawing_too_large_for_a_page_becomes_a_picture() -> None:
+    def many(ax: Axes) -> None:
+        ax.scatter(range(6_000), [(i * 7919) % 1000 for i in range(6_000)])
+
+    data, mime = inked(many)
+    assert mime == "image/png"
+    assert data.startswith(b"\x89PNG")
+    assert inked(many) == (data, mime)
+    small, kind = inked(lambda ax: ax.plot([1, 2]))
+    assert kind == "image/svg+xml"
+    assert small.startswith(b"<?xml")
