@@ -149,14 +149,14 @@ def _reap() -> None:
                 time.sleep(0.05)
 
 
-def write_plan(data: str, dealerships: list[str]) -> Path:
+def write_plan(data: str, notebooks: list[str], dealerships: list[str]) -> Path:
     """Write the plan of the batch into the project, where its paths are looked for."""
     SCRATCH.mkdir(parents=True, exist_ok=True)
     plan = SCRATCH / "plan.toml"
     lines = {
         "data": data,
         "out": (SCRATCH / "batch").as_posix(),
-        "notebooks": list(NOTEBOOKS),
+        "notebooks": notebooks,
         "dealerships": ["network", *dealerships],
         "languages": ["en", "ru"],
         "formats": ["html", "pdf"],
@@ -185,14 +185,14 @@ def batch(plan: Path, *options: str) -> Cost:
     return cost
 
 
-def sample_jobs(plan: Path) -> list[dict[str, object]]:
+def sample_jobs(plan: Path, notebooks: list[str]) -> list[dict[str, object]]:
     """Choose each notebook for the network and for one dealership, languages in turn."""
     from crm_analysis.reporting import open_batch
 
     opened = open_batch(plan, root=ROOT, force=True)
     first = next(o.run.dealership for o in opened.outcomes if o.run.dealership != "network")
     jobs: list[dict[str, object]] = []
-    for number, name in enumerate(NOTEBOOKS):
+    for number, name in enumerate(notebooks):
         for place, lang in (("network", "en"), (first, "ru")):
             wanted = lang if number % 2 == 0 else {"en": "ru", "ru": "en"}[lang]
             [one] = [
@@ -254,12 +254,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="reports/out/data/small")
+    parser.add_argument("--notebooks", nargs="+", default=list(NOTEBOOKS))
     parser.add_argument("--dealerships", nargs="+", default=["all"], help="names, or all")
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--no-loop", action="store_true", help="leave the slow loop out")
     asked = parser.parse_args()
     adopt_orphans()
-    plan = write_plan(asked.data, asked.dealerships)
+    plan = write_plan(asked.data, asked.notebooks, asked.dealerships)
     workers = ["--workers", str(asked.workers)] if asked.workers else []
     whole = batch(plan, "--force", *workers)
     manifest = json.loads((SCRATCH / "batch" / "batch.json").read_text(encoding="utf-8"))
@@ -267,7 +268,7 @@ def main() -> None:
     runs = manifest["runs"]
     n = len(runs)
     share = sum(one["dealership"] == "network" for one in runs) / n
-    jobs = sample_jobs(plan)
+    jobs = sample_jobs(plan, asked.notebooks)
     lowest, phases = floor(jobs)
     rows = {
         f"**batch**: {n} reports, HTML + PDF": whole.of(n),

@@ -388,7 +388,7 @@ def test_only_links_to_the_web_and_to_addresses_are_kept(press: Press) -> None:
     reader = printed(
         press,
         markdown(
-            "[a](https://example.org/a) [b](javascript:alert(1)) [c](file:///etc/passwd) "
+            "[a](https://example.org/a) [b](javascript:alert(1)) [c](file:///x) "
             "[d](mailto:me@example.org) [e](data:text/html,x) [f](HTTP://example.org)"
         ),
         code(
@@ -541,6 +541,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
     made = Worker(tmp_path, tmp_path, isolate=False, tell=lambda _message: None)
     made.exporter = make_exporter()
     monkeypatch.setattr(made, "_ready_kernel", lambda: None)
+    monkeypatch.setattr(made, "_is_worn", lambda _kernel: False)
     monkeypatch.setattr(
         "crm_analysis.reporting.worker.execute", lambda _run, _kernel, *, root: (notebook, None)
     )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +112,25 @@ def test_months_of_one_batch_look_back_on_each_other(project: Path) -> None:
     # Both languages report one and the same figure: it is kept once.
     assert history(batch) == [("2025-10", 40.0, 1), ("2025-11", 50.0, 1), ("2025-12", 70.0, 1)]
     assert set(statuses(opened(project)).values()) == {"unchanged"}
+
+
+def test_a_batch_with_nothing_to_do_reads_no_history(project: Path) -> None:
+    make_batch(opened(project), workers=1)
+    program = (
+        "import sys\nfrom pathlib import Path\n"
+        "from crm_analysis.reporting import make_batch, open_batch\n"
+        "batch = make_batch(open_batch(Path('reports/p.toml')))\n"
+        "print(batch.count('unchanged'), sorted({'polars', 'numpy', 'babel'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "6 []"
 
 
 def test_corrected_data_restate_and_what_was_reported_stays(project: Path) -> None:

@@ -118,6 +118,8 @@ def test_all_means_the_dealerships_of_the_data(project: Path) -> None:
         ("notebooks = ['aims']\nformats = []", "formats is empty"),
         ("notebooks = ['aims']\n[targets]\nnps = 'high'", "names with values"),
         ("notebooks = ['retention']\n[targets]\nnps = 40", "none of its notebooks"),
+        ("notebooks = ['aims']\n[targets.aim]\nnps = 40", "did you mean 'aims'"),
+        ("notebooks = ['aims', 'funnel']\n[targets.funnel]\nnps = 40", "no parameter 'targets'"),
         ("[[report]]\nnotebook = 'retention'\ntargets = {nps = 40}", "no parameter 'targets'"),
         ("notebooks = ['aims']\n[thresholds]\nleast = 5", "did you mean 'least_n'"),
         ("notebooks = ['aims']\n[parameters]\ntargets = {}", "Write it as 'targets'"),
@@ -209,3 +211,22 @@ def test_a_report_adds_targets_of_its_own(project: Path) -> None:
     )
     assert run.parameters["targets"] == {"nps": 50.0, "csat": 4.0}
     assert run.reader == "researcher"
+
+
+def test_targets_under_a_reports_name_are_its_alone(project: Path) -> None:
+    first, second = runs_of(
+        project,
+        """
+        [targets]
+        nps = 40
+        [targets.other]
+        csat = 4
+        [[report]]
+        notebook = "aims"
+        [[report]]
+        notebook = "aims"
+        name = "other"
+        """,
+    )
+    assert first.parameters["targets"] == {"nps": 40.0}
+    assert second.parameters["targets"] == {"nps": 40.0, "csat": 4.0}

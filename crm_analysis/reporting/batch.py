@@ -167,7 +167,8 @@ class Batch:
         if there and held.get("key") == key and not outcome.forced:
             result = {name: value for name, value in held.items() if name != "key"}
             self.outcomes[index] = replace(outcome, status="unchanged", key=key, result=result)
-            self.remember(self.outcomes[index])
+            if not self.history.trusted:  # it may lack what a batch that was killed has made
+                self.remember(self.outcomes[index])
             return
         older = held if (self.out / run.path).is_file() else {}
         self.outcomes[index] = replace(outcome, key=key, older=older, reported=reported)

@@ -90,6 +90,12 @@ class History:
     _asked: dict[str, None] = field(default_factory=dict)
 
     @property
+    def trusted(self) -> bool:
+        """Whether the memo speaks for the file: nobody touched it, and it has not been read."""
+        known = self._rows is None and "stamp" in self.memo
+        return known and bool(self.memo["stamp"] == self._stamp())
+
+    @property
     def changed(self) -> bool:
         """Whether there is something to save."""
         return self._added > 0
@@ -113,10 +119,8 @@ class History:
             return []
         question = json.dumps([*chain, as_of], ensure_ascii=False)
         self._asked[question] = None
-        if self._rows is None and self.memo.get("stamp") == self._stamp():
-            answers = self.memo.get("answers", {})
-            if question in answers:
-                return list(answers[question])
+        if self.trusted and question in self.memo["answers"]:
+            return list(self.memo["answers"][question])
         self._load()
         return self._before(chain, as_of)
 

@@ -18,7 +18,6 @@ from crm_analysis.reporting.fingerprints import Fingerprints, digest
 from crm_analysis.reporting.history import Chain, kind_of
 from crm_analysis.reporting.parameters import read_parameters
 from crm_analysis.reporting.places import resolve_path
-from crm_analysis.reporting.provenance import commit_of
 from crm_analysis.reporting.runs import Run
 
 __all__ = ["Inputs", "read_json"]
@@ -35,6 +34,7 @@ class Inputs:
     prints: Fingerprints
     _defaults: dict[str, dict[str, Any]] = field(default_factory=dict)
     _manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _keys: dict[str, str] = field(default_factory=dict)
 
     def values(self, run: Run) -> dict[str, Any]:
         """Return every parameter with the value that will be used."""
@@ -59,6 +59,8 @@ class Inputs:
 
     def facts(self, run: Run) -> dict[str, Any]:
         """Collect what a report's page states about its making."""
+        from crm_analysis.reporting.provenance import commit_of  # brings Babel
+
         values = self.values(run)
         seed = self._manifest(values.get("data")).get("seed")
         return {
@@ -73,7 +75,9 @@ class Inputs:
 
     def key(self, run: Run) -> str:
         """Return the hash of everything a report depends on, but for what was reported before."""
-        return self.prints.of_run(replace(run, parameters=self.values(run)))
+        if run.path not in self._keys:
+            self._keys[run.path] = self.prints.of_run(replace(run, parameters=self.values(run)))
+        return self._keys[run.path]
 
     def chain(self, run: Run) -> Chain:
         """Return what makes this report comparable with those of other days."""

@@ -123,7 +123,8 @@ def read_plan(path: Path, *, root: Path) -> Plan:
         ``"last 3 months"``), `languages`, `formats`, `reader`, `timeout_seconds`, `show_code`,
         `subject` (whose data, over the title), `[parameters]` and `[thresholds]` for every
         notebook that has them, `[targets]` (the key of a key figure and what it should be) for
-        every notebook with a parameter `targets`, and `[[report]]` tables with `notebook`,
+        every notebook with a parameter `targets`, `[targets.NAME]` for the report of that name
+        alone, and `[[report]]` tables with `notebook`,
         `name` and any of these again, for that notebook alone.
     root : Path
         The project's root: paths in the plan are relative to it.
@@ -273,14 +274,28 @@ def _parameters(
                 f"{where} sets the parameter {name!r}. Write it as '{key}' in the plan, so that "
                 "the page goes to its own place and every report is held to the same."
             )
-    targets = {**table.get("targets", {}), **entry.get("targets", {})}
-    if targets and (entry.get("targets") or "targets" in takes):
+    targets = _targets(entry, table)
+    if targets and ("targets" in takes or not _for_all(table).items() >= targets.items()):
         own["targets"] = targets
     if "data" in entry:
         own.setdefault("data", entry["data"])
     elif "data" in table and "data" in takes:
         shared.setdefault("data", table["data"])
     return check_values(inputs, {**shared, **own}, notebook=Path(entry["notebook"]).stem)
+
+
+def _for_all(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the targets that hold for every report: those not under a report's name."""
+    targets = table.get("targets", {})
+    return {key: value for key, value in targets.items() if not isinstance(value, dict)}
+
+
+def _targets(entry: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """Gather a report's targets: those for all, those under its name, then its own."""
+    name = entry.get("name", Path(entry["notebook"]).stem)
+    under_its_name = table.get("targets", {}).get(name, {})
+    named = under_its_name if isinstance(under_its_name, dict) else {}
+    return {**_for_all(table), **named, **entry.get("targets", {})}
 
 
 def _words(
@@ -344,7 +359,7 @@ def _check_words(words: Iterable[str], allowed: Sequence[str], key: str, where: 
         raise ReportError(f"{where}: {key} is empty. It may have: {listed(allowed)}.")
 
 
-def _check_shared(table: Mapping[str, Any], reports: Iterable[Report], path: Path) -> None:
+def _check_shared(table: Mapping[str, Any], reports: Sequence[Report], path: Path) -> None:
     every = {name for report in reports for name in report.takes}
     for key in ("parameters", "thresholds"):
         for name in table.get(key, {}):
@@ -354,6 +369,13 @@ def _check_shared(table: Mapping[str, Any], reports: Iterable[Report], path: Pat
                     f"[{key}], and none has it{near(name, every)}. "
                     f"They have: {listed(sorted(every))}."
                 )
+    names = [report.name for report in reports]
+    for name, value in table.get("targets", {}).items():
+        if isinstance(value, dict) and name not in names:
+            raise ReportError(
+                f"The plan {path.name} sets targets for the report {name!r}{near(name, names)}, "
+                f"and has none of that name. It has: {listed(names)}."
+            )
     if table.get("targets") and "targets" not in every:
         raise ReportError(
             f"The plan {path.name} sets [targets], and none of its notebooks has the parameter "
