@@ -114,7 +114,22 @@ def lead_weights(config: Config) -> Floats:
     traffic = config.traffic
     market = np.interp(year_of(days), *np.array(traffic.market_by_year).T)
     season = np.array(traffic.month)[month_of(days) % 12]
-    return np.asarray(market * season * np.array(traffic.weekday)[weekday_of(days)])
+    weekday = np.array(traffic.weekday)
+    return np.asarray(market * season * weekday[weekday_of(days)] / _month_weight(days, weekday))
+
+
+def _month_weight(days: Ints, weekday: Floats) -> Floats:
+    """Return the weekdays' weight of the whole month of each day.
+
+    A published month index is of the month's total: a short month is not a weak one.
+    """
+    month = month_of(days)
+    first, last = int(month[0]), int(month[-1]) + 1
+    ends = np.arange(first, last + 1).astype("datetime64[M]").astype("datetime64[D]")
+    edges = ends.astype(np.int64)
+    every = np.arange(edges[0], edges[-1])
+    total = np.add.reduceat(weekday[weekday_of(every)], edges[:-1] - edges[0])
+    return np.asarray(total[month - first])
 
 
 def plan_advertising(
