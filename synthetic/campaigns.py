@@ -27,12 +27,13 @@ _CLICKED = np.array([0.035, 0.008, 0.02, 0.0, 0.0])
 """Source of the leads that each channel brings, cost of a thousand impressions against 400 roubles
 or 8 dollars, and the share of impressions followed [assumed]."""
 
-SALES_OF_LEADS = 0.16
+SALES_OF_LEADS = 0.21
 DISSATISFIED = -0.7
 ROOM = 1000
 _FORGOTTEN = 0.05
-"""Sales a lead and the satisfaction below which customers speak badly, places for dealerships in a
-campaign's number, and the adstock below which advertising is forgotten."""
+"""Sales a first lead (those to customers who return included), the satisfaction below which
+customers speak badly, places for dealerships in a campaign's number, and the adstock below which
+advertising is forgotten."""
 
 
 @dataclass(frozen=True)

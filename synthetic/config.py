@@ -753,14 +753,23 @@ PRESETS: dict[str, Config] = {
     "tiny": Config(preset="tiny", n_customers=2_000, n_dealerships=3, starts_on=date(2023, 1, 1)),
     "small": Config(),
     "medium": Config(
-        preset="medium", n_customers=200_000, n_dealerships=24, starts_on=date(2016, 1, 1)
+        preset="medium",
+        n_customers=200_000,
+        n_dealerships=16,
+        sales_seats=2,
+        starts_on=date(2016, 1, 1),
     ),
     "large": Config(
-        preset="large", n_customers=1_000_000, n_dealerships=60, starts_on=date(2015, 1, 1)
+        preset="large",
+        n_customers=1_000_000,
+        n_dealerships=60,
+        sales_seats=2,
+        starts_on=date(2015, 1, 1),
     ),
 }
 """Worlds by name: `tiny` for tests, `small` for the demonstration, `medium` for calibration,
-`large` for speed."""
+`large` for speed. A manager of the last two sells about as many cars as one of a busy showroom; the
+first two have three managers a dealership, for comparisons inside one."""
 
 
 def find_preset(name: str, **changes: Any) -> Config:

@@ -54,13 +54,16 @@ class Cars:
 
 
 def price_level(market: Market, day: Ints) -> Floats:
-    """Return the price level on each day, 2025 = 1, in the data's currency."""
+    """Return the price level on each day, 2025 = 1, in the data's currency.
+
+    A year's mean is taken to be the level of its middle.
+    """
     money = market.config.money
     table = (
         money.dollar_price_by_year if market.config.currency == "USD" else money.new_price_by_year
     )
     years, level = np.array(table).T
-    return np.asarray(np.interp(1970 + day / YEAR, years, level) / level[-1])
+    return np.asarray(np.interp(1970 + day / YEAR, years + 0.5, level) / level[-1])
 
 
 def rounded(market: Market, amount: Any, *, step: int) -> Ints:

@@ -173,14 +173,15 @@ def make_rollout(config: Config, draws: Keyed) -> Rollout:
 
 
 def rollout_table(rollout: Rollout) -> pl.DataFrame:
-    """Write when each dealership starts."""
-    return pl.DataFrame(
+    """Write when each dealership starts; no row where the policy is not one of customers."""
+    table = pl.DataFrame(
         {
             "dealership_id": np.arange(1, len(rollout.wave) + 1),
             "wave": rollout.wave + 1,
             "starts_on": dates(rollout.starts),
         }
     )
+    return table if rollout.changes else table.clear()
 
 
 __all__ = [

@@ -175,7 +175,7 @@ def lead_truth(leads: Leads, paths: Paths, end: int) -> pl.DataFrame:
     shown = np.flatnonzero(leads.opened < end)
     paths = paths.take(shown)
     without, with_drive = paths.drive.prod(axis=2).T
-    below = (paths.uniform[:, None, OFFER:CONTRACT] < paths.drive).all(axis=2)
+    below = np.all(paths.uniform[:, None, OFFER:CONTRACT] < paths.drive, axis=2)
     return pl.DataFrame(
         {
             "opportunity_id": leads.ids[shown],
@@ -184,8 +184,8 @@ def lead_truth(leads: Leads, paths: Paths, end: int) -> pl.DataFrame:
             "contract_probability": paths.chance_of_contract,
             "with_drive_probability": with_drive,
             "without_drive_probability": without,
-            "y1": below[:, 1],
-            "y0": below[:, 0],
+            "y1": np.asarray(below)[:, 1],
+            "y0": np.asarray(below)[:, 0],
         }
     )
 
