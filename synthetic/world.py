@@ -33,6 +33,7 @@ from synthetic.receivables import credit_table, invoice_tables
 from synthetic.referral import referral_truth, relation_beginnings, tell_truth
 from synthetic.relation import Relations
 from synthetic.service import booked_minutes, make_orders, opened_minutes, order_ids
+from synthetic.settings import check_settings
 from synthetic.surveys import question_table, send_surveys, survey_tables
 from synthetic.traffic import anonymous_traffic, entry_lag, lead_traffic, traffic_table
 from synthetic.truth import (
@@ -224,7 +225,14 @@ class Ground:
 
 
 def lay_ground(config: Config, seed: int) -> Ground:
-    """Build what every part of a world stands on; the same in every process."""
+    """Build what every part of a world stands on; the same in every process.
+
+    Raises
+    ------
+    InputError
+        A setting is out of its range.
+    """
+    check_settings(config)
     market = make_market(config, seed)
     return Ground(market, day_edges(config), (day_of(config.as_of) + 1) * DAY)
 

@@ -40,7 +40,7 @@ from synthetic.workers import generate_with
 from synthetic.world import Frames, generate
 
 FORMAT = 1
-GENERATOR = 2
+GENERATOR = 3
 """Version of the content: it grows when the same seed gives other data."""
 
 _NOTE = (
