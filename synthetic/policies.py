@@ -150,6 +150,10 @@ def _nobody_held_out(config: Config) -> Config:
     return with_settings(config, {"rollout.holdout_share": 0.0})
 
 
+_NO_OUTCOMES = pl.DataFrame(schema={"customer_id": pl.Int64, **dict.fromkeys(OUTCOMES, pl.Float64)})
+"""The outcomes of a world without customers."""
+
+
 def _lived(config: Config, seed: int, workers: int = 1) -> pl.DataFrame:
     """Return the outcomes of a world, part by part: nothing else of it is kept."""
     parts = [
@@ -157,7 +161,7 @@ def _lived(config: Config, seed: int, workers: int = 1) -> pl.DataFrame:
         for frames in parts_of(config, seed, workers)
         if "customers" in frames
     ]
-    return pl.concat(parts)
+    return pl.concat(parts) if parts else _NO_OUTCOMES
 
 
 def true_effects(potential: pl.DataFrame) -> pl.DataFrame:

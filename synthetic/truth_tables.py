@@ -264,10 +264,13 @@ class TruthStage(dy.Schema):
     opportunity_id = dy.Int64(primary_key=True, description="opportunity")
     stage = dy.Enum(STEPS, primary_key=True, description="step to be passed")
     probability = dy.Float64(
-        min=0.0, max=1.0, description="chance of passing it, given the step before"
+        min=0.0,
+        max=1.0,
+        description="chance of passing it, given the step before; of offer and contract, also given "
+        "whether a test drive was taken",
     )
     uniform = dy.Float64(description="passed when below the probability")
-    at_risk = dy.Bool(description="the step before was passed")
+    at_risk = dy.Bool(description="the step before was passed (offer: the visit)")
     passed = dy.Bool(description="this step was passed, perhaps after the last day of the data")
     happened_at = dy.Datetime(nullable=True, description="when it was passed; null = it was not")
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from crm_analysis.errors import InputError
 from synthetic import write_network
 from synthetic.cli import app
-from synthetic.observed import METRICS, Seen
+from synthetic.measures import Seen
+from synthetic.observed import METRICS
 from synthetic.reading import DataSet, open_data
 from synthetic.targets import (
     Held,
