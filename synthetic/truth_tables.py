@@ -266,8 +266,8 @@ class TruthStage(dy.Schema):
     probability = dy.Float64(
         min=0.0,
         max=1.0,
-        description="chance of passing it, given the step before; of offer and contract, also given "
-        "whether a test drive was taken",
+        description="chance of passing it, given the step before; of offer and contract, also "
+        "given whether a test drive was taken",
     )
     uniform = dy.Float64(description="passed when below the probability")
     at_risk = dy.Bool(description="the step before was passed (offer: the visit)")
