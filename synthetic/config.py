@@ -755,8 +755,8 @@ PRESETS: dict[str, Config] = {
     "medium": Config(
         preset="medium",
         n_customers=200_000,
-        n_dealerships=16,
-        sales_seats=2,
+        n_dealerships=24,
+        sales_seats=1,
         starts_on=date(2016, 1, 1),
     ),
     "large": Config(
@@ -768,8 +768,8 @@ PRESETS: dict[str, Config] = {
     ),
 }
 """Worlds by name: `tiny` for tests, `small` for the demonstration, `medium` for calibration,
-`large` for speed. A manager of the last two sells about as many cars as one of a busy showroom; the
-first two have three managers a dealership, for comparisons inside one."""
+`large` for speed. A manager of `medium` (one a dealership) and of `large` (two) sells about as many
+cars as one of a busy showroom; the first two have three a dealership, to be compared inside one."""
 
 
 def find_preset(name: str, **changes: Any) -> Config:
