@@ -23,6 +23,17 @@ ROW_GROUP = 32_768
 FORMATS = tuple(ENDINGS)
 
 
+_SOUGHT = ("_id", "_on", "_at")
+"""Endings of the columns that a reader looks rows up by: these have least and greatest values."""
+
+_TEXTS = (pa.types.is_dictionary, pa.types.is_string, pa.types.is_large_string)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Say whether a column repeats words: a dictionary of numbers costs more than it saves."""
+    return any(same(kind) for same in _TEXTS)
+
+
 class Writer(Protocol):
     """Takes the rows of one table."""
 
@@ -55,12 +66,15 @@ class TableWriter:
         self.path, self.rows = path, 0
         self._waiting: list[pl.DataFrame] = []
         self._n_waiting = 0
+        shape = schema or arrow_schema(name)
         self._writer = pq.ParquetWriter(
             path,
-            schema or arrow_schema(name),
+            shape,
             compression="zstd",
             compression_level=1,
             version="2.6",
+            use_dictionary=[field.name for field in shape if _is_text(field.type)],
+            write_statistics=[name for name in shape.names if name.endswith(_SOUGHT)],
         )
 
     def finish(self) -> None:

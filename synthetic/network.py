@@ -49,9 +49,12 @@ class Staff:
 
     def holder(self, role: str, dealership: Ints, seat: Ints, day: Ints) -> Ints:
         """Return the employee_id that holds each seat on each day; `dealership` is a position."""
-        starts = self.starts[role][dealership, seat]
-        place = (starts <= day[:, None]).sum(axis=1) - 1
-        return np.asarray(self.ids[role][dealership, seat, np.maximum(place, 0)])
+        starts, ids = self.starts[role], self.ids[role]
+        at = (dealership * starts.shape[1] + seat) * starts.shape[2]
+        flat, place = starts.ravel(), at.copy()
+        for turn in range(1, starts.shape[2]):
+            place += flat[at + turn] <= day
+        return np.asarray(ids.ravel()[place])
 
 
 @dataclass(frozen=True)
