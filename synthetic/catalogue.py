@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.schema import Models
-from synthetic.keyed import Floats, Ints
+from synthetic.keyed import Floats, Ints, place_of
 
 # group, brand, model, segment, body, drive, list price in 2025, weight in the group's sales,
 # warranty km, service interval km, how long it is kept against the mean
@@ -81,8 +81,7 @@ class Catalogue:
 
     def pick(self, group: Ints, uniform: Floats) -> Ints:
         """Return the position of a model for each group and uniform in (0, 1)."""
-        chosen = (uniform[:, None] >= self.edges[group]).sum(axis=1)
-        return np.asarray(np.minimum(chosen, len(self.price) - 1), dtype=np.int64)
+        return np.minimum(place_of(uniform, self.edges, group), len(self.price) - 1)
 
 
 def make_catalogue(locale: str) -> Catalogue:

@@ -73,8 +73,8 @@ def chosen(
     return series if present is None else _masked(series, present)
 
 
-def masked(values: np.ndarray, present: np.ndarray) -> pl.Series:
-    """Return an array as a series that is null where not `present`."""
+def masked(values: np.ndarray | pl.Series, present: np.ndarray) -> pl.Series:
+    """Return values as a series that is null where not `present`."""
     return _masked(pl.Series(values), present)
 
 

@@ -261,6 +261,14 @@ def normal_below(value: Any) -> Floats:
     return np.asarray(np.where(x > 0, 1.0 - tail, tail))
 
 
+def place_of(uniform: Floats, edges: Floats, row: Ints) -> Ints:
+    """Return how many edges of its row each uniform has reached; `edges` is (rows, places)."""
+    place = np.zeros(len(uniform), dtype=np.int64)
+    for column in edges.T:
+        place += uniform >= column[row]
+    return place
+
+
 def logistic(value: Any) -> Floats:
     """Return the probability whose logit is given."""
     return np.asarray(1.0 / (1.0 + np.exp(-np.asarray(value, dtype=np.float64))))
