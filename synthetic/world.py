@@ -130,8 +130,8 @@ def _contacts(
     return contact_tables(market, who, plan_contacts(market, who, created, sales, books), end)
 
 
-def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: int) -> Frames:
-    """Return every table of a block of customers, as the CRM knows them before minute `end`."""
+def _block(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: int) -> Frames:
+    """Make every table of a block of customers but the ledger, before they fit their schemas."""
     who = make_customers(market, ids, edges)
     first = first_leads(market, who)
     relations = walk_relations(market, who, *first)
@@ -154,7 +154,7 @@ def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: i
     surveys, answers = survey_tables(market, sent, end)
     contacts, contact_truth = _contacts(market, who, created, (leads, paths), relations, end)
     traffic = [lead_traffic(market, who, leads, paths), anonymous_traffic(market, who, edges)]
-    frames = {
+    return {
         "customers": customer_table(market, who, created, entered, manager)[shown],
         "vehicles": vehicle_table(market, [sold, own_cars(who, relations, end)]),
         "traffic": traffic_table(traffic, end),
@@ -183,9 +183,15 @@ def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: i
         "truth_stage": stage_truth(leads, paths, end),
         **survey_truth(market, sent),
     }
-    made = {name: fit(name, frame) for name, frame in frames.items()}
-    ledger = margin_ledger({name: made[name].lazy() for name in SOURCES}, market.config)
-    return made | {"truth_ledger": fit("truth_ledger", ledger.collect())}
+
+
+def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: int) -> Frames:
+    """Return every table of a block of customers, as the CRM knows them before minute `end`."""
+    frames = _block(market, ids, edges, end)
+    for name in frames:  # one by one, so that no second copy of the whole block is made
+        frames[name] = fit(name, frames[name])
+    ledger = margin_ledger({name: frames[name].lazy() for name in SOURCES}, market.config)
+    return frames | {"truth_ledger": fit("truth_ledger", ledger.collect())}
 
 
 @dataclass(frozen=True)
