@@ -69,7 +69,7 @@ def _settings(file: Path | None, words: list[str] | None) -> dict[str, Any]:
     return (read_settings(file) if file else {}) | parse_settings(words or [])
 
 
-_BLOCKS_A_WORKER = 8
+_BLOCKS_A_WORKER = 4
 """Blocks of customers below which starting another process costs more than it saves."""
 
 

@@ -23,7 +23,6 @@ from synthetic.deals import (
     price_table,
     stage_table,
 )
-from synthetic.defects.spoiling import spoil
 from synthetic.funnel import Leads, Paths, join_leads
 from synthetic.keyed import Floats, Ints
 from synthetic.ledger import SOURCES, margin_ledger
@@ -248,8 +247,12 @@ def make_part(ground: Ground, part: int) -> Frames:
 
     A part depends on the ground and its number alone, so that parts can be made in any process.
     """
-    market = ground.market
-    return spoil(_clean_part(ground, part), market.config, market.draws.seed)
+    market, frames = ground.market, _clean_part(ground, part)
+    if market.config.defects == "none":
+        return frames
+    from synthetic.defects.spoiling import spoil
+
+    return spoil(frames, market.config, market.draws.seed)
 
 
 def generate(config: Config, seed: int) -> Iterator[Frames]:
