@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,9 @@ from synthetic.columns import arrow_schema, meaning_of, to_arrow
 from synthetic.places import ENDINGS, TRUTH_FOLDER
 from synthetic.truth import TRUTH_TABLES
 from synthetic.world import SCHEMAS, Frames
+
+if TYPE_CHECKING:
+    import dataframely as dy
 
 ROW_GROUP = 32_768
 FORMATS = tuple(ENDINGS)
@@ -104,6 +107,16 @@ class TableWriter:
             start += ROW_GROUP
         rest = whole[np.arange(start, whole.height)]  # a copy: a slice would keep the whole
         self._waiting, self._n_waiting = [rest], rest.height
+
+
+def write_table(path: Path, name: str, table: type[dy.Schema], frame: pl.DataFrame) -> None:
+    """Write a whole table to a Parquet file of its own, meanings and units inside."""
+    writer = TableWriter(path, name, arrow_schema(name, table))
+    try:
+        writer.add(table.cast(frame))
+        writer.finish()
+    finally:
+        writer.close()
 
 
 class TextWriter:

@@ -19,6 +19,7 @@ import polars as pl
 
 from crm_analysis.errors import InputError, near
 from synthetic.config import Config, find_preset
+from synthetic.formats import write_table
 from synthetic.keyed import Keyed
 from synthetic.places import (
     MAKER,
@@ -102,6 +103,12 @@ class TruthEffect(dy.Schema):
     mean_y1 = dy.Float64(description="mean in the treated world")
     effect = dy.Float64(description="mean of y1 - y0 (ATE)")
     effect_assigned = dy.Float64(description="mean of y1 - y0 over those assigned (ATT)")
+
+
+POLICY_TABLES: Mapping[str, type[dy.Schema]] = MappingProxyType(
+    {"truth_potential": TruthPotential, "truth_effect": TruthEffect}
+)
+"""Truth tables beside two worlds."""
 
 
 def find_policy(name: str) -> Policy:
@@ -376,7 +383,7 @@ def _write_potential(
     frames = {"truth_potential": potential, "truth_effect": true_effects(potential)}
     (made / TRUTH_FOLDER).mkdir()
     for name, frame in frames.items():
-        frame.write_parquet(made / TRUTH_FOLDER / f"{name}.parquet", compression="zstd")
+        write_table(made / TRUTH_FOLDER / f"{name}.parquet", name, POLICY_TABLES[name], frame)
     return {name: frame.height for name, frame in frames.items()}
 
 
