@@ -178,10 +178,9 @@ def main() -> None:
     ours = found[-1].rate
     found += [] if asked.no_peers else peers()
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; CPU")
-    print(
-        "seconds include starting Python and its imports; 'ours is faster' is the rate of our world of"
-    )
-    print("most customers made by fewest workers against each line; peak is the largest process.\n")
+    print("seconds include starting Python and its imports; 'ours is faster' is the rate of our")
+    print("world of most customers, made by fewest workers, against each line; peak is the largest")
+    print("process.\n")
     print("| what | rows | wall s | CPU s | rows a CPU-second | ours is faster | peak MB |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for one in found:
