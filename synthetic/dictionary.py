@@ -289,7 +289,12 @@ def _html(lang: str) -> str:
     for part, tables in PARTS.items():
         parts.append(f"<h2>{words[part]}</h2><p>{words[f'about_{part}']}</p>")
         parts += [_html_table(table, lang) for table in tables]
-    links = " · ".join(f"<a href='#{table}'>{table}</a>" for table in EVERY)
+    links = "".join(
+        f"<p>{words[part]}: "
+        + " · ".join(f"<a href='#{table}'>{table}</a>" for table in tables)
+        + "</p>"
+        for part, tables in PARTS.items()
+    )
     return (
         f"<!doctype html><html lang='{lang}'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
