@@ -24,9 +24,12 @@ from typer.testing import CliRunner, Result
 from crm_analysis import open_warehouse
 from crm_analysis.errors import InputError
 from crm_analysis.schema import TABLES
-from synthetic import PRESETS, make_network, write_network
+from synthetic import PRESETS, make_network, write_network, write_worlds
 from synthetic.cli import app
+from synthetic.closed_form import WORLDS as CLOSED_WORLDS
+from synthetic.closed_form import write_closed_form
 from synthetic.columns import unit_of
+from synthetic.dictionary import EVERY
 from synthetic.reading import open_data
 from synthetic.truth import TRUTH_TABLES
 from synthetic.world import SCHEMAS
@@ -124,6 +127,20 @@ def test_meanings_and_units_travel_in_the_files(name: str, plain: Path) -> None:
         facts = schema.field(column).metadata
         assert facts[b"description"].decode() == kind.description
         assert facts[b"unit"].decode() == unit_of(name, column) != ""
+
+
+def test_every_file_of_every_world_says_what_its_columns_mean(plain: Path, tmp_path: Path) -> None:
+    for world in CLOSED_WORLDS:
+        write_closed_form(tmp_path / world, world, seed=1, n_customers=20)
+    write_worlds(tmp_path / "pair", policy="contacts", preset="tiny", seed=1, n_customers=20)
+    files = [*plain.rglob("*.parquet"), *tmp_path.rglob("*.parquet")]
+    assert len({file.stem for file in files}) == len(EVERY)
+    for file in files:
+        schema = pq.read_schema(file)
+        assert schema.metadata[b"description"], file
+        for field in schema:
+            assert field.metadata[b"description"], (file, field.name)
+            assert field.metadata[b"unit"], (file, field.name)
 
 
 def test_every_column_has_a_unit() -> None:
