@@ -59,7 +59,7 @@ class Customers:
     incremental: Flags
     campaign: Ints
 
-    def take(self, where: Ints | Flags) -> Customers:
+    def take(self, where: Ints | Flags | slice) -> Customers:
         """Return the customers at some positions."""
         return Customers(*(getattr(self, name)[where] for name in self.__dataclass_fields__))
 

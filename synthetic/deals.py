@@ -20,7 +20,15 @@ from synthetic.cars import NEW, USED, draw_cars
 from synthetic.clock import DAY, YEAR, chosen, dates, day_of, masked, moments, month_of, year_of
 from synthetic.config import MoneySettings
 from synthetic.customers import Customers
-from synthetic.funnel import CONTRACT, MEAN_OFF, N_STEPS, Leads, Paths, discount_share
+from synthetic.funnel import (
+    CONTRACT,
+    MEAN_OFF,
+    N_STEPS,
+    TEST_DRIVE,
+    Leads,
+    Paths,
+    discount_share,
+)
 from synthetic.keyed import Flags, Floats, Ints, logistic, logit, normal_below
 from synthetic.network import Market
 from synthetic.traffic import entry_lag
@@ -46,13 +54,16 @@ class Cars:
 
 
 def price_level(market: Market, day: Ints) -> Floats:
-    """Return the price level on each day, 2025 = 1, in the data's currency."""
+    """Return the price level on each day, 2025 = 1, in the data's currency.
+
+    A year's mean is taken to be the level of its middle.
+    """
     money = market.config.money
     table = (
         money.dollar_price_by_year if market.config.currency == "USD" else money.new_price_by_year
     )
     years, level = np.array(table).T
-    return np.asarray(np.interp(1970 + day / YEAR, years, level) / level[-1])
+    return np.asarray(np.interp(1970 + day / YEAR, years + 0.5, level) / level[-1])
 
 
 def rounded(market: Market, amount: Any, *, step: int) -> Ints:
@@ -72,6 +83,18 @@ def listed_price(market: Market, model: Ints, quarter: Ints) -> Ints:
     own = market.draws.normal("model.price@1", model + 1, quarter)
     level = price_level(market, first) * np.exp(market.config.money.price_sigma * own)
     return rounded(market, market.catalogue.price[model] * level, step=50)
+
+
+def price_gap(market: Market, leads: Leads) -> Floats:
+    """Return the price of the car of each lead, after discount, against the market's usual one.
+
+    In logarithms, zero where list price and discount are the mean ones.
+    """
+    day, money = leads.opened // DAY, market.config.money
+    model, _, _ = draw_cars(market, leads.dealership, leads.ids, day)
+    own = market.draws.normal("model.price@1", model + 1, quarter_of(day))
+    off = discount_share(market, leads) - money.discount_most * MEAN_OFF
+    return np.asarray(np.round(money.price_sigma * own - off, 9))
 
 
 def price_table(market: Market) -> pl.DataFrame:
@@ -102,7 +125,7 @@ def model_table(market: Market) -> pl.DataFrame:
 def price_cars(market: Market, leads: Leads, day: Ints) -> Cars:
     """Draw the car of each opportunity and its asking price on a day."""
     draws = market.draws
-    model, condition, age = draw_cars(market, leads.dealership, leads.ids)
+    model, condition, age = draw_cars(market, leads.dealership, leads.ids, leads.opened // DAY)
     base = listed_price(market, model, quarter_of(day)) * KEPT_A_YEAR**age
     base = base * np.exp(0.03 * draws.normal("car.price@1", leads.ids))
     options = rounded(
@@ -184,12 +207,14 @@ def stage_table(market: Market, leads: Leads, paths: Paths, end: int) -> pl.Data
     n = len(leads.ids)
     seq = np.arange(N_STEPS + 2)
     reached = seq[None, :] <= paths.passed[:, None]
+    reached[:, TEST_DRIVE + 1] &= ~paths.skipped
     at = np.column_stack([paths.at, paths.lost_at])
     reached[:, -1] = ~paths.won
     reached &= at < end
     lead, step = np.nonzero(reached)
     minute = at[lead, step]
     order = np.where(step == N_STEPS + 1, paths.passed[lead] + 2, step + 1)
+    order -= paths.skipped[lead] & (step > TEST_DRIVE + 1)
     employee = market.staff.holder(
         "manager", leads.dealership[lead], leads.seat[lead], minute // DAY
     )
@@ -230,7 +255,7 @@ def _deal_table(
 ) -> pl.DataFrame:
     draws, money, ids = market.draws, market.config.money, leads.ids
     day = paths.at[:, CONTRACT] // DAY
-    discount = rounded(market, cars.list_price * discount_share(market, ids), step=10)
+    discount = rounded(market, cars.list_price * discount_share(market, leads), step=10)
     price = cars.list_price - discount
     margin = np.where(cars.condition == USED, money.front_margin_used, money.front_margin_new)
     margin = margin + money.discount_most * MEAN_OFF + 0.012 * draws.normal("deal.cost@1", ids)

@@ -14,6 +14,8 @@ from synthetic.clock import YEAR, dates, day_of, month_of
 from synthetic.config import Config
 from synthetic.keyed import Floats, Ints, Keyed
 from synthetic.people import draw_names
+from synthetic.rollout import Rollout, make_rollout
+from synthetic.season import Season, make_season
 from synthetic.vocabulary import Vocabulary, load_vocabulary
 
 MEAN_TENURE_YEARS = 5.0
@@ -72,6 +74,8 @@ class Market:
     share_edges: Floats
     level: Floats = field(repr=False)
     advertising: Advertising = field(repr=False)
+    rollout: Rollout = field(repr=False)
+    season: Season = field(repr=False)
     first_month: int = 0
 
     def satisfaction_level(self, dealership: Ints, day: Ints) -> Floats:
@@ -237,5 +241,7 @@ def make_market(config: Config, seed: int) -> Market:
         share_edges=np.cumsum(weight) / weight.sum(),
         level=level,
         advertising=advertising,
+        rollout=make_rollout(config, draws),
+        season=make_season(config),
         first_month=first_month,
     )

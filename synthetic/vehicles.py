@@ -65,11 +65,14 @@ def stock(market: Market, end: int) -> pl.DataFrame:
     each = config.sales_seats * STOCK_A_SEAT
     dealership = np.repeat(np.arange(config.n_dealerships), each)
     ids = _STOCK_FROM + dealership * 100_000 + np.tile(np.arange(each), config.n_dealerships)
-    model = market.catalogue.pick(market.group[dealership], draws.uniform("stock.model@1", ids))
     stood = np.floor(STOCK_DAYS_MOST * draws.uniform("stock.days@1", ids) ** 1.6).astype(np.int64)
     arrived = end // DAY - 1 - stood
     used = draws.chance("stock.used@1", config.money.used_share, ids)
     age = np.where(used, 1 + np.floor(6 * draws.uniform("stock.age@1", ids)), 0.0)
+    built = arrived - np.floor(age * YEAR).astype(np.int64)
+    model = market.catalogue.pick(
+        market.group[dealership], draws.uniform("stock.model@1", ids), built
+    )
     base = market.catalogue.price[model] * price_level(market, arrived) * KEPT_A_YEAR**age
     options = rounded(market, base * 0.15 * draws.uniform("stock.options@1", ids), step=50)
     price = rounded(market, base, step=50) + options

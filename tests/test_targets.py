@@ -60,6 +60,18 @@ def test_a_world_meets_its_targets_or_says_why_not(held: list[Held]) -> None:
     assert unexplained == []
 
 
+@pytest.mark.parametrize("level", ["light", "medium", "heavy"])
+def test_defects_are_as_frequent_as_their_level_says(level: str, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    write_network(out, preset="tiny", seed=4, n_customers=4_000, defects=level)
+    wanted = [target for target in read_targets() if target.metric == "defect_share"]
+    found = hold(open_data(out), wanted)
+    mine = [one for one in found if one.target.stratum.startswith(level)]
+    assert len(mine) == 5
+    assert [(one.target, one.seen) for one in mine if one.verdict != "within"] == []
+    assert {one.verdict for one in found if one not in mine} == {"not there"}
+
+
 def test_what_the_data_cannot_show_is_not_called_off(held: list[Held]) -> None:
     gone = [one for one in held if one.verdict == "not there"]
     assert {"2014", "2015"} <= {one.target.stratum for one in gone}
