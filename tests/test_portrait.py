@@ -196,7 +196,7 @@ def test_every_target_and_verdict_has_russian_words() -> None:
         word
         for column in ("показатель", "группа", "вывод")
         for word in known[column].unique().to_list()
-        if re.search("[a-z]", word)
+        if re.search(r"\b[a-z]", word)
     }
     assert not left
 
