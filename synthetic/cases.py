@@ -199,9 +199,10 @@ def case_tables(
             "deal_id": masked(rows["customer"] * 10 + rows["order"] - _SALES_FROM, of_sale),
             "kind": chosen(CASE_KINDS, rows["kind"]),
             "about": chosen(CASE_TOPICS, _topic(market, ids, rows["about"])),
-            "channel": np.array(CONTACT_KINDS)[
-                np.searchsorted([0.6, 0.65, 0.85], draws.uniform("case.channel@1", ids))
-            ],
+            "channel": chosen(
+                CONTACT_KINDS,
+                np.searchsorted([0.6, 0.65, 0.85], draws.uniform("case.channel@1", ids)),
+            ),
             "opened_at": moments(opened),
             "due_at": moments(opened + rules.days * DAY),
             "first_response_at": moments(answered, answered < end),

@@ -10,7 +10,7 @@ import polars as pl
 
 from crm_analysis.schema import Models
 from synthetic.clock import day_of
-from synthetic.keyed import Floats, Ints
+from synthetic.keyed import Floats, Ints, place_of
 
 # group, brand, model, segment, body, drive, list price in 2025, weight in the group's sales (or one
 # for each era), warranty km, service interval km, how long it is kept against the mean
@@ -126,8 +126,9 @@ class Catalogue:
     def pick(self, group: Ints, uniform: Floats, day: Ints) -> Ints:
         """Return the position of a model on sale on a day, by group and uniform in (0, 1)."""
         era = (day >= day_of(ERA_FROM)).astype(np.int64)
-        chosen = (uniform[:, None] >= self.edges[era, group]).sum(axis=1)
-        return np.asarray(np.minimum(chosen, len(self.price) - 1), dtype=np.int64)
+        edges = self.edges.reshape(-1, self.edges.shape[-1])
+        chosen = place_of(uniform, edges, era * self.edges.shape[1] + group)
+        return np.minimum(chosen, len(self.price) - 1)
 
 
 def _weight(row: _Row, group: str, era: int) -> float:

@@ -698,7 +698,7 @@ class Config:
     locale: str = "en_US"
     sales_seats: int = 3
     advisors: int = 2
-    block_size: int = 8_192
+    block_size: int = 16_384
     defects: str = "none"
     latent: Latent = Latent()
     traffic: TrafficSettings = TrafficSettings()

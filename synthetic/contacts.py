@@ -17,7 +17,7 @@ from crm_analysis.schema import CONTACT_KINDS, CONTACT_PURPOSES, CONTACT_RESULTS
 from synthetic.clock import DAY, YEAR, chosen, masked, minute_in_hours, moments
 from synthetic.customers import Customers, birthdays
 from synthetic.funnel import CONTRACT, Leads, Paths
-from synthetic.keyed import Flags, Floats, Ints, logistic, logit
+from synthetic.keyed import Flags, Floats, Ints, logistic, logit, place_of
 from synthetic.log import Log
 from synthetic.network import Market
 from synthetic.traffic import entry_lag
@@ -288,23 +288,21 @@ def contact_tables(
     market: Market, who: Customers, plans: list[Plan], end: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Write the contacts on the list before minute `end`, and the truth behind them."""
-    parts = [_keep(market, who, plan, end) for plan in plans]
-    opened = pl.concat([table for table, _ in parts], how="vertical_relaxed")
-    truth = pl.concat([table for _, table in parts], how="vertical_relaxed")
-    return opened.sort("contact_id"), truth.sort("contact_id")
+    kept = Log()
+    for plan in plans:
+        _keep(kept, market, who, plan, end)
+    return _write(market, kept.join("ids"), end)
 
 
 _FIELDS = {LEAD: "lead", REMINDER: "reminder", FOLLOW_UP: "follow_up", PROSPECT: "prospect",
            CARE: "care", YEARLY: "care", BIRTHDAY: "birthday"}  # fmt: skip
 
 
-def _keep(
-    market: Market, who: Customers, plan: Plan, end: int
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _keep(kept: Log, market: Market, who: Customers, plan: Plan, end: int) -> None:
     """Do the contacts of one plan: on time, late or never."""
     shown = np.flatnonzero(plan.planned < end)
-    customer, turn = plan.customer[shown], plan.turn[shown]
-    due, planned, purpose = plan.due[shown], plan.planned[shown], plan.purpose[shown]
+    customer, turn, due = plan.customer[shown], plan.turn[shown], plan.due[shown]
+    planned, purpose = plan.planned[shown], plan.purpose[shown]
     field = _FIELDS[int(purpose[0])] if len(shown) else "care"
     group = np.where(purpose == YEARLY, CARE, purpose)
     ids = customer * _ROOM + group * _SHARE + turn
@@ -326,34 +324,45 @@ def _keep(
     employee = responsible(
         market, plan.role, dealership, customer, np.where(present, day, np.minimum(due, end // DAY))
     )
+    kept.add(
+        ids=ids, dealership=dealership, customer=customer, lead=plan.lead[shown],
+        employee=employee, purpose=purpose, planned=planned, due=due, done=done, present=present,
+        chance=chance, uniform=uniform,
+    )  # fmt: skip
+
+
+def _write(
+    market: Market, kept: dict[str, np.ndarray], end: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Write what was planned and done, and the chances behind it."""
+    ids, planned, done, present = (kept[name] for name in ("ids", "planned", "done", "present"))
+    lag = entry_lag(market, "contact.entry@1", ids, kept["employee"])
     table = pl.DataFrame(
         {
             "contact_id": ids,
-            "dealership_id": dealership + 1,
-            "customer_id": customer,
-            "opportunity_id": masked(plan.lead[shown], plan.lead[shown] >= 0),
-            "employee_id": employee,
-            "kind": _kinds(market, ids, purpose),
-            "purpose": chosen(CONTACT_PURPOSES, purpose),
+            "dealership_id": kept["dealership"] + 1,
+            "customer_id": kept["customer"],
+            "opportunity_id": masked(kept["lead"], kept["lead"] >= 0),
+            "employee_id": kept["employee"],
+            "kind": _kinds(market, ids, kept["purpose"]),
+            "purpose": chosen(CONTACT_PURPOSES, kept["purpose"]),
             "direction": chosen(DIRECTIONS, np.full(len(ids), _OUTGOING)),
             "planned_at": moments(planned),
-            "due_at": moments(np.maximum(due * DAY + EVENING, planned)),
+            "due_at": moments(np.maximum(kept["due"] * DAY + EVENING, planned)),
             "done_at": moments(done, present),
             "result": _results(market, ids, present),
-            "entered_at": moments(
-                np.minimum(done + entry_lag(market, "contact.entry@1", ids, employee), end - 1),
-                present,
-            ),
+            "entered_at": moments(np.minimum(done + lag, end - 1), present),
         }
     )
-    truth = {"contact_id": ids, "on_time_probability": chance, "uniform": uniform}
+    truth = {"contact_id": ids, "on_time_probability": kept["chance"], "uniform": kept["uniform"]}
     return table, pl.DataFrame(truth)
 
 
 def _kinds(market: Market, ids: Ints, purpose: Ints) -> pl.Series:
-    edges = np.array([_KIND_EDGES[code] for code in range(len(CONTACT_PURPOSES))])[purpose]
-    uniform = market.draws.uniform("contact.kind@1", ids)
-    return chosen(CONTACT_KINDS, (uniform[:, None] >= edges).sum(axis=1))
+    edges = np.array([_KIND_EDGES[code] for code in range(len(CONTACT_PURPOSES))])
+    return chosen(
+        CONTACT_KINDS, place_of(market.draws.uniform("contact.kind@1", ids), edges, purpose)
+    )
 
 
 def _results(market: Market, ids: Ints, present: Flags) -> pl.Series:

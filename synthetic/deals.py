@@ -142,9 +142,9 @@ def opportunity_table(market: Market, leads: Leads, paths: Paths, end: int) -> p
     lost = closed & ~paths.won
     asked = (paths.passed >= 1) & (paths.at[:, 1] < end)
     known = asked & draws.chance("lead.model_known@1", _noted(market, 0.85, leads.manager), ids)
-    rivals = market.words.competitors
-    reason = np.array(LOST_REASONS)[loss_reason(market, leads, paths)]
-    rival = (reason == "competitor") & lost & draws.chance("lead.rival_known@1", 0.6, ids)
+    reason = loss_reason(market, leads, paths)
+    rival = (reason == LOST_REASONS.index("competitor")) & lost
+    rival &= draws.chance("lead.rival_known@1", 0.6, ids)
     spread = np.exp(0.12 * draws.normal("lead.budget@1", ids))
     table = pl.DataFrame(
         {
@@ -163,10 +163,10 @@ def opportunity_table(market: Market, leads: Leads, paths: Paths, end: int) -> p
             "condition": chosen(CONDITIONS, cars.condition, known),
             "purpose": _asked(market, "lead.purpose@1", PURPOSES, leads, asked),
             "priority": _asked(market, "lead.priority@1", PRIORITIES, leads, asked),
-            "status": np.where(lost, "lost", np.where(closed, "won", "open")),
-            "lost_reason": masked(reason, lost),
+            "status": chosen(("open", "won", "lost"), closed.astype(np.int64) + lost),
+            "lost_reason": chosen(LOST_REASONS, reason, lost),
             "competitor": masked(
-                rivals.words[rivals.pick(draws.uniform("lead.rival@1", ids))], rival
+                market.words.competitors.draw(draws.uniform("lead.rival@1", ids)), rival
             ),
             "closed_at": moments(paths.closed_at, closed),
         }
@@ -183,9 +183,9 @@ def _noted(market: Market, share: float, employee: Ints) -> Floats:
 def _asked(
     market: Market, field: str, options: tuple[str, ...], leads: Leads, asked: Flags
 ) -> pl.Series:
-    chosen = np.array(options)[market.draws.integer(field, len(options), leads.ids)]
+    code = market.draws.integer(field, len(options), leads.ids)
     noted = _noted(market, 0.65, leads.manager)
-    return masked(chosen, asked & market.draws.chance(f"{field}/asked", noted, leads.ids))
+    return chosen(options, code, asked & market.draws.chance(f"{field}/asked", noted, leads.ids))
 
 
 def loss_reason(market: Market, leads: Leads, paths: Paths) -> Ints:
@@ -318,7 +318,7 @@ def _sold_cars(
             "vehicle_id": ids,
             "model_id": cars.model + 1,
             "dealership_id": leads.dealership + 1,
-            "condition": np.array(CONDITIONS)[cars.condition],
+            "condition": chosen(CONDITIONS, cars.condition),
             "model_year": year,
             "arrived_on": dates(arrived),
             "cost": deals["cost"],

@@ -23,7 +23,7 @@ import numpy as np
 from crm_analysis.schema import SOURCES, STAGES, TRAFFIC_KINDS
 from synthetic.clock import DAY, next_open_minute
 from synthetic.config import FunnelSettings
-from synthetic.keyed import Flags, Floats, Ints, logistic, logit
+from synthetic.keyed import Flags, Floats, Ints, logistic, logit, place_of
 from synthetic.network import Market
 
 STEPS = STAGES[1:8]
@@ -160,9 +160,8 @@ def price_sensitivity(market: Market, customer: Ints) -> Floats:
 
 def draw_kind(market: Market, source: Ints, ids: Ints) -> Ints:
     """Draw how each lead comes: a visit, a call, a web lead or a chat."""
-    edges = np.cumsum([_KIND_SHARES[name] for name in SOURCES], axis=1)[source]
-    uniform = market.draws.uniform("lead.kind@1", ids)
-    return np.asarray((uniform[:, None] >= edges[:, :-1]).sum(axis=1), dtype=np.int64)
+    edges = np.cumsum([_KIND_SHARES[name] for name in SOURCES], axis=1)
+    return place_of(market.draws.uniform("lead.kind@1", ids), edges[:, :-1], source)
 
 
 def make_leads(
@@ -311,7 +310,7 @@ def _times(market: Market, leads: Leads, delay: Ints) -> Ints:
     draws, funnel = market.draws, market.config.funnel
     at = np.empty((len(leads.ids), N_STEPS + 1), dtype=np.int64)
     at[:, 0] = leads.opened
-    here = SOURCES[0] == np.array(SOURCES)[leads.source]
+    here = leads.source == 0
     for step in range(N_STEPS):
         length = draws.erlang("lead.duration@1", 2, leads.ids, step) * funnel.days[step] * DAY
         minutes = delay if step == 0 else np.floor(length).astype(np.int64)

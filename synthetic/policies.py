@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dataframely as dy
@@ -19,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from synthetic.config import Config, find_preset
+from synthetic.formats import write_table
 from synthetic.keyed import Flags, Ints, Keyed
 from synthetic.places import (
     MAKER,
@@ -84,6 +86,15 @@ class TruthRollout(dy.Schema):
     wave = dy.Int64(min=1, description="wave of the roll-out, drawn at random")
     starts_on = dy.Date(description="first day of the policy")
 
+
+POLICY_TABLES: Mapping[str, type[dy.Schema]] = MappingProxyType(
+    {
+        "truth_potential": TruthPotential,
+        "truth_effect": TruthEffect,
+        "truth_rollout": TruthRollout,
+    }
+)
+"""Truth tables beside two worlds."""
 
 # --- potential outcomes --------------------------------------------------------------------------
 
@@ -370,7 +381,7 @@ def _write_potential(
     frames = dict(zip(_TABLES, parts, strict=True))
     (made / TRUTH_FOLDER).mkdir()
     for name, frame in frames.items():
-        frame.write_parquet(made / TRUTH_FOLDER / f"{name}.parquet", compression="zstd")
+        write_table(made / TRUTH_FOLDER / f"{name}.parquet", name, POLICY_TABLES[name], frame)
     return {name: frame.height for name, frame in frames.items()}
 
 

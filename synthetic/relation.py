@@ -158,10 +158,13 @@ class _Walk:
         due = self.interval_days(state, where)
         turn = state.orders[where] + 1000 * state.car[where]
         customer = state.customer[where]
-        loose = draws.erlang("service.gap@1", rules.visits_after, customer, turn)
-        tight = draws.erlang("service.gap_warranty@1", rules.visits_in_warranty, customer, turn)
-        covered = state.day[where] < state.warranty_ends[where]
-        gap = due * np.where(covered, tight, loose)
+        covered, gap = state.day[where] < state.warranty_ends[where], np.empty(len(where))
+        for field, visits, some in (
+            ("service.gap@1", rules.visits_after, ~covered),
+            ("service.gap_warranty@1", rules.visits_in_warranty, covered),
+        ):
+            gap[some] = draws.erlang(field, visits, customer[some], turn[some])
+        gap *= due
         planned = state.day[where] + 1 + np.floor(gap).astype(np.int64)
         state.scheduled[where] = self.remind(state, where, due, planned, turn)
 

@@ -417,9 +417,14 @@ def as_toml(value: Any) -> str:
 
 def settings_toml(config: Config) -> str:
     """Write a configuration as a TOML file that `read_settings` reads back."""
+    return rows_toml(settings_rows(config))
+
+
+def rows_toml(rows: Iterable[Mapping[str, str]]) -> str:
+    """Write rows of settings as a TOML file, meanings and sources as comments."""
     lines: list[str] = []
     section = ""
-    for row in settings_rows(config):
+    for row in rows:
         where, _, last = row["name"].rpartition(".")
         if where != section:
             lines += ["", f"[{where}]"]

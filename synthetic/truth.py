@@ -128,7 +128,7 @@ def relation_truth(market: Market, relations: Relations) -> dict[str, pl.DataFra
             {
                 "customer_id": fates["customer"],
                 "started_on": dates(fates["start"]),
-                "started_kind": np.where(fates["by_service"], *PURCHASE_KINDS[::-1]),
+                "started_kind": chosen(PURCHASE_KINDS, fates["by_service"].astype(np.int64)),
                 "ended_on": dates(fates["end"], fates["cause"] != STILL_HERE),
                 "cause": chosen(CAUSES, fates["cause"]),
                 "followed_to": dates(followed),

@@ -23,7 +23,6 @@ from synthetic.deals import (
     price_table,
     stage_table,
 )
-from synthetic.defects.spoiling import spoil
 from synthetic.funnel import Leads, Paths
 from synthetic.keyed import Floats, Ints
 from synthetic.ledger import SOURCES, margin_ledger
@@ -133,8 +132,8 @@ def _contacts(
     return contact_tables(market, who, plan_contacts(market, who, created, sales, books), end)
 
 
-def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: int) -> Frames:
-    """Return every table of a block of customers, as the CRM knows them before minute `end`."""
+def _block(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: int) -> Frames:
+    """Make every table of a block of customers but the ledger, before they fit their schemas."""
     lived, again = with_lives(market, ids, edges)
     who, first, relations = lived.who.take(slice(len(lived.ids))), lived.first, lived.relations
     leads, paths = lived.sales
@@ -157,7 +156,7 @@ def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: i
     contacts, contact_truth = _contacts(market, who, created, (leads, paths), relations, end)
     traffic = [lead_traffic(market, who, leads, paths), anonymous_traffic(market, who, edges)]
     values = value_truth(market, again)
-    frames = {
+    return {
         "customers": customer_table(market, who, created, entered, manager)[shown],
         "vehicles": vehicle_table(market, [sold, own_cars(who, relations, end)]),
         "traffic": traffic_table(traffic, end),
@@ -189,9 +188,15 @@ def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: i
         "truth_lead": lead_truth(leads, paths, end),
         **survey_truth(market, sent),
     }
-    made = {name: fit(name, frame) for name, frame in frames.items()}
-    ledger = margin_ledger({name: made[name].lazy() for name in SOURCES}, market.config)
-    return made | {"truth_ledger": fit("truth_ledger", ledger.collect())}
+
+
+def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: int) -> Frames:
+    """Return every table of a block of customers, as the CRM knows them before minute `end`."""
+    frames = _block(market, ids, edges, end)
+    for name in frames:  # one by one, so that no second copy of the whole block is made
+        frames[name] = fit(name, frames[name])
+    ledger = margin_ledger({name: frames[name].lazy() for name in SOURCES}, market.config)
+    return frames | {"truth_ledger": fit("truth_ledger", ledger.collect())}
 
 
 @dataclass(frozen=True)
@@ -255,8 +260,12 @@ def make_part(ground: Ground, part: int) -> Frames:
 
     A part depends on the ground and its number alone, so that parts can be made in any process.
     """
-    market = ground.market
-    return spoil(_clean_part(ground, part), market.config, market.draws.seed)
+    market, frames = ground.market, _clean_part(ground, part)
+    if market.config.defects == "none":
+        return frames
+    from synthetic.defects.spoiling import spoil
+
+    return spoil(frames, market.config, market.draws.seed)
 
 
 def generate(config: Config, seed: int) -> Iterator[Frames]:
