@@ -1,9 +1,11 @@
 """How fast and how lean the generator is, beside its peers, in one command.
 
-``python benchmarks/generator.py`` writes worlds with all tables and truth as Parquet (zstd-1) and
-prints rows per CPU-second and peak memory as a Markdown table; ``--peers`` adds Faker and Mimesis,
-each drawing a customer's record field by field, from a virtual environment that it makes for itself
-in a temporary folder. Every measurement runs in a process of its own.
+``python benchmarks/generator.py`` writes worlds with all tables and truth as Parquet (zstd-1), then
+lets the peers work: leadforge, which simulates a CRM with its truth and writes Parquet too, and
+Faker and Mimesis, which draw a customer's record field by field and keep nothing. It prints rows
+per CPU-second, how many times faster our world of most customers is made, and peak memory, as a
+Markdown table. Peers live in a virtual environment that it makes for itself in a temporary folder.
+Every measurement runs in a process of its own; CPU seconds, because the wall depends on neighbours.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PEERS = ("Faker==40.54.0", "mimesis==22.2.0")
+PEERS = ("leadforge==1.0.0", "Faker==40.54.0", "mimesis==22.2.0")
 """Peers and the versions that were measured."""
 
-PEER_ROWS = 20_000
+PEER_ROWS = {"leadforge": 5_000, "Faker": 20_000, "mimesis": 20_000}
+"""Leads of leadforge (its own usual number), and records of the others."""
 
 _WORLD = """
 import json, resource, sys
@@ -39,19 +42,36 @@ if __name__ == "__main__":
     print(json.dumps({"rows": sum(rows.values()), "peaks": peaks}))
 """
 
+_LEADFORGE = """
+import json, resource, sys, tempfile
+from pathlib import Path
+import pyarrow.parquet as pq
+from leadforge.api import Generator
+leads = int(sys.argv[1])
+made = Generator.from_recipe(
+    "b2b_saas_procurement_v1", seed=1, exposure_mode="research_instructor"
+)
+with tempfile.TemporaryDirectory() as out:
+    made.generate(n_leads=leads).save(out)
+    rows = sum(pq.read_metadata(path).num_rows for path in Path(out).rglob("*.parquet"))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+print(json.dumps({"rows": rows, "peaks": [peak]}))
+"""
+
 _FAKER = """
-import json, random, sys
+import json, random, resource, sys
 from faker import Faker
 fake = Faker("en_US"); Faker.seed(1); n = int(sys.argv[1])
 for _ in range(n):
     (fake.last_name(), fake.first_name(), fake.phone_number(), fake.email(), fake.city(),
      fake.job(), fake.date_of_birth(), random.choice(("low", "middle", "high")),
      random.random() < 0.5)
-print(json.dumps({"rows": n}))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+print(json.dumps({"rows": n, "peaks": [peak]}))
 """
 
 _MIMESIS = """
-import json, random, sys
+import json, random, resource, sys
 from mimesis import Address, Datetime, Person
 from mimesis.locales import Locale
 who, where, when = Person(Locale.EN, seed=1), Address(Locale.EN, seed=1), Datetime(seed=1)
@@ -60,27 +80,39 @@ for _ in range(n):
     (who.last_name(), who.first_name(), who.phone_number(), who.email(), where.city(),
      who.occupation(), when.date(start=1940, end=2005), random.choice(("low", "middle", "high")),
      random.random() < 0.5)
-print(json.dumps({"rows": n}))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+print(json.dumps({"rows": n, "peaks": [peak]}))
 """
+
+
+_WORK = {
+    "leadforge": (_LEADFORGE, "its CRM with truth, as Parquet"),
+    "Faker": (_FAKER, "customers' records one by one, in memory"),
+    "mimesis": (_MIMESIS, "customers' records one by one, in memory"),
+}
+"""What each peer does."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One line of the table; memory in MB, None where it was not measured."""
+    """One line of the table; `peak` is the largest process, in MB."""
 
     what: str
     rows: int
     wall: float
     cpu: float
-    peak: int | None
+    peak: int
 
-    def line(self) -> str:
-        """Write it as a line of a Markdown table."""
-        peak = "-" if self.peak is None else f"{self.peak:,}"
-        rate = self.rows / self.cpu
+    @property
+    def rate(self) -> float:
+        """Return rows a CPU-second."""
+        return self.rows / self.cpu
+
+    def line(self, ours: float) -> str:
+        """Write it as a line of a Markdown table, against our rate."""
         return (
-            f"| {self.what} | {self.rows:,} | {self.wall:.1f} | {self.cpu:.1f} | {rate:,.0f} "
-            f"| {peak} |"
+            f"| {self.what} | {self.rows:,} | {self.wall:.1f} | {self.cpu:.1f} | {self.rate:,.0f} "
+            f"| {ours / self.rate:,.1f} | {self.peak:,} |"
         )
 
 
@@ -97,21 +129,18 @@ def measure(what: str, command: list[str], environment: dict[str, str]) -> Measu
     cpu = (after.children_user - before.children_user) + (
         after.children_system - before.children_system
     )
-    peaks = said.get("peaks")
-    return Measured(
-        what, said["rows"], time.monotonic() - started, cpu, max(peaks) if peaks else None
-    )
+    return Measured(what, said["rows"], time.monotonic() - started, cpu, max(said["peaks"]))
 
 
 def worlds(preset: str, sizes: list[int], workers: list[int]) -> list[Measured]:
-    """Write a world of each size with each number of workers."""
+    """Write a world of each size with each number of workers, the largest with one worker last."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     found = []
     with tempfile.TemporaryDirectory(prefix="generator-benchmark-") as folder:
         script = Path(folder) / "world.py"
         script.write_text(_WORLD, encoding="utf-8")
-        for size in sizes:
-            for count in workers:
+        for count in sorted(workers, reverse=True):
+            for size in sorted(sizes):
                 out = Path(folder) / "data"
                 words = [str(out), preset, str(size), str(count)]
                 what = f"ours: {preset}, {size:,} customers, {count} worker{'s'[: count > 1]}"
@@ -120,7 +149,7 @@ def worlds(preset: str, sizes: list[int], workers: list[int]) -> list[Measured]:
 
 
 def peers() -> list[Measured]:
-    """Install the peers into an environment of their own, and let each draw customers' records."""
+    """Install the peers into an environment of their own, and let each do its work."""
     found = []
     with tempfile.TemporaryDirectory(prefix="generator-peers-") as folder:
         venv.create(folder, with_pip=True)
@@ -129,10 +158,11 @@ def peers() -> list[Measured]:
             [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS],
             check=True,
         )
-        for pin, code in zip(PEERS, (_FAKER, _MIMESIS), strict=True):
-            command = [str(python), "-c", code, str(PEER_ROWS)]
-            what = f"{pin.replace('==', ' ')}, customers' records one by one, in memory"
-            found.append(measure(what, command, dict(os.environ)))
+        for pin in PEERS:
+            name, _, version = pin.partition("==")
+            code, work = _WORK[name]
+            command = [str(python), "-c", code, str(PEER_ROWS[name])]
+            found.append(measure(f"{name} {version}: {work}", command, dict(os.environ)))
     return found
 
 
@@ -142,16 +172,19 @@ def main() -> None:
     parser.add_argument("--preset", default="medium")
     parser.add_argument("--customers", type=int, nargs="+", default=[50_000, 200_000])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--peers", action="store_true", help="measure Faker and Mimesis too")
+    parser.add_argument("--no-peers", action="store_true", help="measure ours alone")
     asked = parser.parse_args()
     found = worlds(asked.preset, asked.customers, asked.workers)
-    found += peers() if asked.peers else []
+    ours = found[-1].rate
+    found += [] if asked.no_peers else peers()
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; CPU")
-    print("seconds include starting Python and its imports; peak is the largest process, in MB.\n")
-    print("| what | rows | wall s | CPU s | rows a CPU-second | peak MB |")
-    print("|---|--:|--:|--:|--:|--:|")
+    print("seconds include starting Python and its imports; 'ours is faster' is the rate of our")
+    print("world of most customers, made by fewest workers, against each line; peak is the largest")
+    print("process.\n")
+    print("| what | rows | wall s | CPU s | rows a CPU-second | ours is faster | peak MB |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
     for one in found:
-        print(one.line())
+        print(one.line(ours))
 
 
 if __name__ == "__main__":

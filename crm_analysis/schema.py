@@ -547,6 +547,7 @@ class Cases(dy.Schema):
     customer_id = _ref("customer")
     employee_id = _ref("who deals with it")
     service_order_id = _ref("service order it is about; null = none", nullable=True)
+    deal_id = _ref("deal it is about; null = none", nullable=True)
     kind = _one_of(CASE_KINDS, "complaint, request or question")
     about = _one_of(CASE_TOPICS, "what it is about")
     channel = _one_of(CONTACT_KINDS, "how it came")
@@ -841,6 +842,7 @@ FOREIGN_KEYS: tuple[tuple[str, str, str, str], ...] = (
     ("cases", "customer_id", "customers", "customer_id"),
     ("cases", "employee_id", "employees", "employee_id"),
     ("cases", "service_order_id", "service_orders", "service_order_id"),
+    ("cases", "deal_id", "deals", "deal_id"),
     ("loyalty_accounts", "dealership_id", "dealerships", "dealership_id"),
     ("loyalty_accounts", "customer_id", "customers", "customer_id"),
     (

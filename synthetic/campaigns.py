@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.schema import ADVERTISING, AUDIENCES, SOURCES
-from synthetic.clock import dates, day_of, month_of, weekday_of, year_of
+from synthetic.clock import YEAR, dates, day_of, month_of, weekday_of, year_of
 from synthetic.config import Config
 from synthetic.keyed import Flags, Floats, Ints, Keyed, normal_below
 
@@ -27,12 +27,13 @@ _CLICKED = np.array([0.035, 0.008, 0.02, 0.0, 0.0])
 """Source of the leads that each channel brings, cost of a thousand impressions against 400 roubles
 or 8 dollars, and the share of impressions followed [assumed]."""
 
-SALES_OF_LEADS = 0.16
+_SALES_AT_ONCE, _SALES_A_YEAR = 0.15, 0.006
 DISSATISFIED = -0.7
 ROOM = 1000
 _FORGOTTEN = 0.05
-"""Sales a lead and the satisfaction below which customers speak badly, places for dealerships in a
-campaign's number, and the adstock below which advertising is forgotten."""
+"""Sales a first lead, and those that each year of a world adds by customers who return (solved on
+`tiny` and `medium`), the satisfaction below which customers speak badly, places for dealerships in
+a campaign's number, and the adstock below which advertising is forgotten."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,34 @@ def campaign_id(wave: Ints, dealership: Ints) -> Ints:
     return np.asarray((wave + 1) * ROOM + dealership + 1)
 
 
+def sales_a_lead(config: Config) -> float:
+    """Return the contracts a first lead that a world of its length has, returns included."""
+    years = (day_of(config.ends_on) - day_of(config.starts_on)) / YEAR
+    return _SALES_AT_ONCE + _SALES_A_YEAR * years
+
+
 def lead_weights(config: Config) -> Floats:
     """Return the calendar of first leads, by day of the world: market, season and weekday."""
     days = np.arange(day_of(config.starts_on), day_of(config.ends_on) + 1)
     traffic = config.traffic
     market = np.interp(year_of(days), *np.array(traffic.market_by_year).T)
     season = np.array(traffic.month)[month_of(days) % 12]
-    return np.asarray(market * season * np.array(traffic.weekday)[weekday_of(days)])
+    weekday = np.array(traffic.weekday)
+    return np.asarray(market * season * weekday[weekday_of(days)] / _month_weight(days, weekday))
+
+
+def _month_weight(days: Ints, weekday: Floats) -> Floats:
+    """Return the weekdays' weight of the whole month of each day.
+
+    A published month index is of the month's total: a short month is not a weak one.
+    """
+    month = month_of(days)
+    first, last = int(month[0]), int(month[-1]) + 1
+    ends = np.arange(first, last + 1).astype("datetime64[M]").astype("datetime64[D]")
+    edges = ends.astype(np.int64)
+    every = np.arange(edges[0], edges[-1])
+    total = np.add.reduceat(weekday[weekday_of(every)], edges[:-1] - edges[0])
+    return np.asarray(total[month - first])
 
 
 def plan_advertising(
@@ -215,7 +237,7 @@ def _usual_spend(config: Config, plan: Advertising) -> Floats:
     rules = config.campaigns
     dollars = config.currency == "USD"
     cost = rules.cost_a_sale_dollars if dollars else rules.cost_a_sale
-    sales = SALES_OF_LEADS * (plan.base * plan.suppression * (1 + plan.lift)).sum(axis=1)
+    sales = sales_a_lead(config) * (plan.base * plan.suppression * (1 + plan.lift)).sum(axis=1)
     return np.asarray(cost * sales / np.maximum(plan.spend.sum(axis=1), 1.0))
 
 

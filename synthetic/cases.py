@@ -2,7 +2,8 @@
 
 A visit that leaves a satisfaction below a threshold makes a customer dissatisfied; three in ten of
 those complain. A complaint resolved in time wins part of the satisfaction back, a late one costs
-some more; the effect counts from the visit on.
+some more; the effect counts from the visit on. A purchase that leaves a low satisfaction is
+complained of in the same way, to the sales manager.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.schema import CASE_KINDS, CASE_TOPICS, CONTACT_KINDS, RESOLUTIONS
+from synthetic.cars import OWN_CAR
 from synthetic.clock import DAY, YEAR, chosen, masked, minute_in_hours, moments, next_open_minute
 from synthetic.contacts import responsible
 from synthetic.customers import Customers
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
 _COMPLAINT, _REQUEST, _INFORMATION = range(len(CASE_KINDS))
 _QUALITY, _WAITING, _PRICE, _STAFF, _BOOKING = range(5)
 ROOM = 10_000
-_REQUESTS_FROM, _MOST_REQUESTS = 1000, 4
+_REQUESTS_FROM, _MOST_REQUESTS, _SALES_FROM = 1000, 4, 5000
 LONG_WAIT = 6
-"""Places for a customer's cases and for their requests, and days that count as a long wait."""
+"""Places for a customer's cases, for their requests and for complaints of a sale, and days that
+count as a long wait."""
 
 
 def in_time_probability(market: Market, employee: Ints) -> Floats:
@@ -58,6 +61,40 @@ def complaints(
     return complains, complains & in_time, np.where(complains, effect, 0.0)
 
 
+def sale_complaints(
+    market: Market, dealership: Ints, customer: Ints, car: Ints, day: Ints, satisfaction: Floats
+) -> tuple[Flags, Flags, Floats]:
+    """Return who complains of a purchase, whose complaint is in time, and what that adds.
+
+    A car bought elsewhere is no purchase, and nobody complains of it.
+    """
+    rules, draws = market.config.cases, market.draws
+    said = draws.uniform("case.complains_of_sale@1", customer, car) < rules.complains
+    complains = (satisfaction < rules.dissatisfied_below) & said & (car != OWN_CAR)
+    ids = customer * ROOM + _SALES_FROM + car
+    after = day + 1 + waited_days(market, ids)
+    employee = responsible(market, "manager", dealership, customer, after)
+    in_time = draws.uniform("case.in_time@1", ids) < in_time_probability(market, employee)
+    effect = np.where(in_time, rules.recovered, rules.let_down)
+    return complains, complains & in_time, np.where(complains, effect, 0.0)
+
+
+def sale_truth(market: Market, relations: Relations, end: int) -> pl.DataFrame:
+    """Write what each delivery before minute `end` left."""
+    cars = relations.cars
+    seen = (cars["car"] != OWN_CAR) & (cars["start"] < end // DAY)
+    felt = cars["satisfaction"][seen]
+    return pl.DataFrame(
+        {
+            "deal_id": cars["customer"][seen] * 10 + cars["car"][seen],
+            "satisfaction": felt,
+            "dissatisfied": felt < market.config.cases.dissatisfied_below,
+            "complained": cars["complains"][seen],
+            "recovery": cars["recovery"][seen],
+        }
+    )
+
+
 def visit_truth(market: Market, relations: Relations, end: int) -> pl.DataFrame:
     """Write what each visit before minute `end` left."""
     visits = relations.visits
@@ -80,6 +117,17 @@ def _complaint_rows(visits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     about = np.where(visits["wait"] > LONG_WAIT, _WAITING, -1)
     about = np.where(visits["fixed"], about, _QUALITY)[made]
     return rows | {"about": about, "kind": np.full(len(about), _COMPLAINT)}
+
+
+def _sale_rows(who: Customers, cars: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    made = cars["complains"]
+    customer = cars["customer"][made]
+    none = np.full(len(customer), -1)
+    return {
+        "customer": customer, "place": np.searchsorted(who.ids, customer),
+        "order": _SALES_FROM + cars["car"][made], "day": cars["start"][made] + 1, "about": none,
+        "kind": np.full(len(customer), _COMPLAINT),
+    }  # fmt: skip
 
 
 def _request_rows(market: Market, relations: Relations) -> dict[str, np.ndarray]:
@@ -110,7 +158,10 @@ def case_tables(
     market: Market, who: Customers, relations: Relations, end: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Write the cases opened before minute `end`, and the truth behind them."""
-    parts = [_complaint_rows(relations.visits), _request_rows(market, relations)]
+    parts = [
+        _complaint_rows(relations.visits), _request_rows(market, relations),
+        _sale_rows(who, relations.cars),
+    ]  # fmt: skip
     rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     ids = rows["customer"] * ROOM + rows["order"]
     draws, rules = market.draws, market.config.cases
@@ -123,7 +174,12 @@ def case_tables(
     ids, opened = ids[shown], opened[shown]
     dealership = who.dealership[rows["place"]]
     day = opened // DAY
-    advisor = responsible(market, "service_advisor", dealership, rows["customer"], day)
+    of_sale = rows["order"] >= _SALES_FROM
+    advisor = np.where(
+        of_sale,
+        responsible(market, "manager", dealership, rows["customer"], day),
+        responsible(market, "service_advisor", dealership, rows["customer"], day),
+    )
     chance = in_time_probability(market, advisor)
     uniform = draws.uniform("case.in_time@1", ids)
     answered, resolved = _handled(market, ids, opened, uniform < chance)
@@ -137,12 +193,16 @@ def case_tables(
             "dealership_id": dealership + 1,
             "customer_id": rows["customer"],
             "employee_id": advisor,
-            "service_order_id": masked(rows["customer"] * 1000 + rows["order"], complaint),
+            "service_order_id": masked(
+                rows["customer"] * 1000 + rows["order"], complaint & ~of_sale
+            ),
+            "deal_id": masked(rows["customer"] * 10 + rows["order"] - _SALES_FROM, of_sale),
             "kind": chosen(CASE_KINDS, rows["kind"]),
             "about": chosen(CASE_TOPICS, _topic(market, ids, rows["about"])),
-            "channel": np.array(CONTACT_KINDS)[
-                np.searchsorted([0.6, 0.65, 0.85], draws.uniform("case.channel@1", ids))
-            ],
+            "channel": chosen(
+                CONTACT_KINDS,
+                np.searchsorted([0.6, 0.65, 0.85], draws.uniform("case.channel@1", ids)),
+            ),
             "opened_at": moments(opened),
             "due_at": moments(opened + rules.days * DAY),
             "first_response_at": moments(answered, answered < end),

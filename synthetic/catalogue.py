@@ -3,37 +3,81 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import polars as pl
 
 from crm_analysis.schema import Models
-from synthetic.keyed import Floats, Ints
+from synthetic.clock import day_of
+from synthetic.keyed import Floats, Ints, place_of
 
-# group, brand, model, segment, body, drive, list price in 2025, weight in the group's sales,
-# warranty km, service interval km, how long it is kept against the mean
-_Row = tuple[str, str, str, str, str, str, int, float, int, int, float]
+# group, brand, model, segment, body, drive, list price in 2025, weight in the group's sales (or one
+# for each era), warranty km, service interval km, how long it is kept against the mean
+_Row = tuple[str, str, str, str, str, str, int, float | tuple[float, float], int, int, float]
 
-_KOREAN, _CHINESE, _OTHERS = "Hyundai & Kia", "Haval & Chery", "Toyota & Volkswagen"
+ERA_FROM = date(2022, 7, 1)
+"""First day of the second era: makers left the Russian market in 2022, and others came."""
+
+_LADA, _KOREAN_RU, _CHINESE, _OTHERS = (
+    "Lada & Renault", "Kia, Hyundai & Geely", "Skoda, Haval & Chery", "Toyota, BMW & Tank",
+)  # fmt: skip
 
 _RUSSIAN: tuple[_Row, ...] = (
-    ("Lada", "Lada", "Granta", "B", "sedan", "fwd", 850_000, 5.0, 100_000, 15_000, 0.95),
-    ("Lada", "Lada", "Vesta", "B", "sedan", "fwd", 1_500_000, 4.0, 100_000, 15_000, 0.95),
-    ("Lada", "Lada", "Largus", "B", "wagon", "fwd", 1_750_000, 2.0, 100_000, 15_000, 0.95),
-    ("Lada", "Lada", "Niva Travel", "SUV", "suv", "4wd", 1_350_000, 2.0, 100_000, 15_000, 0.95),
-    (_KOREAN, "Kia", "Rio", "B", "sedan", "fwd", 2_050_000, 3.0, 100_000, 15_000, 1.2),
-    (_KOREAN, "Kia", "Sportage", "SUV", "suv", "4wd", 3_900_000, 2.0, 100_000, 15_000, 1.2),
-    (_KOREAN, "Hyundai", "Solaris", "B", "sedan", "fwd", 2_100_000, 3.0, 100_000, 15_000, 1.2),
-    (_KOREAN, "Hyundai", "Tucson", "SUV", "suv", "4wd", 3_950_000, 1.6, 100_000, 15_000, 1.2),
-    (_CHINESE, "Haval", "Jolion", "SUV", "suv", "fwd", 2_350_000, 4.0, 100_000, 10_000, 0.55),
-    (_CHINESE, "Haval", "F7", "SUV", "suv", "4wd", 2_950_000, 2.0, 100_000, 10_000, 0.55),
-    (_CHINESE, "Chery", "Tiggo 4", "SUV", "suv", "fwd", 2_250_000, 2.4, 100_000, 10_000, 0.55),
-    (_CHINESE, "Chery", "Tiggo 7", "SUV", "suv", "4wd", 2_900_000, 2.0, 100_000, 10_000, 0.55),
-    (_OTHERS, "Toyota", "Camry", "D", "sedan", "fwd", 4_300_000, 2.0, 100_000, 10_000, 1.1),
-    (_OTHERS, "Toyota", "RAV4", "SUV", "suv", "4wd", 4_600_000, 2.0, 100_000, 10_000, 1.1),
-    (_OTHERS, "Volkswagen", "Polo", "B", "liftback", "fwd", 2_200_000, 2.0, 100_000, 15_000, 1.0),
-    (_OTHERS, "Volkswagen", "Tiguan", "SUV", "suv", "4wd", 4_200_000, 1.2, 100_000, 15_000, 1.0),
+    (_LADA, "Lada", "Granta", "B", "sedan", "fwd", 1_000_000, (30, 38), 100_000, 15_000, 0.95),
+    (_LADA, "Lada", "Vesta", "B", "sedan", "fwd", 1_500_000, (25, 30), 100_000, 15_000, 0.95),
+    (_LADA, "Lada", "Largus", "B", "wagon", "fwd", 1_750_000, (10, 16), 100_000, 15_000, 0.95),
+    (_LADA, "Lada", "Niva Travel", "SUV", "suv", "4wd", 1_350_000, (11, 16), 100_000, 15_000, 0.95),
+    (_LADA, "Renault", "Logan", "B", "sedan", "fwd", 1_900_000, (10, 0), 100_000, 15_000, 1.0),
+    (_LADA, "Renault", "Duster", "SUV", "suv", "4wd", 2_400_000, (14, 0), 100_000, 15_000, 1.0),
+    (_KOREAN_RU, "Kia", "Rio", "B", "sedan", "fwd", 2_050_000, (26, 0), 100_000, 15_000, 1.2),
+    (_KOREAN_RU, "Kia", "Sportage", "SUV", "suv", "4wd", 3_900_000, (22, 18), 100_000, 15_000, 1.2),
+    (_KOREAN_RU, "Hyundai", "Solaris", "B", "sedan", "fwd", 2_100_000, (24, 0), 100_000, 15_000,
+     1.2),
+    (_KOREAN_RU, "Hyundai", "Tucson", "SUV", "suv", "4wd", 3_950_000, (20, 14), 100_000, 15_000,
+     1.2),
+    (_KOREAN_RU, "Renault", "Kaptur", "SUV", "suv", "fwd", 2_600_000, (8, 0), 100_000, 15_000, 1.0),
+    (_KOREAN_RU, "Geely", "Coolray", "SUV", "suv", "fwd", 2_700_000, (0, 14), 100_000, 10_000,
+     0.55),
+    (_KOREAN_RU, "Geely", "Monjaro", "SUV", "suv", "4wd", 4_400_000, (0, 18), 100_000, 10_000,
+     0.55),
+    (_KOREAN_RU, "Changan", "CS35 Plus", "SUV", "suv", "fwd", 2_300_000, (0, 10), 100_000, 10_000,
+     0.55),
+    (_KOREAN_RU, "Changan", "Uni-K", "SUV", "suv", "4wd", 4_300_000, (0, 10), 100_000, 10_000,
+     0.55),
+    (_KOREAN_RU, "Lada", "Niva Legend", "SUV", "suv", "4wd", 1_100_000, (0, 16), 100_000, 15_000,
+     0.95),
+    (_CHINESE, "Skoda", "Octavia", "C", "liftback", "fwd", 2_750_000, (26, 0), 100_000, 15_000,
+     1.0),
+    (_CHINESE, "Skoda", "Kodiaq", "SUV", "suv", "4wd", 4_200_000, (14, 0), 100_000, 15_000, 1.0),
+    (_CHINESE, "Nissan", "Qashqai", "SUV", "suv", "fwd", 3_000_000, (28, 0), 100_000, 15_000, 1.0),
+    (_CHINESE, "Mazda", "CX-5", "SUV", "suv", "4wd", 3_700_000, (20, 0), 100_000, 15_000, 1.0),
+    (_CHINESE, "Haval", "Jolion", "SUV", "suv", "fwd", 2_350_000, (0, 28), 100_000, 10_000, 0.55),
+    (_CHINESE, "Haval", "F7", "SUV", "suv", "4wd", 2_950_000, (6, 20), 100_000, 10_000, 0.55),
+    (_CHINESE, "Chery", "Tiggo 4", "SUV", "suv", "fwd", 2_250_000, (6, 20), 100_000, 10_000, 0.55),
+    (_CHINESE, "Chery", "Tiggo 7", "SUV", "suv", "4wd", 2_900_000, (0, 16), 100_000, 10_000, 0.55),
+    (_CHINESE, "Exeed", "VX", "SUV", "suv", "4wd", 5_200_000, (0, 16), 100_000, 10_000, 0.55),
+    (_OTHERS, "Toyota", "Camry", "D", "sedan", "fwd", 4_300_000, (12, 10), 100_000, 10_000, 1.1),
+    (_OTHERS, "Toyota", "RAV4", "SUV", "suv", "4wd", 4_600_000, (12, 14), 100_000, 10_000, 1.1),
+    (_OTHERS, "Volkswagen", "Polo", "B", "liftback", "fwd", 2_200_000, (16, 0), 100_000, 15_000,
+     1.0),
+    (_OTHERS, "Volkswagen", "Tiguan", "SUV", "suv", "4wd", 4_200_000, (8, 6), 100_000, 15_000, 1.0),
+    (_OTHERS, "Mitsubishi", "Outlander", "SUV", "suv", "4wd", 3_700_000, (22, 0), 100_000, 15_000,
+     1.0),
+    (_OTHERS, "BMW", "X3", "premium", "suv", "4wd", 7_600_000, (16, 12), 100_000, 15_000, 0.9),
+    (_OTHERS, "Mercedes-Benz", "E-Class", "premium", "sedan", "rwd", 7_900_000, (14, 0), 100_000,
+     15_000, 0.9),
+    (_OTHERS, "Tank", "300", "SUV", "suv", "4wd", 4_900_000, (0, 22), 100_000, 10_000, 0.55),
+    (_OTHERS, "Jetour", "Dashing", "SUV", "suv", "fwd", 3_000_000, (0, 20), 100_000, 10_000, 0.55),
+    (_OTHERS, "Jaecoo", "J7", "SUV", "suv", "4wd", 3_200_000, (0, 16), 100_000, 10_000, 0.55),
 )  # fmt: skip
+BRAND_SOURCE = (
+    "AEB, Avtostat: 2015-21 Lada 20 %, Kia 12, Hyundai 11, Renault 8, Toyota 6, Volkswagen 6; "
+    "2023-25 Lada 29, Haval 12, Chery 9, Geely 8, Changan 5 [published]; the rest, and models "
+    "within a brand [assumed]. With the premium cars, the mean of the lists is Avtostat's."
+)
+_KOREAN = "Hyundai & Kia"
+
 _ENGLISH: tuple[_Row, ...] = (
     ("Toyota", "Toyota", "Corolla", "Compact", "sedan", "fwd", 24_500, 3.0, 100_000, 15_000, 1.1),
     ("Toyota", "Toyota", "Camry", "Midsize", "sedan", "fwd", 30_500, 3.0, 100_000, 15_000, 1.1),
@@ -67,8 +111,8 @@ class Catalogue:
         The open table `models`.
     groups : tuple of str
         Groups of brands; each dealership sells one of them.
-    edges : numpy array, shape (n_groups, n_models)
-        Cumulative share of each model in the sales of a group.
+    edges : numpy array, shape (n_eras, n_groups, n_models)
+        Cumulative share of each model in the sales of a group, before `ERA_FROM` and from then.
     """
 
     table: pl.DataFrame
@@ -79,18 +123,27 @@ class Catalogue:
     interval_km: Ints
     keep: Floats
 
-    def pick(self, group: Ints, uniform: Floats) -> Ints:
-        """Return the position of a model for each group and uniform in (0, 1)."""
-        chosen = (uniform[:, None] >= self.edges[group]).sum(axis=1)
-        return np.asarray(np.minimum(chosen, len(self.price) - 1), dtype=np.int64)
+    def pick(self, group: Ints, uniform: Floats, day: Ints) -> Ints:
+        """Return the position of a model on sale on a day, by group and uniform in (0, 1)."""
+        era = (day >= day_of(ERA_FROM)).astype(np.int64)
+        edges = self.edges.reshape(-1, self.edges.shape[-1])
+        chosen = place_of(uniform, edges, era * self.edges.shape[1] + group)
+        return np.minimum(chosen, len(self.price) - 1)
+
+
+def _weight(row: _Row, group: str, era: int) -> float:
+    weight = row[7][era] if isinstance(row[7], tuple) else row[7]
+    return weight * (row[0] == group)
 
 
 def make_catalogue(locale: str) -> Catalogue:
     """Return the cars on sale in a locale."""
     rows = _RUSSIAN if locale == "ru_RU" else _ENGLISH
     groups = tuple(dict.fromkeys(row[0] for row in rows))
-    weights = np.array([[row[7] * (row[0] == group) for row in rows] for group in groups])
-    edges = np.cumsum(weights, axis=1) / weights.sum(axis=1, keepdims=True)
+    weights = np.array(
+        [[[_weight(row, group, era) for row in rows] for group in groups] for era in (0, 1)]
+    )
+    edges = np.cumsum(weights, axis=2) / weights.sum(axis=2, keepdims=True)
     table = pl.DataFrame(
         {
             "model_id": range(1, len(rows) + 1),

@@ -21,8 +21,21 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="A synthetic network of car dealerships, with the truth that made it.",
+    help=(
+        "A synthetic network of car dealerships, with the truth that made it.\n\n"
+        "generate writes a data set, settings lists what may be changed, dictionary says what each "
+        "column means, check and targets hold a data set to its rules and to published figures, "
+        "and diff compares two."
+    ),
+    epilog=(
+        "To begin with: python -m synthetic generate --preset tiny --out data/tiny, then "
+        "python -m synthetic check data/tiny."
+    ),
 )
+
+WORLDS = "sbg, bgnbd, paretonbd, regular_visits, weibull_competing_risks, markov_ladder"
+POLICIES = "contacts, response, reminders, retention, discount, campaigns"
+"""Names for the help, which must not wait for the modules that know them; a test compares them."""
 
 PAIR = "base,treated"
 """The two worlds of a policy."""
@@ -34,10 +47,20 @@ Data = Annotated[Path, typer.Argument(help="Folder of Parquet or CSV files, or a
 Preset = Annotated[str, typer.Option(help="Size of the world: tiny, small, medium or large.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Change a setting; may be given again."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Change a setting, such as relation.hazard=0.1; may be given again. The command "
+        "settings lists names, values and ranges.",
+    ),
 ]
 SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", metavar="FILE.toml", help="Settings to read first.")
+    Path | None,
+    typer.Option(
+        "--settings",
+        metavar="FILE.toml",
+        help="Settings to read first; settings --format toml prints a file to start from.",
+    ),
 ]
 
 
@@ -57,9 +80,10 @@ def _plainly() -> Iterator[None]:
     except CrmError as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(REFUSED) from error
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, SystemExit) as error:
+        status = error.code if isinstance(error, SystemExit) else INTERRUPTED
         typer.echo("Interrupted: nothing half-made was left.", err=True)
-        raise typer.Exit(INTERRUPTED) from error
+        raise typer.Exit(int(status or INTERRUPTED)) from error
 
 
 def _settings(file: Path | None, words: list[str] | None) -> dict[str, Any]:
@@ -69,7 +93,7 @@ def _settings(file: Path | None, words: list[str] | None) -> dict[str, Any]:
     return (read_settings(file) if file else {}) | parse_settings(words or [])
 
 
-_BLOCKS_A_WORKER = 8
+_BLOCKS_A_WORKER = 4
 """Blocks of customers below which starting another process costs more than it saves."""
 
 
@@ -87,10 +111,13 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.", min=0)] = 1,
     world: Annotated[
         str,
-        typer.Option(help="dealer; base,treated (with --policy); or a closed-form one: bgnbd, …"),
+        typer.Option(
+            help=f"dealer; base,treated (the same world twice, with --policy); or one in which a "
+            f"model is exactly true: {WORLDS}."
+        ),
     ] = "dealer",
     policy: Annotated[
-        str | None, typer.Option(help="Policy of the treated world, such as contacts.")
+        str | None, typer.Option(help=f"Policy of the treated world: {POLICIES}.")
     ] = None,
     locale: Annotated[
         str | None, typer.Option(help="Names, cities, currency: en_US (default) or ru_RU.")
@@ -109,7 +136,11 @@ def generate(
     change: Set = None,
     force: Annotated[bool, typer.Option(help="Replace what is there, whoever wrote it.")] = False,
 ) -> None:
-    """Generate a network's CRM, with its truth, into a folder or a DuckDB file."""
+    """Generate a network's CRM, with its truth, into a folder or a DuckDB file.
+
+    The data set appears whole or not at all: a run that is interrupted, or finds the disk full,
+    leaves what was there before.
+    """
     with _plainly():
         from synthetic.progress import progress_shown
 
@@ -191,6 +222,9 @@ def _closed_form(out: Path, world: str, asked: dict[str, Any], **rest: Any) -> d
 @app.command("settings")
 def show_settings(
     preset: Preset = "small",
+    world: Annotated[
+        str, typer.Option(help=f"dealer, or one in which a model is exactly true: {WORLDS}.")
+    ] = "dealer",
     settings: SettingsFile = None,
     change: Set = None,
     form: Annotated[
@@ -200,20 +234,31 @@ def show_settings(
     """Print every setting of a world: value, range, meaning, source and confidence."""
     with _plainly():
         from crm_analysis.errors import InputError
-        from synthetic.config import find_preset
-        from synthetic.settings import settings_rows, settings_toml, with_settings
+        from synthetic.settings import rows_toml
 
-        config = with_settings(find_preset(preset), _settings(settings, change))
+        rows = _rows_of(world, preset, _settings(settings, change))
         if form == "toml":
-            typer.echo(settings_toml(config), nl=False)
+            typer.echo(rows_toml(rows), nl=False)
             return
         if form != "table":
             raise InputError(
                 f"Format {form!r} was asked for; there are table and toml. Choose one of these."
             )
         heads = ("name", "value", "unit", "range", "meaning", "source", "confidence")
-        rows = [[row[head] for head in heads] for row in settings_rows(config)]
-        _print(f"Settings of preset {preset}", heads, rows)
+        title = f"Settings of preset {preset}" if world == "dealer" else f"Settings of {world}"
+        _print(title, heads, [[row[head] for head in heads] for row in rows])
+
+
+def _rows_of(world: str, preset: str, asked: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the settings of the dealer world, or of a closed-form one."""
+    if world != "dealer":
+        from synthetic.closed_form.worlds import parameter_rows
+
+        return parameter_rows(world, asked)
+    from synthetic.config import find_preset
+    from synthetic.settings import settings_rows, with_settings
+
+    return settings_rows(with_settings(find_preset(preset), asked))
 
 
 @app.command()
@@ -304,7 +349,7 @@ def dictionary(
     ] = None,
     force: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write the data dictionary: name, type, unit, key and meaning of every column."""
+    """Write the data dictionary: what every column of every table means, and who reads it."""
     with _plainly():
         from synthetic.dictionary import dictionary as written
 

@@ -52,13 +52,13 @@ def next_open_minute(minutes: Ints, uniform: Floats) -> Ints:
 
 def moments(minutes: Ints, present: np.ndarray | None = None) -> pl.Series:
     """Return minutes since 1970 as Datetime("us"), null where not `present`."""
-    series = pl.Series((minutes * 60_000_000).astype("datetime64[us]"))
+    series = pl.Series(minutes * 60_000_000).cast(pl.Datetime("us"))
     return series if present is None else _masked(series, present)
 
 
 def dates(days: Ints, present: np.ndarray | None = None) -> pl.Series:
     """Return day numbers as Date, null where not `present`."""
-    series = pl.Series(days.astype("datetime64[D]"))
+    series = pl.Series(days.astype(np.int32)).cast(pl.Date)
     return series if present is None else _masked(series, present)
 
 
@@ -73,11 +73,10 @@ def chosen(
     return series if present is None else _masked(series, present)
 
 
-def masked(values: np.ndarray, present: np.ndarray) -> pl.Series:
-    """Return an array as a series that is null where not `present`."""
+def masked(values: np.ndarray | pl.Series, present: np.ndarray) -> pl.Series:
+    """Return values as a series that is null where not `present`."""
     return _masked(pl.Series(values), present)
 
 
 def _masked(series: pl.Series, present: np.ndarray) -> pl.Series:
-    frame = pl.DataFrame({"value": series, "present": pl.Series(present)})
-    return frame.select(pl.when("present").then("value")).to_series()
+    return series.zip_with(pl.Series(present), pl.Series([None], dtype=series.dtype))

@@ -28,7 +28,11 @@ def unit_of(name: str, column: str) -> str:
     >>> unit_of("truth_fate", "ended_on")
     'date'
     """
-    kind = SCHEMAS[name].columns()[column]
+    return unit_for(column, SCHEMAS[name].columns()[column])
+
+
+def unit_for(column: str, kind: dy.Column) -> str:
+    """Return the unit of a column of any table."""
     said = (kind.metadata or {}).get("unit")
     if said:
         return str(said)
@@ -61,9 +65,17 @@ def to_arrow(frame: pl.DataFrame) -> pa.Table:
     return frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def arrow_schema(name: str) -> pa.Schema:
-    """Return a table's Arrow schema, with meanings and units in its metadata."""
-    table = SCHEMAS[name]
+def arrow_schema(name: str, table: type[dy.Schema] | None = None) -> pa.Schema:
+    """Return a table's Arrow schema, with meanings and units in its metadata.
+
+    Parameters
+    ----------
+    name : str
+        The table.
+    table : type of dataframely.Schema, optional
+        Its columns; left out for a table of the network.
+    """
+    table = table or SCHEMAS[name]
     plain = to_arrow(table.create_empty()).schema
     columns = table.columns()
     described = [
@@ -71,7 +83,7 @@ def arrow_schema(name: str) -> pa.Schema:
             (field.metadata or {})  # polars keeps the categories of an Enum there
             | {
                 "description": meaning_of(columns[field.name]),
-                "unit": unit_of(name, field.name),
+                "unit": unit_for(field.name, columns[field.name]),
                 "key": "primary" if columns[field.name].primary_key else "",
             }
         )

@@ -29,10 +29,20 @@ Rate = tuple[float, float, float]
 """Shares at the levels light, medium and heavy."""
 
 
-def setting(default: Any, meaning: str, unit: str, source: str, confidence: Confidence) -> Any:
-    """Declare a setting with what it means, its unit, where it comes from and how sure that is."""
+def setting(
+    default: Any,
+    meaning: str,
+    unit: str,
+    source: str,
+    confidence: Confidence,
+    bounds: tuple[float, float] | None = None,
+) -> Any:
+    """Declare a setting with what it means, its unit, where it comes from and how sure that is.
+
+    `bounds` are its least and greatest value, where they are not those of its unit.
+    """
     facts = {"meaning": meaning, "unit": unit, "source": source, "confidence": confidence}
-    return field(default=default, metadata=facts)
+    return field(default=default, metadata=facts | ({"range": bounds} if bounds else {}))
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,9 @@ class Latent:
 
     satisfaction_sd: float = setting(0.9, "customer's satisfaction intercept", "sd", OWN, "assumed")
     value_sd: float = setting(0.5, "customer's value (log scale)", "sd", OWN, "assumed")
+    price_sd: float = setting(
+        0.4, "customer's sensitivity to prices, lognormal of mean one", "log sd", OWN, "assumed"
+    )
     skill_sd: float = setting(0.35, "manager's skill", "sd", OWN, "assumed")
     dealership_sd: float = setting(0.3, "dealership's satisfaction level", "sd", OWN, "assumed")
     drift_sd: float = setting(0.1, "dealership's slow drift", "sd", OWN, "assumed")
@@ -150,9 +163,16 @@ class FunnelSettings:
          ("service_drive", (0.95, 0.62, 0.75, 0.70, 0.78, 0.78)),
          ("outdoor", (0.75, 0.40, 0.60, 0.62, 0.74, 0.66))),
         "probability of contact, appointment, visit, test drive, offer, contract, each given the "
-        "one "
-        "before, for a manager of mean skill and a median response", "probability", PRACTICE,
-        "published",
+        "one before (contract: given an offer, with a test drive or without), for a manager of "
+        "mean skill and a median response", "probability", PRACTICE, "published",
+    )  # fmt: skip
+    intent_effect: tuple[float, ...] = setting(
+        (2.0, 2.0, 1.0), "effect of latent intent on taking a test drive, on offer and on contract",
+        "logit a standard deviation", OWN, "assumed",
+    )  # fmt: skip
+    test_drive_effect: tuple[float, ...] = setting(
+        (1.0, 0.3), "what a test drive itself adds to offer and to contract", "logit", OWN,
+        "assumed",
     )  # fmt: skip
     delivered: float = setting(
         0.97, "contracts that end in delivery", "probability", OWN, "assumed"
@@ -186,8 +206,8 @@ class FunnelSettings:
         "policy", "assumed",
     )  # fmt: skip
     discount_effect: float = setting(
-        6.0, "effect on contract of the discount, from its mean", "logit a share of list price",
-        OWN, "assumed",
+        6.0, "effect on contract of the discount, from its mean, at mean sensitivity",
+        "logit a share of list price", OWN, "assumed",
     )  # fmt: skip
     return_bonus: float = setting(
         1.1, "advantage of an own customer who returns, each step", "logit", OWN, "assumed"
@@ -230,6 +250,10 @@ class RelationSettings:
     satisfaction_effect: float = setting(
         -0.55, "log hazard a unit of satisfaction", "log", "same", "derived"
     )
+    month: tuple[float, ...] = setting(
+        (0.90, 0.90, 0.95, 1.00, 1.05, 1.05, 1.10, 1.15, 1.10, 1.00, 0.90, 0.90),
+        "season of defection, January to December", "ratio to the mean month", OWN, "assumed",
+    )  # fmt: skip
     visits_in_warranty: int = setting(
         8, "regularity of service (Erlang shape) in warranty", "k", OWN, "assumed"
     )
@@ -256,6 +280,10 @@ class RelationSettings:
     return_serviced: float = setting(
         0.55, "effect of a visit in the last twelve months", "logit", OWN, "assumed"
     )
+    return_price: float = setting(
+        -4.0, "effect of the price of the next car here, after discount, against the market's, at "
+        "mean sensitivity", "logit a share of list price", OWN, "assumed",
+    )  # fmt: skip
     return_contacts: float = setting(
         0.5, "effect of last year's contacts on time, from their mean to the best", "logit", OWN,
         "assumed",
@@ -271,11 +299,12 @@ class ContactSettings:
     """How the CRM's plan of contacts is made and kept, and what keeping it does."""
 
     customers_a_year: int = setting(
-        4, "care contacts planned with a customer", "a year", "source documents", "published"
-    )
+        4, "care contacts planned with a customer", "a year", "source documents", "published",
+        (0, 31),
+    )  # fmt: skip
     prospects_a_year: int = setting(
         6, "contacts planned with a prospect in the year after a loss", "a year",
-        "source documents", "published",
+        "source documents", "published", (0, 31),
     )  # fmt: skip
     lead_days: tuple[int, ...] = setting(
         (1, 3, 7), "days after a lead opens on which it is called", "days", PRACTICE, "assumed"
@@ -526,6 +555,54 @@ class SurveySettings:
     comments: float = setting(0.25, "answers with a comment", "share", OWN, "assumed")
 
 
+POLICY_NAMES = ("contacts", "response", "reminders", "retention", "discount", "campaigns")
+"""Policies that a world can have: see `synthetic.rollout`."""
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """A policy of the world: when each dealership starts it, and who is held out."""
+
+    policy: str = setting(
+        "", f"policy of the treated customers: {', '.join(POLICY_NAMES)}; empty = none", "name",
+        "policy", "assumed",
+    )  # fmt: skip
+    first_days: int = setting(
+        365, "days from the first of the world until the first wave starts", "days", OWN, "assumed"
+    )
+    step_days: int = setting(90, "days from wave to wave", "days", OWN, "assumed")
+    waves: int = setting(
+        4, "waves, of which each dealership draws one", "count", OWN, "assumed", (1, 1000)
+    )
+    holdout_share: float = setting(
+        0.20, "customers held out of the policy, at random", "share", OWN, "assumed"
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that nobody knows."""
+        if self.policy and self.policy not in POLICY_NAMES:
+            raise InputError(
+                f"Policy {self.policy!r} was asked for{near(str(self.policy), POLICY_NAMES)}; "
+                f"there are {', '.join(POLICY_NAMES)}. Choose one of these."
+            )
+
+
+@dataclass(frozen=True)
+class ValueSettings:
+    """The true value of customers: whose is worked out, and how."""
+
+    sample_share: float = setting(
+        0.01, "customers whose expected margin is in truth_value, drawn at random", "share",
+        "choice", "assumed",
+    )  # fmt: skip
+    lives: int = setting(
+        24, "lives lived by each of them (Monte Carlo)", "count", "choice", "assumed", (2, 1000)
+    )
+    annual_discount_rate: float = setting(
+        0.10, "discount from the day of arrival", "fraction", OWN, "assumed"
+    )
+
+
 @dataclass(frozen=True)
 class DefectSettings:
     """Share of what could be wrong that is wrong, at the levels light, medium and heavy."""
@@ -621,7 +698,7 @@ class Config:
     locale: str = "en_US"
     sales_seats: int = 3
     advisors: int = 2
-    block_size: int = 8_192
+    block_size: int = 16_384
     defects: str = "none"
     latent: Latent = Latent()
     traffic: TrafficSettings = TrafficSettings()
@@ -635,6 +712,8 @@ class Config:
     loyalty: LoyaltySettings = LoyaltySettings()
     word_of_mouth: WordOfMouthSettings = WordOfMouthSettings()
     surveys: SurveySettings = SurveySettings()
+    rollout: RolloutSettings = RolloutSettings()
+    values: ValueSettings = ValueSettings()
     defect_rates: DefectSettings = DefectSettings()
 
     def __post_init__(self) -> None:
@@ -674,14 +753,23 @@ PRESETS: dict[str, Config] = {
     "tiny": Config(preset="tiny", n_customers=2_000, n_dealerships=3, starts_on=date(2023, 1, 1)),
     "small": Config(),
     "medium": Config(
-        preset="medium", n_customers=200_000, n_dealerships=24, starts_on=date(2016, 1, 1)
+        preset="medium",
+        n_customers=200_000,
+        n_dealerships=24,
+        sales_seats=1,
+        starts_on=date(2016, 1, 1),
     ),
     "large": Config(
-        preset="large", n_customers=1_000_000, n_dealerships=60, starts_on=date(2015, 1, 1)
+        preset="large",
+        n_customers=1_000_000,
+        n_dealerships=60,
+        sales_seats=2,
+        starts_on=date(2015, 1, 1),
     ),
 }
 """Worlds by name: `tiny` for tests, `small` for the demonstration, `medium` for calibration,
-`large` for speed."""
+`large` for speed. A manager of `medium` (one a dealership) and of `large` (two) sells about as many
+cars as one of a busy showroom; the first two have three a dealership, to be compared inside one."""
 
 
 def find_preset(name: str, **changes: Any) -> Config:

@@ -17,7 +17,7 @@ from crm_analysis.schema import CONTACT_KINDS, CONTACT_PURPOSES, CONTACT_RESULTS
 from synthetic.clock import DAY, YEAR, chosen, masked, minute_in_hours, moments
 from synthetic.customers import Customers, birthdays
 from synthetic.funnel import CONTRACT, Leads, Paths
-from synthetic.keyed import Flags, Floats, Ints, logistic, logit
+from synthetic.keyed import Flags, Floats, Ints, logistic, logit, place_of
 from synthetic.log import Log
 from synthetic.network import Market
 from synthetic.traffic import entry_lag
@@ -69,22 +69,21 @@ def on_time_probability(market: Market, employee: Ints) -> Floats:
     return np.round(logistic(logit(market.config.contacts.on_time) + discipline), 9)
 
 
-def plan_probability(
-    market: Market, plan: str, customer: Ints, turn: Ints, employee: Ints
+def reminder_probability(
+    market: Market, customer: Ints, turn: Ints, employee: Ints, dealership: Ints, day: Ints
 ) -> Floats:
-    """Return the chance that each contact of a plan is on time: one where a machine does it."""
+    """Return the chance that each reminder is on time: one where a machine sends it."""
     chance = on_time_probability(market, employee)
-    if plan != "reminder" or not market.config.contacts.automatic:
+    share = market.rollout.rule("contacts.automatic", customer, dealership, day)
+    if not np.any(share):
         return chance
-    share = market.config.contacts.automatic
     machine = market.draws.chance("contact.automatic@1", share, customer, turn)
     return np.where(machine, 1.0, chance)
 
 
-def kept_on_time(market: Market, plan: str, customer: Ints, turn: Ints, employee: Ints) -> Flags:
-    """Return which contacts are done on time."""
-    uniform = market.draws.uniform(f"contact.{plan}@1", customer, turn)
-    return np.asarray(uniform < plan_probability(market, plan, customer, turn, employee))
+def kept_on_time(market: Market, plan: str, customer: Ints, turn: Ints, chance: Floats) -> Flags:
+    """Return which contacts are done on time, given the chance of each."""
+    return np.asarray(market.draws.uniform(f"contact.{plan}@1", customer, turn) < chance)
 
 
 def responsible(market: Market, role: str, dealership: Ints, customer: Ints, day: Ints) -> Ints:
@@ -94,23 +93,44 @@ def responsible(market: Market, role: str, dealership: Ints, customer: Ints, day
     return market.staff.holder(role, dealership, seat, day)
 
 
-def care_turns(market: Market, customer: Ints, start: Ints, year: Ints, turn: Ints) -> Ints:
-    """Return the day of each care contact of a year of a relationship."""
-    number = market.config.contacts.customers_a_year
+def care_number(market: Market, dealership: Ints, customer: Ints, start: Ints, year: Ints) -> Ints:
+    """Return the care contacts planned in a year of each relationship: the rule of its first day.
+
+    Parameters
+    ----------
+    dealership, customer, start, year : numpy arrays, shape (n,)
+        Position of the dealership, customer, first day of the relationship, and number of the year.
+
+    Returns
+    -------
+    numpy array, shape (n,)
+    """
+    begins = start + np.floor(YEAR * year).astype(np.int64)
+    number = market.rollout.rule("contacts.customers_a_year", customer, dealership, begins)
+    return np.broadcast_to(np.asarray(number, dtype=np.int64), customer.shape)
+
+
+def care_turns(
+    market: Market, customer: Ints, start: Ints, year: Ints, turn: Ints, number: Ints
+) -> Ints:
+    """Return the day of each care contact of a year of a relationship, of `number` in it."""
     place = market.draws.uniform("care.day@1", customer, year * TURNS + turn)
     begins = start + np.floor(YEAR * year).astype(np.int64)
-    within = np.floor((turn + 0.2 + 0.6 * place) / max(number, 1) * 365)
+    within = np.floor((turn + 0.2 + 0.6 * place) / np.maximum(number, 1) * 365)
     return np.asarray(begins + within.astype(np.int64))
 
 
 def care_done(market: Market, dealership: Ints, customer: Ints, start: Ints, year: Ints) -> Ints:
     """Return the number of care contacts done on time in a year of each relationship."""
     done = np.zeros(len(customer), dtype=np.int64)
-    for number in range(market.config.contacts.customers_a_year):
-        turn = np.full(len(customer), number, dtype=np.int64)
-        day = care_turns(market, customer, start, year, turn)
+    number = care_number(market, dealership, customer, start, year)
+    for step in range(int(number.max(initial=0))):
+        turn = np.full(len(customer), step, dtype=np.int64)
+        day = care_turns(market, customer, start, year, turn, number)
         employee = responsible(market, "manager", dealership, customer, day)
-        done += kept_on_time(market, "care", customer, year * TURNS + turn, employee)
+        chance = on_time_probability(market, employee)
+        kept = kept_on_time(market, "care", customer, year * TURNS + turn, chance)
+        done += kept & (step < number)
     return done
 
 
@@ -181,15 +201,18 @@ def _prospect_plan(
     )
 
 
-def _care_plan(market: Market, years: dict[str, np.ndarray]) -> Plan:
-    number = market.config.contacts.customers_a_year
-    at = np.repeat(np.flatnonzero(years["cared"]), number)
-    turn = np.tile(np.arange(number), int(years["cared"].sum()))
-    customer, year = years["customer"][at], years["year"][at]
-    due = care_turns(market, customer, years["start"][at], year, turn)
+def _care_plan(market: Market, who: Customers, years: dict[str, np.ndarray]) -> Plan:
+    cared = np.flatnonzero(years["cared"])
+    places = who.dealership[years["place"][cared]]
+    start, customer, year = (years[name][cared] for name in ("start", "customer", "year"))
+    planned = care_number(market, places, customer, start, year)
+    at = np.repeat(np.arange(len(cared)), planned)
+    turn = np.arange(len(at)) - np.repeat(np.cumsum(planned) - planned, planned)
+    customer, year, number = customer[at], year[at], planned[at]
+    due = care_turns(market, customer, start[at], year, turn, number)
     return Plan(
         customer=customer,
-        place=years["place"][at],
+        place=years["place"][cared][at],
         purpose=np.where(turn == number - 1, YEARLY, CARE),
         turn=year * TURNS + turn,
         due=due,
@@ -252,7 +275,7 @@ def plan_contacts(
         _lead_plan(market, who, *sales),
         _follow_up_plan(market, who, *sales),
         _prospect_plan(market, who, *sales, starts),
-        _care_plan(market, years),
+        _care_plan(market, who, years),
         _birthday_plan(market, created, years),
         _reminder_plan(reminders),
     ]
@@ -265,30 +288,32 @@ def contact_tables(
     market: Market, who: Customers, plans: list[Plan], end: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Write the contacts on the list before minute `end`, and the truth behind them."""
-    parts = [_keep(market, who, plan, end) for plan in plans]
-    opened = pl.concat([table for table, _ in parts], how="vertical_relaxed")
-    truth = pl.concat([table for _, table in parts], how="vertical_relaxed")
-    return opened.sort("contact_id"), truth.sort("contact_id")
+    kept = Log()
+    for plan in plans:
+        _keep(kept, market, who, plan, end)
+    return _write(market, kept.join("ids"), end)
 
 
 _FIELDS = {LEAD: "lead", REMINDER: "reminder", FOLLOW_UP: "follow_up", PROSPECT: "prospect",
            CARE: "care", YEARLY: "care", BIRTHDAY: "birthday"}  # fmt: skip
 
 
-def _keep(
-    market: Market, who: Customers, plan: Plan, end: int
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _keep(kept: Log, market: Market, who: Customers, plan: Plan, end: int) -> None:
     """Do the contacts of one plan: on time, late or never."""
     shown = np.flatnonzero(plan.planned < end)
-    customer, turn = plan.customer[shown], plan.turn[shown]
-    due, planned, purpose = plan.due[shown], plan.planned[shown], plan.purpose[shown]
+    customer, turn, due = plan.customer[shown], plan.turn[shown], plan.due[shown]
+    planned, purpose = plan.planned[shown], plan.purpose[shown]
     field = _FIELDS[int(purpose[0])] if len(shown) else "care"
     group = np.where(purpose == YEARLY, CARE, purpose)
     ids = customer * _ROOM + group * _SHARE + turn
     draws, rules = market.draws, market.config.contacts
     dealership = who.dealership[plan.place[shown]]
     listed = responsible(market, plan.role, dealership, customer, due)
-    chance = plan_probability(market, field, customer, turn, listed)
+    chance = (
+        reminder_probability(market, customer, turn, listed, dealership, due)
+        if field == "reminder"
+        else on_time_probability(market, listed)
+    )
     uniform = draws.uniform(f"contact.{field}@1", customer, turn)
     on_time, never = uniform < chance, uniform > 1 - (1 - chance) * rules.never
     wait = np.floor(rules.late_days * draws.exponential("contact.late@1", ids)).astype(np.int64)
@@ -299,34 +324,45 @@ def _keep(
     employee = responsible(
         market, plan.role, dealership, customer, np.where(present, day, np.minimum(due, end // DAY))
     )
+    kept.add(
+        ids=ids, dealership=dealership, customer=customer, lead=plan.lead[shown],
+        employee=employee, purpose=purpose, planned=planned, due=due, done=done, present=present,
+        chance=chance, uniform=uniform,
+    )  # fmt: skip
+
+
+def _write(
+    market: Market, kept: dict[str, np.ndarray], end: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Write what was planned and done, and the chances behind it."""
+    ids, planned, done, present = (kept[name] for name in ("ids", "planned", "done", "present"))
+    lag = entry_lag(market, "contact.entry@1", ids, kept["employee"])
     table = pl.DataFrame(
         {
             "contact_id": ids,
-            "dealership_id": dealership + 1,
-            "customer_id": customer,
-            "opportunity_id": masked(plan.lead[shown], plan.lead[shown] >= 0),
-            "employee_id": employee,
-            "kind": _kinds(market, ids, purpose),
-            "purpose": chosen(CONTACT_PURPOSES, purpose),
+            "dealership_id": kept["dealership"] + 1,
+            "customer_id": kept["customer"],
+            "opportunity_id": masked(kept["lead"], kept["lead"] >= 0),
+            "employee_id": kept["employee"],
+            "kind": _kinds(market, ids, kept["purpose"]),
+            "purpose": chosen(CONTACT_PURPOSES, kept["purpose"]),
             "direction": chosen(DIRECTIONS, np.full(len(ids), _OUTGOING)),
             "planned_at": moments(planned),
-            "due_at": moments(np.maximum(due * DAY + EVENING, planned)),
+            "due_at": moments(np.maximum(kept["due"] * DAY + EVENING, planned)),
             "done_at": moments(done, present),
             "result": _results(market, ids, present),
-            "entered_at": moments(
-                np.minimum(done + entry_lag(market, "contact.entry@1", ids, employee), end - 1),
-                present,
-            ),
+            "entered_at": moments(np.minimum(done + lag, end - 1), present),
         }
     )
-    truth = {"contact_id": ids, "on_time_probability": chance, "uniform": uniform}
+    truth = {"contact_id": ids, "on_time_probability": kept["chance"], "uniform": kept["uniform"]}
     return table, pl.DataFrame(truth)
 
 
 def _kinds(market: Market, ids: Ints, purpose: Ints) -> pl.Series:
-    edges = np.array([_KIND_EDGES[code] for code in range(len(CONTACT_PURPOSES))])[purpose]
-    uniform = market.draws.uniform("contact.kind@1", ids)
-    return chosen(CONTACT_KINDS, (uniform[:, None] >= edges).sum(axis=1))
+    edges = np.array([_KIND_EDGES[code] for code in range(len(CONTACT_PURPOSES))])
+    return chosen(
+        CONTACT_KINDS, place_of(market.draws.uniform("contact.kind@1", ids), edges, purpose)
+    )
 
 
 def _results(market: Market, ids: Ints, present: Flags) -> pl.Series:

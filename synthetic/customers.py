@@ -59,7 +59,7 @@ class Customers:
     incremental: Flags
     campaign: Ints
 
-    def take(self, where: Ints | Flags) -> Customers:
+    def take(self, where: Ints | Flags | slice) -> Customers:
         """Return the customers at some positions."""
         return Customers(*(getattr(self, name)[where] for name in self.__dataclass_fields__))
 
@@ -156,9 +156,8 @@ def customer_table(
     female = draws.chance("customer.female@1", 0.46, ids)
     names = draw_names(draws, market.words, "customer", ids, female)
     born, asked = birthdays(market, ids, created, company)
-    firms = market.words.companies
-    firm = firms.words[firms.pick(draws.uniform("customer.firm@1", ids))]
-    jobs = market.words.occupations
+    firm = market.words.companies.draw(draws.uniform("customer.firm@1", ids))
+    job = market.words.occupations.draw(draws.uniform("customer.job@1", ids))
     band = np.digitize(who.value + 0.5 * draws.normal("customer.income@1", ids), [-0.35, 0.45])
     patronymic = names.patronymic if names.patronymic is not None else names.first
     has_patronymic = ~company if names.patronymic is not None else np.zeros_like(company)
@@ -167,7 +166,7 @@ def customer_table(
             "customer_id": ids,
             "dealership_id": who.dealership + 1,
             "kind": chosen(CUSTOMER_KINDS, company.astype(np.int64)),
-            "last_name": np.where(company, firm, names.last),
+            "last_name": firm.zip_with(pl.Series(company), names.last),
             "first_name": masked(names.first, ~company),
             "patronymic": masked(patronymic, has_patronymic),
             "gender": chosen(GENDERS, np.where(female, 0, 1), ~company),
@@ -175,9 +174,7 @@ def customer_table(
             "phone": _phones(market, ids),
             "email": _emails(market, who, names, company),
             "city": _cities(market, who),
-            "occupation": masked(
-                jobs.words[jobs.pick(draws.uniform("customer.job@1", ids))], asked
-            ),
+            "occupation": masked(job, asked),
             "income_band": chosen(INCOME_BANDS, band, asked),
             "has_children": masked(draws.chance("customer.children@1", 0.55, ids), asked),
             "consent": who.consent,
@@ -232,9 +229,9 @@ def _emails(market: Market, who: Customers, names: Names, company: Flags) -> pl.
     return frame.select(pl.when("present").then(text)).to_series()
 
 
-def _cities(market: Market, who: Customers) -> np.ndarray:
+def _cities(market: Market, who: Customers) -> pl.Series:
     """Return the dealership's city for most customers and another one for the rest."""
-    names = np.array([city for city, _ in market.words.cities])
+    names = pl.Series([city for city, _ in market.words.cities])
     other = market.draws.integer("customer.city@1", len(names), who.ids)
     local = market.draws.chance("customer.local@1", 0.8, who.ids)
-    return np.asarray(names[np.where(local, who.dealership % len(names), other)])
+    return names.gather(np.where(local, who.dealership % len(names), other))

@@ -20,7 +20,15 @@ from synthetic.cars import NEW, USED, draw_cars
 from synthetic.clock import DAY, YEAR, chosen, dates, day_of, masked, moments, month_of, year_of
 from synthetic.config import MoneySettings
 from synthetic.customers import Customers
-from synthetic.funnel import CONTRACT, MEAN_OFF, N_STEPS, Leads, Paths, discount_share
+from synthetic.funnel import (
+    CONTRACT,
+    MEAN_OFF,
+    N_STEPS,
+    TEST_DRIVE,
+    Leads,
+    Paths,
+    discount_share,
+)
 from synthetic.keyed import Flags, Floats, Ints, logistic, logit, normal_below
 from synthetic.network import Market
 from synthetic.traffic import entry_lag
@@ -46,13 +54,16 @@ class Cars:
 
 
 def price_level(market: Market, day: Ints) -> Floats:
-    """Return the price level on each day, 2025 = 1, in the data's currency."""
+    """Return the price level on each day, 2025 = 1, in the data's currency.
+
+    A year's mean is taken to be the level of its middle.
+    """
     money = market.config.money
     table = (
         money.dollar_price_by_year if market.config.currency == "USD" else money.new_price_by_year
     )
     years, level = np.array(table).T
-    return np.asarray(np.interp(1970 + day / YEAR, years, level) / level[-1])
+    return np.asarray(np.interp(1970 + day / YEAR, years + 0.5, level) / level[-1])
 
 
 def rounded(market: Market, amount: Any, *, step: int) -> Ints:
@@ -72,6 +83,18 @@ def listed_price(market: Market, model: Ints, quarter: Ints) -> Ints:
     own = market.draws.normal("model.price@1", model + 1, quarter)
     level = price_level(market, first) * np.exp(market.config.money.price_sigma * own)
     return rounded(market, market.catalogue.price[model] * level, step=50)
+
+
+def price_gap(market: Market, leads: Leads) -> Floats:
+    """Return the price of the car of each lead, after discount, against the market's usual one.
+
+    In logarithms, zero where list price and discount are the mean ones.
+    """
+    day, money = leads.opened // DAY, market.config.money
+    model, _, _ = draw_cars(market, leads.dealership, leads.ids, day)
+    own = market.draws.normal("model.price@1", model + 1, quarter_of(day))
+    off = discount_share(market, leads) - money.discount_most * MEAN_OFF
+    return np.asarray(np.round(money.price_sigma * own - off, 9))
 
 
 def price_table(market: Market) -> pl.DataFrame:
@@ -102,7 +125,7 @@ def model_table(market: Market) -> pl.DataFrame:
 def price_cars(market: Market, leads: Leads, day: Ints) -> Cars:
     """Draw the car of each opportunity and its asking price on a day."""
     draws = market.draws
-    model, condition, age = draw_cars(market, leads.dealership, leads.ids)
+    model, condition, age = draw_cars(market, leads.dealership, leads.ids, leads.opened // DAY)
     base = listed_price(market, model, quarter_of(day)) * KEPT_A_YEAR**age
     base = base * np.exp(0.03 * draws.normal("car.price@1", leads.ids))
     options = rounded(
@@ -119,9 +142,9 @@ def opportunity_table(market: Market, leads: Leads, paths: Paths, end: int) -> p
     lost = closed & ~paths.won
     asked = (paths.passed >= 1) & (paths.at[:, 1] < end)
     known = asked & draws.chance("lead.model_known@1", _noted(market, 0.85, leads.manager), ids)
-    rivals = market.words.competitors
-    reason = np.array(LOST_REASONS)[loss_reason(market, leads, paths)]
-    rival = (reason == "competitor") & lost & draws.chance("lead.rival_known@1", 0.6, ids)
+    reason = loss_reason(market, leads, paths)
+    rival = (reason == LOST_REASONS.index("competitor")) & lost
+    rival &= draws.chance("lead.rival_known@1", 0.6, ids)
     spread = np.exp(0.12 * draws.normal("lead.budget@1", ids))
     table = pl.DataFrame(
         {
@@ -140,10 +163,10 @@ def opportunity_table(market: Market, leads: Leads, paths: Paths, end: int) -> p
             "condition": chosen(CONDITIONS, cars.condition, known),
             "purpose": _asked(market, "lead.purpose@1", PURPOSES, leads, asked),
             "priority": _asked(market, "lead.priority@1", PRIORITIES, leads, asked),
-            "status": np.where(lost, "lost", np.where(closed, "won", "open")),
-            "lost_reason": masked(reason, lost),
+            "status": chosen(("open", "won", "lost"), closed.astype(np.int64) + lost),
+            "lost_reason": chosen(LOST_REASONS, reason, lost),
             "competitor": masked(
-                rivals.words[rivals.pick(draws.uniform("lead.rival@1", ids))], rival
+                market.words.competitors.draw(draws.uniform("lead.rival@1", ids)), rival
             ),
             "closed_at": moments(paths.closed_at, closed),
         }
@@ -160,9 +183,9 @@ def _noted(market: Market, share: float, employee: Ints) -> Floats:
 def _asked(
     market: Market, field: str, options: tuple[str, ...], leads: Leads, asked: Flags
 ) -> pl.Series:
-    chosen = np.array(options)[market.draws.integer(field, len(options), leads.ids)]
+    code = market.draws.integer(field, len(options), leads.ids)
     noted = _noted(market, 0.65, leads.manager)
-    return masked(chosen, asked & market.draws.chance(f"{field}/asked", noted, leads.ids))
+    return chosen(options, code, asked & market.draws.chance(f"{field}/asked", noted, leads.ids))
 
 
 def loss_reason(market: Market, leads: Leads, paths: Paths) -> Ints:
@@ -184,12 +207,14 @@ def stage_table(market: Market, leads: Leads, paths: Paths, end: int) -> pl.Data
     n = len(leads.ids)
     seq = np.arange(N_STEPS + 2)
     reached = seq[None, :] <= paths.passed[:, None]
+    reached[:, TEST_DRIVE + 1] &= ~paths.skipped
     at = np.column_stack([paths.at, paths.lost_at])
     reached[:, -1] = ~paths.won
     reached &= at < end
     lead, step = np.nonzero(reached)
     minute = at[lead, step]
     order = np.where(step == N_STEPS + 1, paths.passed[lead] + 2, step + 1)
+    order -= paths.skipped[lead] & (step > TEST_DRIVE + 1)
     employee = market.staff.holder(
         "manager", leads.dealership[lead], leads.seat[lead], minute // DAY
     )
@@ -230,7 +255,7 @@ def _deal_table(
 ) -> pl.DataFrame:
     draws, money, ids = market.draws, market.config.money, leads.ids
     day = paths.at[:, CONTRACT] // DAY
-    discount = rounded(market, cars.list_price * discount_share(market, ids), step=10)
+    discount = rounded(market, cars.list_price * discount_share(market, leads), step=10)
     price = cars.list_price - discount
     margin = np.where(cars.condition == USED, money.front_margin_used, money.front_margin_new)
     margin = margin + money.discount_most * MEAN_OFF + 0.012 * draws.normal("deal.cost@1", ids)
@@ -293,7 +318,7 @@ def _sold_cars(
             "vehicle_id": ids,
             "model_id": cars.model + 1,
             "dealership_id": leads.dealership + 1,
-            "condition": np.array(CONDITIONS)[cars.condition],
+            "condition": chosen(CONDITIONS, cars.condition),
             "model_year": year,
             "arrived_on": dates(arrived),
             "cost": deals["cost"],

@@ -13,15 +13,21 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from crm_analysis.errors import InputError, near
 from crm_analysis.schema import FOREIGN_KEYS, TABLES
-from synthetic.columns import about, meaning_of, unit_of
+from synthetic.closed_form.schemas import OPEN as CLOSED_OPEN
+from synthetic.closed_form.schemas import TRUTH as CLOSED_TRUTH
+from synthetic.columns import about, meaning_of, unit_for
+from synthetic.policies import POLICY_TABLES
 from synthetic.truth import TRUTH_TABLES
-from synthetic.world import SCHEMAS
+from synthetic.usage import readers
+
+if TYPE_CHECKING:
+    import dataframely as dy
 
 LANGUAGES = ("en", "ru")
 FORMS = ("markdown", "html")
@@ -37,6 +43,8 @@ class Entry:
         `key` is "primary key", "-> table" or empty; `meaning` says what null means.
     labels : mapping of str to str
         What each category means; empty for other columns.
+    reports : list of str
+        Reports (notebooks) that read it.
     """
 
     name: str
@@ -45,6 +53,7 @@ class Entry:
     key: str
     meaning: str
     labels: Mapping[str, str]
+    reports: list[str]
 
 
 WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -61,9 +70,15 @@ WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "unit": "unit",
             "key": "key",
             "meaning": "meaning",
+            "reports": "reports",
+            "policy": "Truth of a policy's two worlds",
+            "about_policy": "What a policy does: beside the two worlds that differ by it alone.",
+            "closed": "Open tables of the closed-form worlds",
+            "about_closed": "Views ready made; dealerships is as above.",
+            "closed_truth": "Truth tables of the closed-form worlds",
+            "about_closed_truth": "Parameters, latent rates and exact expectations.",
             "primary": "primary key",
             "used": "Read by the reports",
-            "null": "may be empty",
         },
         "ru": {
             "title": "Словарь данных",
@@ -77,29 +92,36 @@ WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "unit": "единица",
             "key": "ключ",
             "meaning": "значение",
+            "reports": "отчёты",
+            "policy": "Правда о двух мирах меры",
+            "about_policy": "Что делает мера: рядом с двумя мирами, которые отличаются только ею.",
+            "closed": "Открытые таблицы миров с точным решением",
+            "about_closed": "Готовые представления; dealerships - как выше.",
+            "closed_truth": "Таблицы правды миров с точным решением",
+            "about_closed_truth": "Параметры, скрытые частоты и точные ожидания.",
             "primary": "первичный ключ",
             "used": "Читают отчёты",
-            "null": "может быть пусто",
         },
     }
 )
 
-REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+PARTS: Mapping[str, Mapping[str, type[dy.Schema]]] = MappingProxyType(
     {
-        "retention": ("customers", "vehicles", "models", "deals", "service_orders", "dealerships"),
-        "lifetime": ("customers", "deals", "service_orders", "dealerships"),
-        "funnel": ("opportunities", "stage_events", "employees", "dealerships"),
-        "satisfaction": (
-            "surveys", "survey_questions", "survey_answers", "employees", "dealerships",
-        ),
-        "overview": (
-            "customers", "vehicles", "models", "deals", "service_orders", "opportunities",
-            "stage_events", "surveys", "survey_questions", "survey_answers", "employees",
-            "dealerships",
-        ),
+        "open": TABLES,
+        "truth": TRUTH_TABLES,
+        "policy": POLICY_TABLES,
+        "closed": {name: table for name, table in CLOSED_OPEN.items() if name not in TABLES},
+        "closed_truth": CLOSED_TRUTH,
     }
-)  # fmt: skip
-"""Open tables that each report reads, through the views of the warehouse."""
+)
+"""Tables by part: the network's, those of two worlds, and those of the closed-form worlds."""
+
+EVERY: Mapping[str, type[dy.Schema]] = MappingProxyType(
+    {name: table for tables in PARTS.values() for name, table in tables.items()}
+)
+"""All tables of the dictionary."""
+
+_HEADS = ("name", "type", "unit", "key", "meaning", "reports")
 
 
 @cache
@@ -125,13 +147,13 @@ def russian_label(table: str, column: str, code: str) -> str | None:
 def missing_russian() -> list[str]:
     """Return the tables, columns, categories, units and types that have no Russian words."""
     words = _russian()
-    lost = [f"tables.{name}" for name in SCHEMAS if name not in words["tables"]]
-    for name, table in SCHEMAS.items():
+    lost = [f"tables.{name}" for name in EVERY if name not in words["tables"]]
+    for name, table in EVERY.items():
         for column, kind in table.columns().items():
             if russian_meaning(name, column) is None:
                 lost.append(f"columns.{name}.{column}")
-            if unit_of(name, column) not in words["units"]:
-                lost.append(f"units.{unit_of(name, column)!r}")
+            if unit_for(column, kind) not in words["units"]:
+                lost.append(f"units.{unit_for(column, kind)!r}")
             if _type(kind.dtype) not in words["types"]:
                 lost.append(f"types.{_type(kind.dtype)}")
             lost += [
@@ -174,8 +196,8 @@ def entries(table: str, lang: str = "en") -> list[Entry]:
     """
     _check(lang, LANGUAGES, "Language")
     found = []
-    for column, kind in SCHEMAS[table].columns().items():
-        unit, shape = unit_of(table, column), _type(kind.dtype)
+    for column, kind in EVERY[table].columns().items():
+        unit, shape = unit_for(column, kind), _type(kind.dtype)
         meaning, labels = meaning_of(kind), {code: _spoken(code) for code in _codes(kind.dtype)}
         if lang == "ru":
             words = _russian()
@@ -183,7 +205,7 @@ def entries(table: str, lang: str = "en") -> list[Entry]:
             meaning = russian_meaning(table, column) or meaning
             labels = {code: russian_label(table, column, code) or code for code in labels}
         key = _key(table, column, primary=kind.primary_key, lang=lang)
-        found.append(Entry(column, shape, unit, key, meaning, labels))
+        found.append(Entry(column, shape, unit, key, meaning, labels, readers(table, column)))
     return found
 
 
@@ -192,7 +214,7 @@ def _spoken(code: str) -> str:
 
 
 def _about(table: str, lang: str) -> str:
-    said = about(SCHEMAS[table])
+    said = about(EVERY[table])
     return _russian()["tables"].get(table, said) if lang == "ru" else said
 
 
@@ -236,18 +258,14 @@ def dictionary(lang: str = "en", form: str = "markdown") -> str:
     return _markdown(lang) if form == "markdown" else _html(lang)
 
 
-def _used_by(table: str) -> list[str]:
-    return [report for report, tables in REPORTS.items() if table in tables]
-
-
 def _markdown(lang: str) -> str:
     words = WORDS[lang]
     lines = [f"# {words['title']}", ""]
-    for part, tables in (("open", TABLES), ("truth", TRUTH_TABLES)):
+    for part, tables in PARTS.items():
         lines += [f"## {words[part]}", "", words[f"about_{part}"], ""]
         for table in tables:
             lines += [f"### {table}", "", _about(table, lang), ""]
-            if used := _used_by(table):
+            if used := readers(table):
                 lines += [f"{words['used']}: {', '.join(used)}.", ""]
             lines += [*_markdown_table(table, lang), ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -255,11 +273,12 @@ def _markdown(lang: str) -> str:
 
 def _markdown_table(table: str, lang: str) -> list[str]:
     words = WORDS[lang]
-    heads = [words[name] for name in ("name", "type", "unit", "key", "meaning")]
-    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|"]
+    heads = [words[name] for name in _HEADS]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for entry in entries(table, lang):
         said = f"{entry.meaning}: {_categories(entry)}" if entry.labels else entry.meaning
-        cells = (f"`{entry.name}`", entry.type, entry.unit, entry.key, said.replace("|", "\\|"))
+        said, read = said.replace("|", "\\|"), ", ".join(entry.reports)
+        cells = (f"`{entry.name}`", entry.type, entry.unit, entry.key, said, read)
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -267,10 +286,15 @@ def _markdown_table(table: str, lang: str) -> list[str]:
 def _html(lang: str) -> str:
     words = WORDS[lang]
     parts = []
-    for part, tables in (("open", TABLES), ("truth", TRUTH_TABLES)):
+    for part, tables in PARTS.items():
         parts.append(f"<h2>{words[part]}</h2><p>{words[f'about_{part}']}</p>")
         parts += [_html_table(table, lang) for table in tables]
-    links = " · ".join(f"<a href='#{table}'>{table}</a>" for table in SCHEMAS)
+    links = "".join(
+        f"<p>{words[part]}: "
+        + " · ".join(f"<a href='#{table}'>{table}</a>" for table in tables)
+        + "</p>"
+        for part, tables in PARTS.items()
+    )
     return (
         f"<!doctype html><html lang='{lang}'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
@@ -282,11 +306,9 @@ def _html(lang: str) -> str:
 
 def _html_table(table: str, lang: str) -> str:
     words = WORDS[lang]
-    head = "".join(
-        f"<th scope='col'>{words[name]}</th>" for name in ("name", "type", "unit", "key", "meaning")
-    )
+    head = "".join(f"<th scope='col'>{words[name]}</th>" for name in _HEADS)
     rows = "".join(_html_row(entry) for entry in entries(table, lang))
-    used = _used_by(table)
+    used = readers(table)
     note = f" <small>{words['used']}: {', '.join(used)}.</small>" if used else ""
     return (
         f"<section id='{table}'><h3>{table}</h3><p>{html.escape(_about(table, lang))}{note}</p>"
@@ -300,12 +322,13 @@ def _html_row(entry: Entry) -> str:
     if entry.labels:
         said += f"<br><small>{html.escape(_categories(entry))}</small>"
     key = html.escape(entry.key)
-    if entry.key.rpartition("→ ")[2] in SCHEMAS:
+    if entry.key.rpartition("→ ")[2] in EVERY:
         parent = entry.key.rpartition("→ ")[2]
         key = key.replace(f"→ {parent}", f"→ <a href='#{parent}'>{parent}</a>")
     return (
         f"<tr><td><code>{entry.name}</code></td><td>{html.escape(entry.type)}</td>"
-        f"<td>{html.escape(entry.unit)}</td><td>{key}</td><td>{said}</td></tr>"
+        f"<td>{html.escape(entry.unit)}</td><td>{key}</td><td>{said}</td>"
+        f"<td><small>{', '.join(entry.reports)}</small></td></tr>"
     )
 
 

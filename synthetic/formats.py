@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -19,8 +19,22 @@ from synthetic.places import ENDINGS, TRUTH_FOLDER
 from synthetic.truth import TRUTH_TABLES
 from synthetic.world import SCHEMAS, Frames
 
+if TYPE_CHECKING:
+    import dataframely as dy
+
 ROW_GROUP = 32_768
 FORMATS = tuple(ENDINGS)
+
+
+_SOUGHT = ("_id", "_on", "_at")
+"""Endings of the columns that a reader looks rows up by: these have least and greatest values."""
+
+_TEXTS = (pa.types.is_dictionary, pa.types.is_string, pa.types.is_large_string)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Say whether a column repeats words: a dictionary of numbers costs more than it saves."""
+    return any(same(kind) for same in _TEXTS)
 
 
 class Writer(Protocol):
@@ -55,12 +69,15 @@ class TableWriter:
         self.path, self.rows = path, 0
         self._waiting: list[pl.DataFrame] = []
         self._n_waiting = 0
+        shape = schema or arrow_schema(name)
         self._writer = pq.ParquetWriter(
             path,
-            schema or arrow_schema(name),
+            shape,
             compression="zstd",
             compression_level=1,
             version="2.6",
+            use_dictionary=[field.name for field in shape if _is_text(field.type)],
+            write_statistics=[name for name in shape.names if name.endswith(_SOUGHT)],
         )
 
     def finish(self) -> None:
@@ -90,6 +107,16 @@ class TableWriter:
             start += ROW_GROUP
         rest = whole[np.arange(start, whole.height)]  # a copy: a slice would keep the whole
         self._waiting, self._n_waiting = [rest], rest.height
+
+
+def write_table(path: Path, name: str, table: type[dy.Schema], frame: pl.DataFrame) -> None:
+    """Write a whole table to a Parquet file of its own, meanings and units inside."""
+    writer = TableWriter(path, name, arrow_schema(name, table))
+    try:
+        writer.add(table.cast(frame))
+        writer.finish()
+    finally:
+        writer.close()
 
 
 class TextWriter:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Words = NDArray[np.uint64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ODD = np.uint64(0xD1342543DE82EF95)
@@ -27,30 +28,67 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _STEP = 2.0**-53
 _ALL_ONES = 2**64 - 1
+_ONE = np.uint64(1)
+
+
+_STIR_1, _STIR_2, _STIR_3, _TOP = (np.uint64(bits) for bits in (30, 27, 31, 11))
+
+_PIECE = 16_384
+"""Words stirred at a time: pieces of a long array stay in the processor's cache."""
 
 
 @cache
-def _key(seed: int, field: str) -> int:
+def _key(seed: int, field: str) -> np.uint64:
     name = f"{seed}/{field}".encode()
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
+    return np.uint64(int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little"))
 
 
-def _stir(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+@cache
+def _stride(event: int) -> np.uint64:
+    """Return what an event index adds to the words of its entities."""
+    return np.uint64((event + 1) * int(_ODD) & _ALL_ONES)
+
+
+def _stir(words: Words) -> Words:
     """Scramble words in place."""
-    shifted = words >> np.uint64(30)
+    shifted = words >> _STIR_1
     words ^= shifted
     words *= _MIX_1
-    np.right_shift(words, np.uint64(27), out=shifted)
+    np.right_shift(words, _STIR_2, out=shifted)
     words ^= shifted
     words *= _MIX_2
-    np.right_shift(words, np.uint64(31), out=shifted)
+    np.right_shift(words, _STIR_3, out=shifted)
     words ^= shifted
     return words
 
 
-def mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mix(words: Words) -> Words:
     """Scramble 64-bit words one to one (finaliser of splitmix64; Steele, Lea, Flood 2014)."""
     return _stir(words.copy())
+
+
+def _scrambled(key: np.uint64, entity: Ints, event: int | Ints) -> Words:
+    """Return the bits of entities and events; `event` is a number or as long as `entity`."""
+    words = entity.view(np.uint64) * _GOLDEN
+    words += key
+    _stir(words)
+    if isinstance(event, int):
+        words += _stride(event)
+        return _stir(words)
+    step = event.view(np.uint64) + _ONE
+    step *= _ODD
+    words += step
+    return _stir(words)
+
+
+def _piecewise(key: np.uint64, entity: Ints, event: int | Ints) -> Words:
+    """Do as `_scrambled`, a piece at a time."""
+    out = np.empty(len(entity), dtype=np.uint64)
+    for start in range(0, len(entity), _PIECE):
+        part = slice(start, start + _PIECE)
+        turn = event if isinstance(event, int) else event[part]
+        out[part] = _scrambled(key, entity[part], turn)
+    return out
 
 
 @dataclass(frozen=True)
@@ -64,27 +102,28 @@ class Keyed:
 
     seed: int
 
-    def bits(self, field: str, ids: Any, event: Any = 0) -> NDArray[np.uint64]:
+    def bits(self, field: str, ids: Any, event: Any = 0) -> Words:
         """Return 64 random bits for each entity and event."""
-        entity = np.asarray(ids, dtype=np.int64)
-        words = np.atleast_1d(entity).view(np.uint64) * _GOLDEN
-        words += np.uint64(_key(self.seed, field))
-        _stir(words)
-        if isinstance(event, int):
-            words += np.uint64((event + 1) * int(_ODD) & _ALL_ONES)
-            return _stir(words).reshape(entity.shape)
-        index = np.asarray(event, dtype=np.int64)
-        step = np.atleast_1d(index).view(np.uint64) + np.uint64(1)
+        key, entity = _key(self.seed, field), np.asarray(ids, dtype=np.int64)
+        index = event if isinstance(event, int) else np.asarray(event, dtype=np.int64)
+        if entity.ndim == 1 and (isinstance(index, int) or index.shape == entity.shape):
+            make = _scrambled if len(entity) <= _PIECE else _piecewise
+            return make(key, entity, index)
+        return self._spread(key, entity, np.asarray(index))
+
+    @staticmethod
+    def _spread(key: np.uint64, entity: Ints, index: Ints) -> Words:
+        """Return the bits of ids and events of any shapes that broadcast."""
+        words = _stir(np.atleast_1d(entity).view(np.uint64) * _GOLDEN + key)
+        step = np.atleast_1d(index).view(np.uint64) + _ONE
         step *= _ODD
-        words = _stir(words + step)
-        if index.shape == entity.shape:
-            return words.reshape(entity.shape)
-        return words.reshape(np.broadcast_shapes(entity.shape, index.shape))
+        shape = np.broadcast_shapes(entity.shape, index.shape)
+        return _stir(words + step).reshape(shape)
 
     def uniform(self, field: str, ids: Any, event: Any = 0) -> Floats:
         """Return uniforms strictly inside (0, 1), on a grid of 2**-53."""
         bits = self.bits(field, ids, event)
-        bits >>= np.uint64(11)
+        bits >>= _TOP
         out = bits.astype(np.float64)
         out *= _STEP
         out += _STEP / 2
@@ -104,8 +143,8 @@ class Keyed:
 
     def erlang(self, field: str, shape: int, ids: Any, event: Any = 0) -> Floats:
         """Return Erlang variables of mean one: the average of `shape` exponentials."""
-        product = np.ones(np.broadcast_shapes(np.shape(ids), np.shape(event)))
-        for part in range(shape):
+        product = self.uniform(f"{field}/0", ids, event)
+        for part in range(1, shape):
             product *= self.uniform(f"{field}/{part}", ids, event)
         return np.asarray(-np.log(product) / shape)
 
@@ -115,14 +154,13 @@ class Keyed:
 
     def poisson(self, field: str, mean: float, most: int, ids: Any, event: Any = 0) -> Ints:
         """Return Poisson counts by inversion, cut at `most` (choose it far in the tail)."""
-        uniform = self.uniform(field, ids, event)
         term = float(np.exp(-mean))
-        total, counts = term, np.zeros(uniform.shape, dtype=np.int64)
-        for count in range(1, most + 1):
-            counts += uniform >= total
+        edges = [term]
+        for count in range(1, most):
             term *= mean / count
-            total += term
-        return counts
+            edges.append(edges[-1] + term)
+        uniform = self.uniform(field, ids, event)
+        return np.asarray(np.searchsorted(edges, uniform, side="right"), dtype=np.int64)
 
 
 # Coefficients of Wichura (1988), algorithm AS 241, in the order of rising powers.
@@ -221,6 +259,14 @@ def normal_below(value: Any) -> Floats:
         rest = size + step / rest
     tail = np.exp(-size * size / 2) * np.where(size < 7.0, near, _ROOT_2_PI / rest)
     return np.asarray(np.where(x > 0, 1.0 - tail, tail))
+
+
+def place_of(uniform: Floats, edges: Floats, row: Ints) -> Ints:
+    """Return how many edges of its row each uniform has reached; `edges` is (rows, places)."""
+    place = np.zeros(len(uniform), dtype=np.int64)
+    for column in edges.T:
+        place += uniform >= column[row]
+    return place
 
 
 def logistic(value: Any) -> Floats:

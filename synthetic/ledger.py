@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from synthetic.campaigns import SALES_OF_LEADS
+from synthetic.campaigns import sales_a_lead
 from synthetic.config import Config
 
 PARTS = (
@@ -78,7 +78,7 @@ def margin_ledger(tables: Mapping[str, pl.LazyFrame], config: Config) -> pl.Lazy
     call = rules.call_cost_dollars if dollars else rules.call_cost
     message = rules.message_cost_dollars if dollars else rules.message_cost
     sale = config.campaigns.cost_a_sale_dollars if dollars else config.campaigns.cost_a_sale
-    lead = sale * SALES_OF_LEADS * config.campaigns.running
+    lead = sale * sales_a_lead(config) * config.campaigns.running
     came = _came(tables)
     for part in _counted(tables):
         came = came.join(part, on="customer_id", how="left", maintain_order="left")

@@ -19,7 +19,9 @@ class Log:
             self.parts.setdefault(name, []).append(np.asarray(values))
 
     def join(self, *keys: str) -> dict[str, np.ndarray]:
-        """Return the columns as whole arrays, sorted by `keys`."""
-        whole = {name: np.concatenate(values) for name, values in self.parts.items()}
-        order = np.lexsort([whole[key] for key in reversed(keys)])
-        return {name: values[order] for name, values in whole.items()}
+        """Return the columns as whole arrays, sorted by `keys`, and forget the parts.
+
+        One column at a time, so that no second copy of all of them is made.
+        """
+        order = np.lexsort([np.concatenate(self.parts[key]) for key in reversed(keys)])
+        return {name: np.concatenate(self.parts.pop(name))[order] for name in list(self.parts)}

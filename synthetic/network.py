@@ -14,6 +14,8 @@ from synthetic.clock import YEAR, dates, day_of, month_of
 from synthetic.config import Config
 from synthetic.keyed import Floats, Ints, Keyed
 from synthetic.people import draw_names
+from synthetic.rollout import Rollout, make_rollout
+from synthetic.season import Season, make_season
 from synthetic.vocabulary import Vocabulary, load_vocabulary
 
 MEAN_TENURE_YEARS = 5.0
@@ -49,9 +51,12 @@ class Staff:
 
     def holder(self, role: str, dealership: Ints, seat: Ints, day: Ints) -> Ints:
         """Return the employee_id that holds each seat on each day; `dealership` is a position."""
-        starts = self.starts[role][dealership, seat]
-        place = (starts <= day[:, None]).sum(axis=1) - 1
-        return np.asarray(self.ids[role][dealership, seat, np.maximum(place, 0)])
+        starts, ids = self.starts[role], self.ids[role]
+        at = (dealership * starts.shape[1] + seat) * starts.shape[2]
+        flat, place = starts.ravel(), at.copy()
+        for turn in range(1, starts.shape[2]):
+            place += flat[at + turn] <= day
+        return np.asarray(ids.ravel()[place])
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class Market:
     share_edges: Floats
     level: Floats = field(repr=False)
     advertising: Advertising = field(repr=False)
+    rollout: Rollout = field(repr=False)
+    season: Season = field(repr=False)
     first_month: int = 0
 
     def satisfaction_level(self, dealership: Ints, day: Ints) -> Floats:
@@ -103,21 +110,25 @@ def _name(words: Vocabulary, position: int) -> str:
     return words.dealerships[place] + (f" {turn + 1}" if turn else "")
 
 
-def _tenures(config: Config, draws: Keyed, seat_key: int) -> list[tuple[int, int | None]]:
-    """Return first and last day of each holder of a seat, the last one still there."""
-    last = day_of(config.ends_on)
-    start = day_of(config.starts_on) - 30 - int(draws.integer("employee.before@1", 1500, seat_key))
-    spans: list[tuple[int, int | None]] = []
-    while True:
-        turn = len(spans)
-        years = float(draws.erlang("employee.tenure@1", 2, seat_key, turn)) * MEAN_TENURE_YEARS
-        end = start + 90 + int(years * YEAR)
-        if end < day_of(config.starts_on):
-            end = day_of(config.starts_on) + int(years * YEAR / 2)
-        if end >= last:
-            return [*spans, (start, None)]
-        spans.append((start, end))
-        start = end + 1
+Span = tuple[int, int | None]
+
+
+def _tenures(config: Config, draws: Keyed, seats: list[int]) -> list[list[Span]]:
+    """Return first and last day of each holder of each seat, the last one still there."""
+    keys, first, last = np.array(seats), day_of(config.starts_on), day_of(config.ends_on)
+    starts = first - 30 - draws.integer("employee.before@1", 1500, keys)
+    spans: list[list[Span]] = [[] for _ in seats]
+    at, turn = np.arange(len(seats)), 0
+    while at.size:
+        years = draws.erlang("employee.tenure@1", 2, keys[at], turn) * MEAN_TENURE_YEARS
+        ends = starts[at] + 90 + np.floor(years * YEAR).astype(np.int64)
+        early = first + np.floor(years * YEAR / 2).astype(np.int64)
+        ends = np.where(ends < first, early, ends)
+        for seat, start, end in zip(at.tolist(), starts[at].tolist(), ends.tolist(), strict=True):
+            spans[seat].append((start, end if end < last else None))
+        starts[at] = ends + 1
+        at, turn = at[ends < last], turn + 1
+    return spans
 
 
 def _staff(config: Config, draws: Keyed, words: Vocabulary) -> tuple[Staff, pl.DataFrame]:
@@ -126,21 +137,22 @@ def _staff(config: Config, draws: Keyed, words: Vocabulary) -> tuple[Staff, pl.D
         "service_advisor": config.advisors,
     }
     rows: list[tuple[int, int, str, int, int | None]] = []
-    spans: dict[str, list[list[list[tuple[int, int]]]]] = {role: [] for role in ROLES}
-    for dealership in range(1, config.n_dealerships + 1):
-        for code, role in enumerate(ROLES):
-            held = []
-            for seat in range(seats[role]):
-                key = (dealership * 16 + code) * 256 + seat
-                held.append(
-                    [
-                        (start, len(rows) + turn + 1)
-                        for turn, (start, _) in enumerate(_tenures(config, draws, key))
-                    ]
-                )
-                for start, end in _tenures(config, draws, key):
-                    rows.append((len(rows) + 1, dealership, role, start, end))
-            spans[role].append(held)
+    spans: dict[str, list[list[list[tuple[int, int]]]]] = {
+        role: [[] for _ in range(config.n_dealerships)] for role in ROLES
+    }
+    places = [
+        (dealership, code, role, seat)
+        for dealership in range(1, config.n_dealerships + 1)
+        for code, role in enumerate(ROLES)
+        for seat in range(seats[role])
+    ]
+    keys = [(dealership * 16 + code) * 256 + seat for dealership, code, _, seat in places]
+    for (dealership, _, role, _), held in zip(places, _tenures(config, draws, keys), strict=True):
+        first = len(rows) + 1
+        rows += [(first + n, dealership, role, *span) for n, span in enumerate(held)]
+        spans[role][dealership - 1].append(
+            [(start, first + n) for n, (start, _) in enumerate(held)]
+        )
     starts, ids = _padded(spans)
     everyone = np.arange(1, len(rows) + 1)
     skill, discipline, slowness = (
@@ -229,5 +241,7 @@ def make_market(config: Config, seed: int) -> Market:
         share_edges=np.cumsum(weight) / weight.sum(),
         level=level,
         advertising=advertising,
+        rollout=make_rollout(config, draws),
+        season=make_season(config),
         first_month=first_month,
     )

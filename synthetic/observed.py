@@ -8,92 +8,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date, timedelta
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-Tables = Mapping[str, pl.LazyFrame]
+from synthetic.measures import YEAR, Seen, World, mean_of, median_of, number_of, ratio_of, share_of
+from synthetic.observed_care import (
+    acquisition_to_retention,
+    advertising_a_sale,
+    bills_unpaid,
+    brand_kept,
+    brand_share,
+    complaints_made,
+    contacts_a_year,
+    defect_share,
+    first_day,
+    people_told,
+    referred_leads,
+    repairs_a_year,
+)
 
 _MATURE_DAYS = 180
 """Leads younger than this may still pass further steps, and are left out of stage rates."""
-
-_YEAR = 365.25
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One measured value.
-
-    Attributes
-    ----------
-    stratum : str
-        What it is about; ``"all"`` for the whole.
-    value : float
-        The value.
-    n : int
-        Rows it rests on.
-    std_error : float
-        Its standard error, zero where it is not a sample.
-    """
-
-    stratum: str
-    value: float
-    n: int
-    std_error: float = 0.0
-
-
-@dataclass(frozen=True)
-class World:
-    """Tables with what must be known to measure them."""
-
-    tables: Tables
-    as_of: date
-    currency: str
-
-    def read(self, name: str, *columns: str) -> pl.DataFrame:
-        """Return some columns of a table."""
-        return self.tables[name].select(columns).collect()
-
-
-def _number(value: Any) -> float:
-    """Return an aggregate as a number, NaN where there was nothing to aggregate."""
-    return math.nan if value is None else float(value)
-
-
-def _share(stratum: str, part: int, whole: int) -> Iterator[Seen]:
-    if whole:
-        p = part / whole
-        yield Seen(stratum, p, whole, math.sqrt(p * (1 - p) / whole))
-
-
-def _ratio(stratum: str, top: pl.Series, bottom: pl.Series) -> Iterator[Seen]:
-    """Measure a ratio of sums, with the standard error of a ratio estimator."""
-    x, y = top.to_numpy().astype(np.float64), bottom.to_numpy().astype(np.float64)
-    if len(x) > 1 and y.sum():
-        ratio = x.sum() / y.sum()
-        spread = math.sqrt(((x - ratio * y) ** 2).sum() / (len(x) - 1))
-        yield Seen(stratum, float(ratio), len(x), spread / math.sqrt(len(x)) / float(y.mean()))
-
-
-def _median(stratum: str, values: pl.Series) -> Iterator[Seen]:
-    """Measure a median; its standard error comes from the order statistics beside it."""
-    if len(values) < 4:
-        return
-    x = np.sort(values.to_numpy().astype(np.float64))
-    n = len(x)
-    half = math.sqrt(n) / 2
-    low, high = max(0, math.floor(n / 2 - half)), min(n - 1, math.ceil(n / 2 + half))
-    yield Seen(stratum, float(np.median(x)), n, float(x[high] - x[low]) / 2)
-
-
-def _mean(stratum: str, values: pl.Series) -> Iterator[Seen]:
-    if len(values) > 1:
-        spread = _number(values.std())
-        yield Seen(stratum, _number(values.mean()), len(values), spread / math.sqrt(len(values)))
 
 
 # --- when customers come --------------------------------------------------------------------------
@@ -148,7 +86,7 @@ def source_share(world: World, wanted: Mapping[str, float]) -> Iterator[Seen]:
     for stratum in wanted:
         year, source = stratum.split()
         inside = leads.filter(pl.col("opened_at").dt.year() == int(year))
-        yield from _share(stratum, int((inside["source"] == source).sum()), inside.height)
+        yield from share_of(stratum, int((inside["source"] == source).sum()), inside.height)
 
 
 # --- the funnel -----------------------------------------------------------------------------------
@@ -171,7 +109,7 @@ def stage_passage(world: World, wanted: Mapping[str, float]) -> Iterator[Seen]:
         source, stage = stratum.split()
         lists = reached.filter(pl.col("source") == source)["stage"]
         at_risk = lists.filter(lists.list.contains(before[stage]))
-        yield from _share(stratum, int(at_risk.list.contains(stage).sum()), len(at_risk))
+        yield from share_of(stratum, int(at_risk.list.contains(stage).sum()), len(at_risk))
 
 
 _STAGES = ("new", "contact", "appointment", "visit", "test_drive", "offer", "contract", "delivery")
@@ -182,7 +120,7 @@ def lead_to_contract(world: World, wanted: Mapping[str, float]) -> Iterator[Seen
     reached = _reached(world)
     for source in wanted:
         lists = reached.filter(pl.col("source") == source)["stage"]
-        yield from _share(source, int(lists.list.contains("contract").sum()), len(lists))
+        yield from share_of(source, int(lists.list.contains("contract").sum()), len(lists))
 
 
 def _approaches(world: World) -> pl.DataFrame:
@@ -196,14 +134,14 @@ def response_minutes(world: World, _wanted: Mapping[str, float]) -> Iterator[See
     online = _approaches(world).filter(pl.col("kind").is_in(["web_lead", "chat"]))
     inside = online.filter(pl.col("happened_at").dt.hour().is_between(9, 14))
     waited = (inside["handled_at"] - inside["happened_at"]).dt.total_minutes()
-    yield from _median("all", waited.drop_nulls())
+    yield from median_of("all", waited.drop_nulls())
 
 
 def never_answered(world: World, _wanted: Mapping[str, float]) -> Iterator[Seen]:
     """Share of calls, web leads and chats that nobody answers."""
     remote = _approaches(world).filter(pl.col("kind") != "visit")
     old = remote.filter(pl.col("happened_at").dt.date() < world.as_of - timedelta(days=30))
-    yield from _share("all", old["handled_at"].null_count(), old.height)
+    yield from share_of("all", old["handled_at"].null_count(), old.height)
 
 
 # --- money ----------------------------------------------------------------------------------------
@@ -219,7 +157,7 @@ def new_price(world: World, wanted: Mapping[str, float]) -> Iterator[Seen]:
     deals = _deals(world).filter(pl.col("condition") == "new")
     for year in wanted:
         inside = deals.filter(pl.col("contract_on").dt.year() == int(year))
-        yield from _mean(year, inside["sale_price"] / 1e6)
+        yield from mean_of(year, inside["sale_price"] / 1e6)
 
 
 def credit_share(world: World, wanted: Mapping[str, float]) -> Iterator[Seen]:
@@ -230,7 +168,7 @@ def credit_share(world: World, wanted: Mapping[str, float]) -> Iterator[Seen]:
     for stratum in wanted:
         chosen = year == int(stratum) if stratum.isdigit() else ~year.is_in(named)
         inside = deals.filter(chosen)
-        yield from _share(stratum, int((inside["pay"] == "credit").sum()), inside.height)
+        yield from share_of(stratum, int((inside["pay"] == "credit").sum()), inside.height)
 
 
 def trade_in_share(world: World, wanted: Mapping[str, float]) -> Iterator[Seen]:
@@ -238,13 +176,13 @@ def trade_in_share(world: World, wanted: Mapping[str, float]) -> Iterator[Seen]:
     deals = _deals(world)
     for year in wanted:
         inside = deals.filter(pl.col("contract_on").dt.year() == int(year))
-        yield from _share(year, int((inside["trade_in"] > 0).sum()), inside.height)
+        yield from share_of(year, int((inside["trade_in"] > 0).sum()), inside.height)
 
 
 def used_share(world: World, _wanted: Mapping[str, float]) -> Iterator[Seen]:
     """Share of deals for a used car."""
     deals = _deals(world)
-    yield from _share("all", int((deals["condition"] == "used").sum()), deals.height)
+    yield from share_of("all", int((deals["condition"] == "used").sum()), deals.height)
 
 
 def front_margin(world: World, wanted: Mapping[str, float]) -> Iterator[Seen]:
@@ -252,7 +190,7 @@ def front_margin(world: World, wanted: Mapping[str, float]) -> Iterator[Seen]:
     deals = _deals(world)
     for condition in wanted:
         cars = deals.filter(pl.col("condition") == condition)
-        yield from _ratio(condition, cars["sale_price"] - cars["cost"], cars["sale_price"])
+        yield from ratio_of(condition, cars["sale_price"] - cars["cost"], cars["sale_price"])
 
 
 def finance_income(world: World, wanted: Mapping[str, float]) -> Iterator[Seen]:
@@ -261,7 +199,7 @@ def finance_income(world: World, wanted: Mapping[str, float]) -> Iterator[Seen]:
     on_credit = deals["pay"] == "credit"
     for stratum in wanted:
         chosen = deals.filter(on_credit if stratum == "credit" else ~on_credit)
-        yield from _ratio(stratum, chosen["fni_income"], chosen["sale_price"])
+        yield from ratio_of(stratum, chosen["fni_income"], chosen["sale_price"])
 
 
 # --- service --------------------------------------------------------------------------------------
@@ -277,14 +215,14 @@ def service_bill(world: World, _wanted: Mapping[str, float]) -> Iterator[Seen]:
     orders = _orders(world)
     late = orders.filter(pl.col("opened_at").dt.year() == world.as_of.year)
     plain = late.filter((late["kind"] == "scheduled") & (late["payer"] == "customer"))
-    yield from _median(world.currency, plain["bill"])
+    yield from median_of(world.currency, plain["bill"])
 
 
 def warranty_bill(world: World, _wanted: Mapping[str, float]) -> Iterator[Seen]:
     """Median warranty order to median scheduled order paid by the customer."""
     orders = _orders(world)
-    makers = list(_median("", orders.filter(orders["kind"] == "warranty")["bill"]))
-    own = list(_median("", orders.filter(orders["kind"] == "scheduled")["bill"]))
+    makers = list(median_of("", orders.filter(orders["kind"] == "warranty")["bill"]))
+    own = list(median_of("", orders.filter(orders["kind"] == "scheduled")["bill"]))
     if makers and own:
         ratio = makers[0].value / own[0].value
         error = math.hypot(makers[0].std_error / makers[0].value, own[0].std_error / own[0].value)
@@ -294,13 +232,13 @@ def warranty_bill(world: World, _wanted: Mapping[str, float]) -> Iterator[Seen]:
 def service_margin(world: World, _wanted: Mapping[str, float]) -> Iterator[Seen]:
     """Gross margin of service before discounts."""
     orders = _orders(world)
-    yield from _ratio("all", orders["bill"] - orders["costs"], orders["bill"])
+    yield from ratio_of("all", orders["bill"] - orders["costs"], orders["bill"])
 
 
 def parts_to_labour(world: World, _wanted: Mapping[str, float]) -> Iterator[Seen]:
     """Parts sold a unit of labour."""
     orders = _orders(world)
-    yield from _ratio("all", orders["parts"], orders["labour"])
+    yield from ratio_of("all", orders["parts"], orders["labour"])
 
 
 # --- staying --------------------------------------------------------------------------------------
@@ -309,10 +247,10 @@ def parts_to_labour(world: World, _wanted: Mapping[str, float]) -> Iterator[Seen
 def km_a_year(world: World, _wanted: Mapping[str, float]) -> Iterator[Seen]:
     """Distance driven, from the truth of customers: its mean, and the spread of its logarithm."""
     driven = world.read("truth_customer", "km_a_year")["km_a_year"]
-    yield from _mean("mean", driven)
+    yield from mean_of("mean", driven)
     logs = driven.log()
     if len(logs) > 1:
-        sd = _number(logs.std())
+        sd = number_of(logs.std())
         yield Seen("log sd", sd, len(logs), sd / math.sqrt(2 * len(logs)))
 
 
@@ -322,7 +260,7 @@ def _new_car_fates(world: World) -> pl.DataFrame:
     first = cars.join(new.select("vehicle_id"), on="vehicle_id", how="semi").select("customer_id")
     fates = world.tables["truth_fate"].filter(pl.col("started_kind").cast(pl.String) == "car")
     end = pl.coalesce("ended_on", "followed_to")
-    years = (end - pl.col("started_on")).dt.total_days() / _YEAR
+    years = (end - pl.col("started_on")).dt.total_days() / YEAR
     found = fates.join(first, on="customer_id", how="semi")
     return found.select(years=years, gone=pl.col("cause").cast(pl.String) == "defected").collect()
 
@@ -345,34 +283,27 @@ def not_defected(world: World, wanted: Mapping[str, float]) -> Iterator[Seen]:
 def years_kept(world: World, _wanted: Mapping[str, float]) -> Iterator[Seen]:
     """Median years a car bought here is kept, from the clocks of ownership."""
     cars = world.tables["truth_ownership"].filter(pl.col("elapsed_years") == 0)
-    kept = (pl.col("replaced_on") - pl.col("started_on")).dt.total_days() / _YEAR
-    yield from _median("all", cars.select(kept.alias("kept")).collect()["kept"])
+    kept = (pl.col("replaced_on") - pl.col("started_on")).dt.total_days() / YEAR
+    yield from median_of("all", cars.select(kept.alias("kept")).collect()["kept"])
 
 
 def survey_answered(world: World, _wanted: Mapping[str, float]) -> Iterator[Seen]:
     """Share of surveys that are answered."""
     sent = world.read("surveys", "sent_at", "answered_at")
     old = sent.filter(pl.col("sent_at").dt.date() < world.as_of - timedelta(days=14))
-    yield from _share("all", int(old["answered_at"].is_not_null().sum()), old.height)
+    yield from share_of("all", int(old["answered_at"].is_not_null().sum()), old.height)
 
 
 def sales_a_month(world: World, _wanted: Mapping[str, float]) -> Iterator[Seen]:
     """Deliveries a sales manager in a month of employment."""
     deals = world.read("deals", "delivery_on").drop_nulls()
     staff = world.tables["employees"].filter(pl.col("role").cast(pl.String) == "manager")
-    first = _number_of_day(world)
+    first = first_day(world)
     last = pl.min_horizontal(pl.col("left_on").fill_null(world.as_of), pl.lit(world.as_of))
     days = (last - pl.max_horizontal(pl.col("hired_on"), pl.lit(first))).dt.total_days() + 1
-    months = staff.select(days.clip(lower_bound=0).sum()).collect().item() / (_YEAR / 12)
+    months = staff.select(days.clip(lower_bound=0).sum()).collect().item() / (YEAR / 12)
     if months:
         yield Seen("all", deals.height / months, deals.height, math.sqrt(deals.height) / months)
-
-
-def _number_of_day(world: World) -> date:
-    first: date = (
-        world.tables["opportunities"].select(pl.col("opened_at").min().dt.date()).collect().item()
-    )
-    return first
 
 
 Measure = Callable[[World, Mapping[str, float]], Iterator[Seen]]
@@ -400,6 +331,26 @@ METRICS: Mapping[str, tuple[Measure, tuple[str, ...]]] = MappingProxyType(
         "not_defected": (not_defected, ("truth_ownership", "truth_fate", "vehicles")),
         "years_kept": (years_kept, ("truth_ownership",)),
         "survey_answered": (survey_answered, ("surveys",)),
+        "contacts_a_year": (contacts_a_year, ("contacts", "opportunities", "truth_fate")),
+        "advertising_a_sale": (advertising_a_sale, ("campaign_days", "deals")),
+        "acquisition_to_retention": (
+            acquisition_to_retention,
+            ("campaign_days", "deals", "contacts", "truth_fate", "truth_params"),
+        ),
+        "complaints_made": (complaints_made, ("truth_visit", "truth_sale")),
+        "people_told": (people_told, ("truth_word_of_mouth",)),
+        "referred_leads": (
+            referred_leads,
+            ("truth_referral", "truth_visit", "truth_sale", "truth_params"),
+        ),
+        "bills_unpaid": (bills_unpaid, ("invoices",)),
+        "brand_share": (brand_share, ("deals", "vehicles", "models")),
+        "brand_kept": (brand_kept, ("truth_ownership", "vehicles", "models")),
+        "repairs_a_year": (
+            repairs_a_year,
+            ("service_orders", "truth_ownership", "truth_fate", "vehicles"),
+        ),
+        "defect_share": (defect_share, ("truth_defect",)),
         "sales_a_month": (sales_a_month, ("deals", "employees", "opportunities")),
     }
 )

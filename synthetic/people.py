@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import polars as pl
 
-from synthetic.keyed import Flags, Ints, Keyed
+from synthetic.keyed import Flags, Floats, Ints, Keyed
 from synthetic.vocabulary import Pool, Vocabulary
-
-Texts = NDArray[np.str_]
 
 
 @dataclass(frozen=True)
 class Names:
-    """Parts of names, each of shape (n,); `patronymic` is None where a locale has none."""
+    """Parts of names, a text for each person; `patronymic` is None where a locale has none."""
 
-    first: Texts
-    last: Texts
-    patronymic: Texts | None
+    first: pl.Series
+    last: pl.Series
+    patronymic: pl.Series | None
 
-    def full(self) -> list[str]:
+    def full(self) -> pl.Series:
         """Return first name and surname as one text each."""
-        return [f"{first} {last}" for first, last in zip(self.first, self.last, strict=True)]
+        return self.first + " " + self.last
 
 
-def _by_gender(pools: dict[str, Pool], female: Flags, uniform: Any) -> Texts:
-    women, men = pools["female"], pools["male"]
-    return np.where(female, women.words[women.pick(uniform)], men.words[men.pick(uniform)])
+def _by_gender(pools: dict[str, Pool], female: Flags, uniform: Floats) -> pl.Series:
+    women, men = (pools[gender].draw(uniform) for gender in ("female", "male"))
+    return women.zip_with(pl.Series(female), men)
 
 
 def draw_names(draws: Keyed, words: Vocabulary, who: str, ids: Ints, female: Flags) -> Names:

@@ -1,8 +1,9 @@
-"""Policy worlds: one seed, two policies, and what each customer does under either.
+"""Policy worlds: one seed, with a policy and without, and what each customer does under either.
 
 Both worlds share every random number, so a customer's two outcomes differ only by the policy, and
-the world without advertising is a part of the world with it. A fair coin of each customer's own
-says in which arm an experiment would have put them.
+the world without advertising is a part of the world with it. In the treated world dealerships start
+the policy in waves and a share of the customers is held out at random (`synthetic.rollout`): it is
+an experiment of which the assignment and both outcomes of everybody are known.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from types import MappingProxyType
 from typing import Any
 
 import dataframely as dy
+import numpy as np
 import polars as pl
 
-from crm_analysis.errors import InputError, near
 from synthetic.config import Config, find_preset
-from synthetic.keyed import Keyed
+from synthetic.formats import write_table
+from synthetic.keyed import Flags, Ints, Keyed
 from synthetic.places import (
     MAKER,
     MANIFEST,
@@ -32,9 +34,17 @@ from synthetic.places import (
     refuse_foreign,
 )
 from synthetic.progress import silent
+from synthetic.rollout import (
+    POLICIES,
+    Policy,
+    find_policy,
+    make_rollout,
+    policy_settings,
+    rollout_table,
+)
 from synthetic.settings import with_settings
 from synthetic.world import Network, network_of
-from synthetic.writing import write_network
+from synthetic.writing import parts_of, write_network
 
 WORLDS = ("base", "treated")
 OUTCOMES = ("lead", "cars", "visits", "margin", "present")
@@ -42,55 +52,16 @@ OUTCOMES = ("lead", "cars", "visits", "margin", "present")
 of `truth_ledger`, and still here on the last day."""
 
 
-@dataclass(frozen=True)
-class Policy:
-    """A policy as settings: what it means, and how its two worlds differ from the preset."""
-
-    meaning: str
-    base: Mapping[str, Any]
-    treated: Mapping[str, Any]
-
-
-POLICIES: Mapping[str, Policy] = MappingProxyType(
-    {
-        "contacts": Policy(
-            "contacts with customers from four to six a year", {}, {"contacts.customers_a_year": 6}
-        ),
-        "response": Policy(
-            "every approach is answered, web leads and chats within ten minutes",
-            {},
-            {"funnel.response_within": 10.0, "funnel.rescued": 1.0},
-        ),
-        "reminders": Policy(
-            "every service reminder is sent on time by a machine", {}, {"contacts.automatic": 1.0}
-        ),
-        "retention": Policy(
-            "the hazard of defection is a fifth lower", {}, {"relation.hazard": 0.8}
-        ),
-        "discount": Policy(
-            "no discount above three per cent of the list price", {}, {"money.discount_cap": 0.03}
-        ),
-        "campaigns": Policy(
-            "advertising runs, with its staggered roll-out and holdout, against none",
-            {"campaigns.running": 0},
-            {},
-        ),
-    }
-)
-"""Policies by name."""
-
-_SCALED = ("relation.hazard",)
-"""Settings that a policy multiplies rather than replaces."""
-
-
 class TruthPotential(dy.Schema):
-    """What each customer does in either world."""
+    """What each customer does in the base world, and in one in which nobody is held out."""
 
     customer_id = dy.Int64(primary_key=True, description="customer of the treated or base world")
     outcome = dy.Enum(OUTCOMES, primary_key=True, description="what is counted up to as_of")
-    y0 = dy.Float64(description="its value in the base world")
-    y1 = dy.Float64(description="its value in the treated world")
-    assigned = dy.Bool(description="a fair experiment would have treated them")
+    y0 = dy.Float64(description="its value without the policy")
+    y1 = dy.Float64(description="its value with it, from the day their dealership starts")
+    assigned = dy.Bool(
+        description="treated in the treated world: not held out (campaigns: everybody)"
+    )
 
 
 class TruthEffect(dy.Schema):
@@ -98,49 +69,32 @@ class TruthEffect(dy.Schema):
 
     outcome = dy.Enum(OUTCOMES, primary_key=True, description="what is counted up to as_of")
     n = dy.Int64(description="customers")
-    mean_y0 = dy.Float64(description="mean in the base world")
-    mean_y1 = dy.Float64(description="mean in the treated world")
+    n_assigned = dy.Int64(description="customers treated in the treated world")
+    mean_y0 = dy.Float64(description="mean of y0")
+    mean_y1 = dy.Float64(description="mean of y1")
     effect = dy.Float64(description="mean of y1 - y0 (ATE)")
-    effect_assigned = dy.Float64(description="mean of y1 - y0 over those assigned (ATT)")
+    effect_assigned = dy.Float64(description="mean of y1 - y0 over those treated (ATT)")
+    total = dy.Float64(
+        description="sum of y1 - y0 over those treated: the treated world less the base world"
+    )
 
 
-def find_policy(name: str) -> Policy:
-    """Return a policy.
+class TruthRollout(dy.Schema):
+    """When each dealership starts the policy."""
 
-    Raises
-    ------
-    InputError
-        There is no such policy.
-    """
-    if name not in POLICIES:
-        raise InputError(
-            f"Policy {name!r} was asked for{near(name, POLICIES)}; there are "
-            f"{', '.join(POLICIES)}. Choose one of these."
-        )
-    return POLICIES[name]
+    dealership_id = dy.Int64(primary_key=True, description="dealership")
+    wave = dy.Int64(min=1, description="wave of the roll-out, drawn at random")
+    starts_on = dy.Date(description="first day of the policy")
 
 
-def policy_settings(config: Config, policy: str) -> dict[str, dict[str, Any]]:
-    """Return the settings that each world of a policy changes in a configuration.
-
-    Examples
-    --------
-    >>> policy_settings(find_preset("tiny"), "contacts")
-    {'base': {}, 'treated': {'contacts.customers_a_year': 6}}
-    """
-    chosen = find_policy(policy)
-    sides = zip(WORLDS, (chosen.base, chosen.treated), strict=True)
-    return {world: _absolute(config, changes) for world, changes in sides}
-
-
-def _absolute(config: Config, changes: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(changes)
-    for name in _SCALED:
-        if name in out:
-            section, setting = name.split(".")
-            out[name] = round(getattr(getattr(config, section), setting) * out[name], 9)
-    return out
-
+POLICY_TABLES: Mapping[str, type[dy.Schema]] = MappingProxyType(
+    {
+        "truth_potential": TruthPotential,
+        "truth_effect": TruthEffect,
+        "truth_rollout": TruthRollout,
+    }
+)
+"""Truth tables beside two worlds."""
 
 # --- potential outcomes --------------------------------------------------------------------------
 
@@ -179,19 +133,46 @@ def outcomes(
     return whole.with_columns(pl.col(OUTCOMES).fill_null(0.0)).sort("customer_id").collect()
 
 
-def potential_outcomes(base: pl.DataFrame, treated: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Put the outcomes of two worlds side by side; who is missing in one has zeros there."""
+def potential_outcomes(
+    base: pl.DataFrame, full: pl.DataFrame, assigned: Callable[[Ints], Flags]
+) -> pl.DataFrame:
+    """Put outcomes without and with a policy side by side; who is missing has zeros there."""
     long = [
         one.unpivot(list(OUTCOMES), index="customer_id", variable_name="outcome", value_name=name)
-        for one, name in ((base, "y0"), (treated, "y1"))
+        for one, name in ((base, "y0"), (full, "y1"))
     ]
     both = long[0].join(long[1], on=["customer_id", "outcome"], how="full", coalesce=True)
     both = both.with_columns(
         pl.col("y0", "y1").fill_null(0.0), pl.col("outcome").cast(pl.Enum(OUTCOMES))
     ).sort("customer_id", "outcome")
-    ids = both["customer_id"].to_numpy()
-    coin = Keyed(seed).chance("policy.assigned@1", 0.5, ids)
-    return both.with_columns(pl.Series("assigned", coin, dtype=pl.Boolean))
+    treated = assigned(both["customer_id"].to_numpy())
+    return both.with_columns(pl.Series("assigned", treated, dtype=pl.Boolean))
+
+
+def _assigned(config: Config, seed: int) -> Callable[[Ints], Flags]:
+    """Return who is treated in the world of a configuration: everybody where it has no policy."""
+    rollout = make_rollout(config, Keyed(seed))
+    if rollout.changes:
+        return rollout.treated
+    return lambda customer: np.ones(len(customer), dtype=np.bool_)
+
+
+def _nobody_held_out(config: Config) -> Config:
+    return with_settings(config, {"rollout.holdout_share": 0.0})
+
+
+_NO_OUTCOMES = pl.DataFrame(schema={"customer_id": pl.Int64, **dict.fromkeys(OUTCOMES, pl.Float64)})
+"""The outcomes of a world without customers."""
+
+
+def _lived(config: Config, seed: int, workers: int = 1) -> pl.DataFrame:
+    """Return the outcomes of a world, part by part: nothing else of it is kept."""
+    parts = [
+        outcomes(*({name: frame.lazy() for name, frame in frames.items()},) * 2, config)
+        for frames in parts_of(config, seed, workers)
+        if "customers" in frames
+    ]
+    return pl.concat(parts) if parts else _NO_OUTCOMES
 
 
 def true_effects(potential: pl.DataFrame) -> pl.DataFrame:
@@ -201,10 +182,12 @@ def true_effects(potential: pl.DataFrame) -> pl.DataFrame:
         potential.group_by("outcome")
         .agg(
             n=pl.len().cast(pl.Int64),
+            n_assigned=pl.col("assigned").sum().cast(pl.Int64),
             mean_y0=pl.col("y0").mean(),
             mean_y1=pl.col("y1").mean(),
             effect=gain.mean(),
             effect_assigned=gain.filter("assigned").mean(),
+            total=gain.filter("assigned").sum(),
         )
         .with_columns(pl.col("effect_assigned").fill_null(0.0))
         .sort("outcome")
@@ -225,9 +208,11 @@ class Worlds:
     base, treated : Network
         The two worlds.
     potential : polars.DataFrame
-        `TruthPotential`: y0 and y1 of every customer and outcome.
+        `TruthPotential`: y0 and y1 of every customer and outcome, and who was treated.
     effects : polars.DataFrame
         `TruthEffect`: the true effect on each outcome.
+    rollout : polars.DataFrame
+        `TruthRollout`: when each dealership starts.
     """
 
     policy: str
@@ -235,6 +220,7 @@ class Worlds:
     treated: Network
     potential: pl.DataFrame
     effects: pl.DataFrame
+    rollout: pl.DataFrame
 
 
 def make_worlds(
@@ -256,7 +242,8 @@ def make_worlds(
     seed : int
         The seed of both worlds.
     settings : mapping, optional
-        Settings of both worlds by their full names.
+        Settings of both worlds by their full names; those of ``rollout`` say when each dealership
+        starts and how many customers are held out.
     **changes
         Fields of `Config` to change in both worlds.
 
@@ -277,13 +264,27 @@ def make_worlds(
     True
     """
     config = with_settings(find_preset(preset, **changes), dict(settings or {}))
-    made = {
-        world: network_of(with_settings(config, asked), seed)
-        for world, asked in policy_settings(config, policy).items()
+    sides = {
+        world: with_settings(config, asked) for world, asked in policy_settings(policy).items()
     }
-    ends = [outcomes(made[world].tables, made[world].truth, made[world].config) for world in WORLDS]
-    potential = potential_outcomes(ends[0], ends[1], seed)
-    return Worlds(policy, made["base"], made["treated"], potential, true_effects(potential))
+    made = {world: network_of(side, seed) for world, side in sides.items()}
+    base, treated = (outcomes(made[w].tables, made[w].truth, sides[w]) for w in WORLDS)
+    potential = _potential(sides["treated"], seed, base, treated)
+    rollout = rollout_table(make_rollout(sides["treated"], Keyed(seed)))
+    effects = true_effects(potential)
+    return Worlds(policy, made["base"], made["treated"], potential, effects, rollout)
+
+
+def _potential(
+    config: Config, seed: int, base: pl.DataFrame, treated: pl.DataFrame, workers: int = 1
+) -> pl.DataFrame:
+    """Return potential outcomes; those held out are let live with the policy as well."""
+    held_out = bool(config.rollout.policy) and config.rollout.holdout_share > 0
+    full = _lived(_nobody_held_out(config), seed, workers) if held_out else treated
+    return potential_outcomes(base, full, _assigned(config, seed))
+
+
+_TABLES = ("truth_potential", "truth_effect", "truth_rollout")
 
 
 def is_our_pair(out: Path) -> bool:
@@ -293,7 +294,7 @@ def is_our_pair(out: Path) -> bool:
         return False
     truth = out / TRUTH_FOLDER
     known = {out / MANIFEST, out / STAMP, truth, *(out / world for world in WORLDS)}
-    known |= {truth / f"{name}.parquet" for name in ("truth_potential", "truth_effect")}
+    known |= {truth / f"{name}.parquet" for name in _TABLES}
     inside = {path for path in out.iterdir() if path not in known}
     held = {path for path in truth.iterdir() if path not in known} if truth.is_dir() else set()
     return not inside and not held and all(is_ours(out / world) for world in WORLDS)
@@ -334,7 +335,7 @@ def write_worlds(
     """
     place = Path(out)
     config = with_settings(find_preset(preset, **changes), dict(settings or {}))
-    sides = policy_settings(config, policy)
+    sides = policy_settings(policy)
     if not (place.is_dir() and is_our_pair(place)):
         refuse_foreign(place, force=force)
     else:
@@ -349,9 +350,10 @@ def write_worlds(
                 settings=dict(settings or {}) | asked, **changes,
             )  # fmt: skip
             rows |= {f"{world}/{name}": n for name, n in count.items()}
-        rows |= _write_potential(made, config, sides, seed)
+        rows |= _write_potential(made, config, sides, seed, workers)
         facts = {"made_by": MAKER, "policy": policy, "seed": seed, "preset": preset}
-        facts |= {"meaning": find_policy(policy).meaning, "worlds": sides}
+        chosen = find_policy(policy)
+        facts |= {"meaning": chosen.meaning, "worlds": sides, "treated": dict(chosen.treated)}
         text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
         (made / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
         exchange(made, place, folder)
@@ -359,7 +361,7 @@ def write_worlds(
 
 
 def _write_potential(
-    made: Path, config: Config, sides: dict[str, dict[str, Any]], seed: int
+    made: Path, config: Config, sides: dict[str, dict[str, Any]], seed: int, workers: int
 ) -> dict[str, int]:
     """Write potential outcomes and effects from the two worlds on disk."""
     ends = []
@@ -372,11 +374,14 @@ def _write_potential(
             for name in ("truth_fate", "truth_ledger")
         }
         ends.append(outcomes(tables, truth, with_settings(config, sides[world])))
-    potential = potential_outcomes(ends[0], ends[1], seed)
-    frames = {"truth_potential": potential, "truth_effect": true_effects(potential)}
+    treated = with_settings(config, sides["treated"])
+    potential = _potential(treated, seed, ends[0], ends[1], workers)
+    rollout = rollout_table(make_rollout(treated, Keyed(seed)))
+    parts = (potential, true_effects(potential), rollout)
+    frames = dict(zip(_TABLES, parts, strict=True))
     (made / TRUTH_FOLDER).mkdir()
     for name, frame in frames.items():
-        frame.write_parquet(made / TRUTH_FOLDER / f"{name}.parquet", compression="zstd")
+        write_table(made / TRUTH_FOLDER / f"{name}.parquet", name, POLICY_TABLES[name], frame)
     return {name: frame.height for name, frame in frames.items()}
 
 
@@ -387,6 +392,7 @@ __all__ = [
     "Policy",
     "TruthEffect",
     "TruthPotential",
+    "TruthRollout",
     "Worlds",
     "find_policy",
     "make_worlds",

@@ -2,18 +2,23 @@
 
 Every table has, beside its groups, the columns ``n``, ``estimate``, ``std_error``, ``conf_low`` and
 ``conf_high`` (null where nothing can be said), so that `crm_analysis.Estimates` shows it.
-Intervals are at the 95 % level.
+Intervals are at the 95 % level. `told` gives such a table its name, its definition and its words in
+the reader's language, from ``portrait_words.toml`` beside this file.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from crm_analysis.errors import InputError
+from crm_analysis.errors import InputError, near
 from synthetic.defects.labels import ADDED, REMOVED
 from synthetic.keyed import normal_quantile
 from synthetic.reading import DataSet, open_data
@@ -24,6 +29,97 @@ FIVE = ("n", "estimate", "std_error", "conf_low", "conf_high")
 _FLOATS = dict.fromkeys(FIVE[1:], pl.Float64())
 _YEAR_DAYS = 365.25
 _Z = float(normal_quantile(pl.Series([0.975]).to_numpy())[0])
+
+
+BY: Mapping[str, tuple[str, ...]] = {
+    "season": ("month",),
+    "felt": ("kind", "who"),
+    "cliff": ("year", "curve"),
+    "margins": ("kind", "year"),
+    "wrong": ("kind",),
+    "misses": ("metric", "stratum"),
+}
+"""Figures by name, and the columns that group each."""
+
+
+@cache
+def _words(lang: str) -> dict[str, Any]:
+    text = files("synthetic").joinpath("portrait_words.toml").read_text(encoding="utf-8")
+    known: dict[str, dict[str, Any]] = tomllib.loads(text)
+    if lang not in known:
+        raise InputError(
+            f"Language {lang!r} was asked for{near(lang, known)}; there are {', '.join(known)}. "
+            "Choose one of these."
+        )
+    return known[lang]
+
+
+def heading(column: str, lang: str) -> str:
+    """Return what a column is called in a language.
+
+    Examples
+    --------
+    >>> heading("month", "en"), heading("month", "ru")
+    ('month', 'месяц')
+    """
+    return str(_words(lang)["headings"].get(column, column))
+
+
+def _word(code: str, lang: str) -> str:
+    """Return the word for a code, or one put together from the words of its parts."""
+    known: dict[str, str] = _words(lang)["codes"]
+    return known.get(code) or " ".join(known.get(part, part) for part in code.split(" "))
+
+
+def in_words(table: pl.DataFrame, lang: str) -> pl.DataFrame:
+    """Return a table with its headings, and the codes in it, in the words of a language.
+
+    Parameters
+    ----------
+    table : polars.DataFrame
+        One of this module's tables, or one with such columns.
+    lang : str
+        ``"en"`` or ``"ru"``.
+
+    Raises
+    ------
+    InputError
+        No such language.
+    """
+    texts = [pl.col(name).cast(pl.String) for name in table.columns if _holds_text(table[name])]
+    codes = {
+        code: _word(code, lang)
+        for text in table.select(texts).iter_columns()
+        for code in text.drop_nulls().unique()
+    }
+    worded = table.with_columns(text.replace(codes) for text in texts)
+    return worded.rename({name: heading(name, lang) for name in table.columns})
+
+
+def _holds_text(column: pl.Series) -> bool:
+    return column.dtype == pl.String or isinstance(column.dtype, pl.Enum | pl.Categorical)
+
+
+def told(name: str, table: pl.DataFrame, lang: str) -> dict[str, Any]:
+    """Return a figure as `Estimates` takes it, in a language: name, definition, table, groups.
+
+    Parameters
+    ----------
+    name : str
+        A figure of `BY`.
+    table : polars.DataFrame
+        Its table, as this module's functions return it.
+    lang : str
+        ``"en"`` or ``"ru"``.
+
+    Raises
+    ------
+    InputError
+        No such language.
+    """
+    said: dict[str, str] = _words(lang)["figures"][name]
+    by = tuple(heading(column, lang) for column in BY[name])
+    return {**said, "table": in_words(table, lang), "by": by}
 
 
 def _on_log_scale(relative_error: pl.Expr) -> list[pl.Expr]:

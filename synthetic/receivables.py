@@ -113,7 +113,7 @@ def _applications(
             "customer_id": head["customer_id"].to_numpy()[at],
             "opportunity_id": ids[at],
             "deal_id": masked(ids[at], approved),
-            "bank": np.array(BANKS[market.config.locale])[bank],
+            "bank": pl.Series(BANKS[market.config.locale]).gather(bank),
             "applied_on": dates(day[at]),
             "amount": rounded(market, amount[at], step=100),
             "annual_rate": np.round(rate, 4),

@@ -2,25 +2,35 @@
 
 The path of each customer is followed event by event to its true end, whatever the CRM's last day
 is:
-`as_of` only decides what is shown. Between two events the hazard of defection is constant, so the
-time of defection comes from one exponential by exact inversion. All times are whole days, and an
+`as_of` only decides what is shown. Between two events the hazard of defection is constant but
+for the factor of its month, so the time of defection comes from one exponential by exact inversion
+(`synthetic.season`). All times are whole days, and an
 interval [start, stop) includes its first day.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from crm_analysis.schema import SOURCES
 from synthetic.cars import NEW, OWN_CAR, USED, draw_cars
-from synthetic.cases import complaints
+from synthetic.cases import complaints, sale_complaints
 from synthetic.catalogue import INTERVAL_MONTHS, WARRANTY_MONTHS
 from synthetic.clock import DAY, YEAR
-from synthetic.contacts import care_done, kept_on_time, later_years, responsible, warmth
+from synthetic.contacts import (
+    care_done,
+    kept_on_time,
+    later_years,
+    reminder_probability,
+    responsible,
+    warmth,
+)
 from synthetic.customers import Customers
-from synthetic.funnel import Leads, Paths, join_leads, make_leads, run_funnel
+from synthetic.deals import price_gap
+from synthetic.funnel import Leads, Paths, join_leads, make_leads, price_sensitivity, run_funnel
 from synthetic.keyed import Flags, Floats, Ints, logistic
 from synthetic.log import Log
 from synthetic.network import Market
@@ -32,6 +42,7 @@ DEFECTED, ELSEWHERE, STILL_HERE = range(3)
 SCHEDULED, UNPLANNED = 0, 1
 _RETURN_SHARES = (("service_drive", 0.55), ("walk_in", 0.15), ("phone", 0.15), ("referral", 0.15))
 MONTH = YEAR / 12
+_LEAST_HAZARD = 1e-9
 WAIT_DAYS = 4.0
 WAIT_EFFECT = -0.02
 """Mean wait for a booked visit, and its effect on satisfaction a day past the mean [assumed]."""
@@ -45,9 +56,10 @@ class Relations:
     ----------
     visits : customer, order, day, unplanned, in_warranty, car, model, km, age, satisfaction, wait,
     fixed, complains, in_time, recovery, next_day, next_km, place.
-    intervals : customer, start, stop, hazard, in_warranty, satisfaction, contacts.
+    intervals : customer, start, stop, hazard, season, in_warranty, satisfaction, contacts; `hazard`
+    is the mean over the interval, `season` the mean factor of its months.
     cars : customer, car, start, elapsed, scale, until, model, condition, age, satisfaction,
-    p_return.
+    complains, in_time, recovery, p_return; `satisfaction` is what the purchase left.
     fates : customer, place, start, by_service, end, cause, seen, year, limit.
     years : customer, place, start, year, cared: years whose care contacts are planned or not.
     reminders : customer, place, day, turn, due: the next service, set on a day.
@@ -61,6 +73,24 @@ class Relations:
     years: dict[str, np.ndarray]
     reminders: dict[str, np.ndarray]
     returns: tuple[Leads, Paths] | None
+
+    def side(self, border: int, side: int) -> Relations:
+        """Return the relationships of customers below a border (0), or from it on (1)."""
+
+        def cut(customer: Ints) -> slice:
+            place = int(np.searchsorted(customer, border))
+            return slice(place, None) if side else slice(place)
+
+        parts: dict[str, Any] = {}
+        for name in self.__dataclass_fields__:
+            columns = getattr(self, name)
+            if isinstance(columns, dict):
+                where = cut(columns["customer"])
+                parts[name] = {key: values[where] for key, values in columns.items()}
+            elif columns is not None:
+                where = cut(columns[0].customer)
+                parts[name] = (columns[0].take(where), columns[1].take(where))
+        return Relations(**{"returns": None, **parts})
 
 
 def satisfaction_after_sale(
@@ -105,11 +135,16 @@ class _Walk:
         shape = rules.ownership_shape
         kept = scale * ((elapsed / scale) ** shape + fresh) ** (1 / shape) - elapsed
         state.kept_until[at] = day + 1 + np.floor(kept * YEAR).astype(np.int64)
+        felt = state.satisfaction[at]
+        complains, in_time, recovery = sale_complaints(
+            self.market, self.who.dealership[state.place[at]], customer, car, day, felt
+        )
         self.cars.add(
             customer=customer, car=car, start=day, elapsed=elapsed, scale=scale,
             until=state.kept_until[at], model=model, condition=condition, age=age,
-            satisfaction=state.satisfaction[at],
+            satisfaction=felt, complains=complains, in_time=in_time, recovery=recovery,
         )  # fmt: skip
+        state.satisfaction[at] = felt + recovery
 
     def plan(self, state: State, at: Ints, *, service: Ints | None = None) -> None:
         """Draw the next unplanned repair, and the next service for the positions `service`."""
@@ -123,10 +158,13 @@ class _Walk:
         due = self.interval_days(state, where)
         turn = state.orders[where] + 1000 * state.car[where]
         customer = state.customer[where]
-        loose = draws.erlang("service.gap@1", rules.visits_after, customer, turn)
-        tight = draws.erlang("service.gap_warranty@1", rules.visits_in_warranty, customer, turn)
-        covered = state.day[where] < state.warranty_ends[where]
-        gap = due * np.where(covered, tight, loose)
+        covered, gap = state.day[where] < state.warranty_ends[where], np.empty(len(where))
+        for field, visits, some in (
+            ("service.gap@1", rules.visits_after, ~covered),
+            ("service.gap_warranty@1", rules.visits_in_warranty, covered),
+        ):
+            gap[some] = draws.erlang(field, visits, customer[some], turn[some])
+        gap *= due
         planned = state.day[where] + 1 + np.floor(gap).astype(np.int64)
         state.scheduled[where] = self.remind(state, where, due, planned, turn)
 
@@ -135,10 +173,10 @@ class _Walk:
         contacts, customer, place = self.market.config.contacts, state.customer[at], state.place[at]
         day = state.day[at] + np.floor(due).astype(np.int64) - contacts.reminder_days
         self.reminders.add(customer=customer, place=place, day=state.day[at], turn=turn, due=day)
-        employee = responsible(
-            self.market, "service_advisor", self.who.dealership[place], customer, day
-        )
-        done = kept_on_time(self.market, "reminder", customer, turn, employee)
+        home = self.who.dealership[place]
+        employee = responsible(self.market, "service_advisor", home, customer, day)
+        chance = reminder_probability(self.market, customer, turn, employee, home, day)
+        done = kept_on_time(self.market, "reminder", customer, turn, chance)
         saved = np.floor((planned - day) * contacts.reminder_effect).astype(np.int64)
         helped = done & (planned > day) & (day > state.day[at])
         return np.where(helped, planned - saved, planned)
@@ -230,24 +268,37 @@ class _Walk:
 
     def advance(self, state: State, at: Ints, until: Ints) -> Ints:
         """Live through the days up to `until`; return the positions that have not defected."""
-        rules = self.rules
-        covered = state.day[at] < state.warranty_ends[at]
-        hazard = rules.hazard * np.exp(rules.satisfaction_effect * state.satisfaction[at])
+        rules, season, day = self.rules, self.market.season, state.day[at]
+        covered = day < state.warranty_ends[at]
+        home = self.who.dealership[state.place[at]]
+        usual = self.market.rollout.rule("relation.hazard", state.customer[at], home, day)
+        hazard = usual * np.exp(rules.satisfaction_effect * state.satisfaction[at])
         hazard *= np.where(covered, 1.0, rules.after_warranty) * self.care_factor(state, at)
-        hazard = np.round(hazard, 9)
-        spent = hazard * (until - state.day[at]) / YEAR
+        hazard = np.maximum(np.round(hazard, 9), _LEAST_HAZARD)
+        spent = hazard * season.days(day, until) / YEAR
         gone = state.left[at] < spent
-        lived = np.floor(state.left[at] / hazard * YEAR).astype(np.int64)
-        last = np.where(gone, np.minimum(state.day[at] + lived, until - 1), until)
+        passed = season.reached(day, state.left[at] / hazard * YEAR)
+        last = np.where(gone, np.minimum(passed, until - 1), until)
+        stop = np.where(gone, last + 1, until)
+        factor = season.mean(day, stop)
         self.intervals.add(
-            customer=state.customer[at], start=state.day[at], stop=np.where(gone, last + 1, until),
-            hazard=hazard, in_warranty=covered, satisfaction=state.satisfaction[at],
-            contacts=state.contacts[at],
+            customer=state.customer[at], start=day, stop=stop,
+            hazard=np.round(hazard * factor, 9), season=factor, in_warranty=covered,
+            satisfaction=state.satisfaction[at], contacts=state.contacts[at],
         )  # fmt: skip
         state.left[at] -= np.where(gone, state.left[at], spent)
         state.day[at] = last
         self.leave(state, at[gone], last[gone] + 1, DEFECTED)
         return np.asarray(at[~gone])
+
+    def before_policy(self, state: State, at: Ints, until: Ints) -> Ints:
+        """Cut stretches at the day on which a policy changes the hazard itself."""
+        rollout = self.market.rollout
+        if "relation.hazard" not in rollout.changes:
+            return until
+        home = self.who.dealership[state.place[at]]
+        begins = rollout.begins(state.customer[at], home)
+        return np.where((begins > state.day[at]) & (begins < until), begins, until)
 
     def care_factor(self, state: State, at: Ints) -> Floats:
         """Return what last year's contacts do to the hazard; one in the first year."""
@@ -283,8 +334,10 @@ class _Walk:
         recent = state.day[at] - state.visited[at] <= YEAR
         score = rules.return_logit + rules.return_satisfaction * state.satisfaction[at]
         score += rules.return_contacts * self.warmth_left(state, at)
+        gap = price_sensitivity(self.market, customer) * price_gap(self.market, leads)
+        score += rules.return_price * gap
         wanted = logistic(score + rules.return_serviced * recent)
-        success = paths.probability.prod(axis=1)
+        success = paths.chance
         comes = draws.uniform("return.comes@1", ids) < wanted / np.maximum(success, 1e-9)
         comes &= turn < MAX_CARS
         self.cars_returned(state, at, np.minimum(wanted, success))
@@ -310,7 +363,8 @@ class _Walk:
         state.satisfaction[at] = self.rules.memory * old + (
             1 - self.rules.memory
         ) * self.after_sale(leads, state.place[at], state.day[at])
-        model, condition, age = draw_cars(self.market, leads.dealership, leads.ids)
+        opened = leads.opened // DAY
+        model, condition, age = draw_cars(self.market, leads.dealership, leads.ids, opened)
         self.take_car(state, at, turn, model, condition, age)
         self.plan(state, at)
 
@@ -333,7 +387,8 @@ def _begin(walk: _Walk, leads: Leads, paths: Paths) -> State:
     )
     first, rest = np.arange(len(buyers)), np.arange(len(buyers), len(place))
     state.satisfaction[first] = walk.after_sale(bought, buyers, start[first])
-    model, condition, age = draw_cars(walk.market, bought.dealership, bought.ids)
+    opened = bought.opened // DAY
+    model, condition, age = draw_cars(walk.market, bought.dealership, bought.ids, opened)
     walk.take_car(state, first, np.zeros(len(first), dtype=np.int64), model, condition, age)
     walk.plan(state, first)
     _begin_guests(walk, state, rest)
@@ -344,10 +399,11 @@ def _begin(walk: _Walk, leads: Leads, paths: Paths) -> State:
 def _begin_guests(walk: _Walk, state: State, at: Ints) -> None:
     who, draws, ids = walk.who, walk.draws, state.customer[at]
     dealership = who.dealership[state.place[at]]
-    model = walk.market.catalogue.pick(
-        walk.market.group[dealership], draws.uniform("guest.model@1", ids)
-    )
     age = np.round(0.3 + 8.0 * draws.uniform("guest.age@1", ids) ** 1.4, 4)
+    built = state.day[at] - np.floor(age * YEAR).astype(np.int64)
+    model = walk.market.catalogue.pick(
+        walk.market.group[dealership], draws.uniform("guest.model@1", ids), built
+    )
     level = walk.market.satisfaction_level(dealership, state.day[at])
     state.satisfaction[at] = who.satisfaction[state.place[at]] + level
     own = np.full(len(at), OWN_CAR, dtype=np.int64)
@@ -368,6 +424,7 @@ def _step(walk: _Walk, state: State, at: Ints, limit: Ints) -> None:
     until = np.minimum(np.minimum(planned, state.kept_until[at]), state.review[at])
     ends = state.warranty_ends[at]
     until = np.where((ends > day) & (ends < until), ends, until)
+    until = walk.before_policy(state, at, until)
     over = until >= limit[at]
     stayed = walk.advance(state, at, np.where(over, limit[at], until))
     stayed = stayed[state.day[stayed] < limit[stayed]]

@@ -273,6 +273,31 @@ def _intervals_end(tables: Tables) -> pl.LazyFrame:
     )
 
 
+def _sales_of_deliveries(tables: Tables) -> pl.LazyFrame:
+    delivered = tables["deals"].filter(pl.col("delivery_on").is_not_null())
+    left = delivered.select("deal_id", open=True)
+    both = left.join(
+        tables["truth_sale"].select("deal_id", true=True), on="deal_id", how="full", coalesce=True
+    )
+    return both.filter(pl.col("open").is_null() | pl.col("true").is_null())
+
+
+def _outcome_of_choice(tables: Tables) -> pl.LazyFrame:
+    stage = pl.col("stage").cast(pl.String)
+    steps = tables["truth_stage"].group_by("opportunity_id").agg(
+        drove=pl.col("passed").filter(stage == "test_drive").first(),
+        signed=pl.col("passed").filter(stage == "contract").first(),
+    )  # fmt: skip
+    came = tables["truth_lead"].filter("visited").join(steps, on="opportunity_id")
+    says = pl.when("drove").then("y1").otherwise("y0")
+    return came.filter(says != pl.col("signed")).select("opportunity_id", "drove", "y1", "y0")
+
+
+def _values_of_customers(tables: Tables) -> pl.LazyFrame:
+    known = tables["customers"].select("customer_id")
+    return tables["truth_value"].join(known, on="customer_id", how="anti").select("customer_id")
+
+
 def _answers_have_truth(tables: Tables) -> pl.LazyFrame:
     scored = tables["survey_answers"].filter(pl.col("value").is_not_null())
     true = tables["truth_answer"].select("survey_id", "question_id")
@@ -292,6 +317,9 @@ RULES: tuple[Rule, ...] = (
     _at_home("surveys", "survey_id"),
     _at_home("vehicles", "vehicle_id"),
     _at_home("traffic", "traffic_id"),
+    _at_home("cases", "case_id"),
+    _at_home("contacts", "contact_id"),
+    _staffed("cases", "case_id", "employee_id", "opened_at"),
     _known_before("opportunities", "opportunity_id", "opened_at"),
     _known_before("service_orders", "service_order_id", "booked_at"),
     Rule("time", "stages come in order, without gaps", ("stage_events",), _stages_in_order),
@@ -323,7 +351,21 @@ RULES: tuple[Rule, ...] = (
     _same_keys("customers", "truth_customer", "customer_id"),
     _same_keys("opportunities", "truth_stage", "opportunity_id"),
     _same_keys("surveys", "truth_survey", "survey_id"),
+    _same_keys("opportunities", "truth_lead", "opportunity_id"),
+    _within("service_orders", "truth_visit", "service_order_id"),
     _within("employees", "truth_employee", "employee_id"),
+    Rule(
+        "truth", "one row of truth_sale for each delivery", ("deals", "truth_sale"),
+        _sales_of_deliveries,
+    ),
+    Rule(
+        "truth", "a visit ends in a contract as its potential outcome says",
+        ("truth_lead", "truth_stage"), _outcome_of_choice,
+    ),
+    Rule(
+        "truth", "the value is of customers that are known", ("truth_value", "customers"),
+        _values_of_customers,
+    ),
     _within("dealerships", "truth_dealership", "dealership_id"),
     Rule(
         "truth", "stages seen are the true ones", ("stage_events", "truth_stage"), _stages_of_truth

@@ -332,6 +332,27 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
     return replace(config, **top, **parts)
 
 
+def check_settings(config: Config) -> None:
+    """Refuse a configuration with a setting out of its range, however it was built.
+
+    Raises
+    ------
+    InputError
+        A setting is out of its range.
+    """
+    for name, (_, _, value) in _parts(config).items():
+        _within(name, value, config)
+
+
+def _within(name: str, value: Any, config: Config) -> None:
+    if isinstance(value, tuple):
+        for part in value:
+            keyed = isinstance(part, tuple) and len(part) == 2
+            _within(name, part[1] if keyed else part, config)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        _number(name, value, value, config)
+
+
 def _alike(name: str, known: Iterable[str]) -> str:
     """Say which full name an unknown one resembles, with or without its section."""
     known = list(known)
@@ -396,9 +417,14 @@ def as_toml(value: Any) -> str:
 
 def settings_toml(config: Config) -> str:
     """Write a configuration as a TOML file that `read_settings` reads back."""
+    return rows_toml(settings_rows(config))
+
+
+def rows_toml(rows: Iterable[Mapping[str, str]]) -> str:
+    """Write rows of settings as a TOML file, meanings and sources as comments."""
     lines: list[str] = []
     section = ""
-    for row in settings_rows(config):
+    for row in rows:
         where, _, last = row["name"].rpartition(".")
         if where != section:
             lines += ["", f"[{where}]"]

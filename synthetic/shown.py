@@ -67,6 +67,8 @@ def network_page(network: Network) -> str:
     )
     return (
         f"<div><strong>{html.escape(title)}</strong><p>{html.escape(facts)}</p>"
+        "<p>What the CRM holds: <code>.tables</code>, each unread until "
+        "<code>.tables['deals'].collect()</code>.</p>"
         f"{_table(open_counts)}"
         f"<details><summary>The truth that made it: <code>.truth</code></summary>"
         f"{_table(truth_counts)}</details></div>"

@@ -230,12 +230,9 @@ def _comments(market: Market, ids: Ints, satisfaction: Floats) -> pl.DataFrame:
     given = draws.chance("answer.comment@1", market.config.surveys.comments, ids)
     ids, satisfaction = ids[given], satisfaction[given]
     uniform = draws.uniform("answer.words@1", ids)
-    words = {mood: pools[mood].words[pools[mood].pick(uniform)] for mood in pools}
-    text = np.where(
-        satisfaction > 0.5,
-        words["good"],
-        np.where(satisfaction < -0.7, words["bad"], words["fair"]),
-    )
+    words = {mood: pools[mood].draw(uniform) for mood in pools}
+    text = words["bad"].zip_with(pl.Series(satisfaction < -0.7), words["fair"])
+    text = words["good"].zip_with(pl.Series(satisfaction > 0.5), text)
     return pl.DataFrame({"survey_id": ids, "text": text}).select(
         "survey_id",
         pl.lit(None, dtype=pl.Float64).alias("value"),

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from crm_analysis.errors import InputError
-from synthetic.observed import METRICS, Seen, World
+from synthetic.measures import Seen, World
+from synthetic.observed import METRICS
 from synthetic.reading import DataSet
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def _world(data: DataSet) -> World:
     else:
         last = data.tables["traffic"].select(pl.col("happened_at").max().dt.date())
         day = last.collect().item()
-    return World(data.everything, day, str(data.facts.get("currency", "")))
+    currency, level = (str(data.facts.get(name, "")) for name in ("currency", "defects"))
+    return World(data.everything, day, currency, level)
 
 
 def hold(data: DataSet, targets: Iterable[Target] | None = None) -> list[Held]:

@@ -14,6 +14,7 @@ from synthetic.keyed import Flags, Floats, Ints
 from synthetic.network import Market
 
 MOST_ANONYMOUS = 8
+_OPPORTUNITY, _UNANSWERED = (OUTCOMES.index(name) for name in ("opportunity", "unanswered"))
 
 
 def entry_lag(market: Market, field: str, ids: Ints, employee: Ints, event: Ints | int = 0) -> Ints:
@@ -62,7 +63,7 @@ def lead_traffic(market: Market, who: Customers, leads: Leads, paths: Paths) -> 
             "customer_id": leads.customer,
             "handled_by": masked(employee, answered),
             "handled_at": moments(handled, answered),
-            "outcome": np.where(answered, "opportunity", "unanswered"),
+            "outcome": chosen(OUTCOMES, np.where(answered, _OPPORTUNITY, _UNANSWERED)),
             "entered_at": moments(
                 leads.opened + entry_lag(market, "traffic.entry@1", leads.ids, employee)
             ),
@@ -85,10 +86,8 @@ def anonymous_traffic(market: Market, who: Customers, edges: tuple[Floats, Float
     source = (draws.uniform("anonymous.source@1", ids)[:, None] >= shares[:, :-1]).sum(axis=1)
     kind = draw_kind(market, source, ids)
     minute = minute_in_hours(day, draws.uniform("anonymous.minute@1", ids))
-    outcome = np.array(OUTCOMES)[
-        1 + np.digitize(draws.uniform("anonymous.outcome@1", ids), [0.6, 0.85])
-    ]
-    answered = outcome != "unanswered"
+    outcome = 1 + np.digitize(draws.uniform("anonymous.outcome@1", ids), [0.6, 0.85])
+    answered = outcome != _UNANSWERED
     handled = minute + draws.integer("anonymous.handled@1", 15, ids)
     employee = _who_answers(market, dealership, kind, day)
     return pl.DataFrame(
@@ -102,7 +101,7 @@ def anonymous_traffic(market: Market, who: Customers, edges: tuple[Floats, Float
             "customer_id": pl.Series([None] * len(ids), dtype=pl.Int64),
             "handled_by": masked(employee, answered),
             "handled_at": moments(handled, answered),
-            "outcome": outcome,
+            "outcome": chosen(OUTCOMES, outcome),
             "entered_at": moments(minute + entry_lag(market, "traffic.entry@1", ids, employee)),
         }
     )
@@ -122,7 +121,7 @@ def traffic_table(parts: list[pl.DataFrame], end: int) -> pl.DataFrame:
         pl.when(seen).then("handled_at").alias("handled_at"),
         pl.when(seen | pl.col("handled_at").is_null())
         .then("outcome")
-        .otherwise(pl.lit("unanswered"))
+        .otherwise(pl.lit("unanswered", dtype=pl.Enum(OUTCOMES)))
         .alias("outcome"),
         pl.min_horizontal("entered_at", limit - pl.duration(minutes=1)).alias("entered_at"),
     )

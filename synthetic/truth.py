@@ -10,7 +10,17 @@ from synthetic.cars import OWN_CAR
 from synthetic.clock import chosen, dates, masked, moments
 from synthetic.config import Config, describe
 from synthetic.customers import Customers
-from synthetic.funnel import N_STEPS, STEPS, Leads, Paths
+from synthetic.funnel import (
+    CONTRACT,
+    N_STEPS,
+    OFFER,
+    STEPS,
+    TEST_DRIVE,
+    VISIT,
+    Leads,
+    Paths,
+    price_sensitivity,
+)
 from synthetic.network import Market
 from synthetic.relation import CAUSES, STILL_HERE, Relations
 from synthetic.surveys import QUESTIONS, Sent, answer_probability, score_probabilities
@@ -22,6 +32,7 @@ __all__ = [
     "TruthDefect",
     "arrival_truth",
     "customer_truth",
+    "lead_truth",
     "network_truth",
     "relation_truth",
     "stage_truth",
@@ -66,13 +77,14 @@ def _params(config: Config) -> pl.DataFrame:
     return pl.DataFrame(describe(config))
 
 
-def customer_truth(who: Customers, shown: np.ndarray) -> pl.DataFrame:
+def customer_truth(market: Market, who: Customers, shown: np.ndarray) -> pl.DataFrame:
     """Write the latent traits of the customers shown."""
     return pl.DataFrame(
         {
             "customer_id": who.ids[shown],
             "satisfaction": who.satisfaction[shown],
             "value": who.value[shown],
+            "price_sensitivity": price_sensitivity(market, who.ids[shown]),
             "solvency": who.solvency[shown],
             "km_a_year": who.km_a_year[shown],
             "duplicate_of": pl.Series([None] * len(shown), dtype=pl.Int64),
@@ -106,6 +118,7 @@ def relation_truth(market: Market, relations: Relations) -> dict[str, pl.DataFra
                 "start_on": dates(spans["start"]),
                 "stop_on": dates(spans["stop"]),
                 "hazard": spans["hazard"],
+                "season": spans["season"],
                 "in_warranty": spans["in_warranty"],
                 "satisfaction": spans["satisfaction"],
                 "contacts": masked(spans["contacts"], spans["contacts"] >= 0),
@@ -115,7 +128,7 @@ def relation_truth(market: Market, relations: Relations) -> dict[str, pl.DataFra
             {
                 "customer_id": fates["customer"],
                 "started_on": dates(fates["start"]),
-                "started_kind": np.where(fates["by_service"], *PURCHASE_KINDS[::-1]),
+                "started_kind": chosen(PURCHASE_KINDS, fates["by_service"].astype(np.int64)),
                 "ended_on": dates(fates["end"], fates["cause"] != STILL_HERE),
                 "cause": chosen(CAUSES, fates["cause"]),
                 "followed_to": dates(followed),
@@ -142,6 +155,8 @@ def stage_truth(leads: Leads, paths: Paths, end: int) -> pl.DataFrame:
     n = len(leads.ids)
     passed = np.arange(N_STEPS)[None, :] < paths.passed[:, None]
     risk = np.arange(N_STEPS)[None, :] <= paths.passed[:, None]
+    passed[:, TEST_DRIVE] &= ~paths.skipped
+    risk[:, OFFER] |= paths.passed > VISIT
     return pl.DataFrame(
         {
             "opportunity_id": np.repeat(leads.ids, N_STEPS),
@@ -151,6 +166,26 @@ def stage_truth(leads: Leads, paths: Paths, end: int) -> pl.DataFrame:
             "at_risk": risk.ravel(),
             "passed": passed.ravel(),
             "happened_at": moments(paths.at[:, 1:].ravel(), passed.ravel()),
+        }
+    )
+
+
+def lead_truth(leads: Leads, paths: Paths, end: int) -> pl.DataFrame:
+    """Write what a test drive does to each lead opened before minute `end`, and its intent."""
+    shown = np.flatnonzero(leads.opened < end)
+    paths = paths.take(shown)
+    without, with_drive = paths.drive.prod(axis=2).T
+    below = np.all(paths.uniform[:, None, OFFER:CONTRACT] < paths.drive, axis=2)
+    return pl.DataFrame(
+        {
+            "opportunity_id": leads.ids[shown],
+            "intent": paths.intent,
+            "visited": paths.passed > VISIT,
+            "contract_probability": paths.chance_of_contract,
+            "with_drive_probability": with_drive,
+            "without_drive_probability": without,
+            "y1": np.asarray(below)[:, 1],
+            "y0": np.asarray(below)[:, 0],
         }
     )
 

@@ -26,6 +26,9 @@ class TruthCustomer(dy.Schema):
     customer_id = dy.Int64(primary_key=True, description="customer")
     satisfaction = dy.Float64(description="satisfaction intercept a_i, mean 0")
     value = dy.Float64(description="value v_i, log scale, mean 0")
+    price_sensitivity = dy.Float64(
+        min=0.0, description="weight of prices in contracts and in buying again, mean 1"
+    )
     solvency = dy.Float64(description="solvency, standard normal: credit and paying of bills")
     km_a_year = dy.Float64(description="distance driven, km a year")
     duplicate_of = dy.Int64(
@@ -121,6 +124,18 @@ class TruthVisit(dy.Schema):
     )
 
 
+class TruthSale(dy.Schema):
+    """What each delivery left, and the complaint that was or was not made."""
+
+    deal_id = dy.Int64(primary_key=True, description="deal delivered")
+    satisfaction = dy.Float64(description="satisfaction the purchase left")
+    dissatisfied = dy.Bool(description="low enough to complain")
+    complained = dy.Bool(description="did complain")
+    recovery = dy.Float64(
+        description="what the handling of the complaint added to satisfaction; 0 = no complaint"
+    )
+
+
 class TruthCase(dy.Schema):
     """Why each case was resolved in time or not."""
 
@@ -170,6 +185,20 @@ class TruthLedger(dy.Schema):
     margin = dy.Float64(description="the sum")
 
 
+class TruthValue(dy.Schema):
+    """Expected discounted margin of customers drawn at random, from arrival to the truth's end."""
+
+    customer_id = dy.Int64(
+        primary_key=True, description="customer of the sample (values.sample_share of all)"
+    )
+    value = dy.Float64(
+        description="expected margin of cars and service, discounted to the day of arrival, in "
+        "currency units: a mean over lives (Monte Carlo)"
+    )
+    std_error = dy.Float64(min=0.0, description="standard error of that mean")
+    lives = dy.Int64(min=2, description="lives lived again, all but the traits drawn anew")
+
+
 class TruthContact(dy.Schema):
     """Why each planned contact was done on time or not."""
 
@@ -184,7 +213,14 @@ class TruthInterval(dy.Schema):
     customer_id = dy.Int64(primary_key=True, description="customer")
     start_on = dy.Date(primary_key=True, description="first day of the interval")
     stop_on = dy.Date(description="first day after it")
-    hazard = dy.Float64(min=0.0, description="hazard of silent defection, a year")
+    hazard = dy.Float64(
+        min=0.0, description="hazard of silent defection, a year, mean over the interval"
+    )
+    season = dy.Float64(
+        min=0.0,
+        description="mean factor of its months (relation.month): day by day, the hazard is "
+        "hazard / season * factor of the month",
+    )
     in_warranty = dy.Bool(description="the car is in warranty")
     satisfaction = dy.Float64(description="satisfaction over the interval")
     contacts = dy.Int64(
@@ -228,12 +264,34 @@ class TruthStage(dy.Schema):
     opportunity_id = dy.Int64(primary_key=True, description="opportunity")
     stage = dy.Enum(STEPS, primary_key=True, description="step to be passed")
     probability = dy.Float64(
-        min=0.0, max=1.0, description="chance of passing it, given the step before"
+        min=0.0,
+        max=1.0,
+        description="chance of passing it, given the step before; of offer and contract, also "
+        "given whether a test drive was taken",
     )
     uniform = dy.Float64(description="passed when below the probability")
-    at_risk = dy.Bool(description="the step before was passed")
+    at_risk = dy.Bool(description="the step before was passed (offer: the visit)")
     passed = dy.Bool(description="this step was passed, perhaps after the last day of the data")
     happened_at = dy.Datetime(nullable=True, description="when it was passed; null = it was not")
+
+
+class TruthLead(dy.Schema):
+    """What a test drive does to each lead, and the intent that chooses it."""
+
+    opportunity_id = dy.Int64(primary_key=True, description="opportunity")
+    intent = dy.Float64(description="how much they mean to buy, standard normal")
+    visited = dy.Bool(description="came to the showroom, so that a test drive could be taken")
+    contract_probability = dy.Float64(
+        min=0.0, max=1.0, description="chance of a contract, seen from the opening"
+    )
+    with_drive_probability = dy.Float64(
+        min=0.0, max=1.0, description="chance of a contract after a visit with a test drive"
+    )
+    without_drive_probability = dy.Float64(
+        min=0.0, max=1.0, description="chance of a contract after a visit without one"
+    )
+    y1 = dy.Bool(description="a visit with a test drive ends in a contract")
+    y0 = dy.Bool(description="a visit without one ends in a contract")
 
 
 class TruthSurvey(dy.Schema):
@@ -308,16 +366,19 @@ TRUTH_TABLES: Mapping[str, type[dy.Schema]] = MappingProxyType(
         "truth_lead_intensity": TruthLeadIntensity,
         "truth_invoice": TruthInvoice,
         "truth_visit": TruthVisit,
+        "truth_sale": TruthSale,
         "truth_case": TruthCase,
         "truth_loyalty": TruthLoyalty,
         "truth_word_of_mouth": TruthWordOfMouth,
         "truth_referral": TruthReferral,
         "truth_ledger": TruthLedger,
+        "truth_value": TruthValue,
         "truth_contact": TruthContact,
         "truth_interval": TruthInterval,
         "truth_fate": TruthFate,
         "truth_ownership": TruthOwnership,
         "truth_stage": TruthStage,
+        "truth_lead": TruthLead,
         "truth_survey": TruthSurvey,
         "truth_answer": TruthAnswer,
         "truth_question": TruthQuestion,

@@ -7,7 +7,7 @@ import polars as pl
 
 from crm_analysis.schema import CONDITIONS
 from synthetic.cars import OWN_CAR, USED
-from synthetic.clock import DAY, YEAR, dates, year_of
+from synthetic.clock import DAY, YEAR, chosen, dates, year_of
 from synthetic.customers import Customers
 from synthetic.deals import KEPT_A_YEAR, price_level, rounded
 from synthetic.keyed import Ints, mix
@@ -47,7 +47,7 @@ def own_cars(who: Customers, relations: Relations, end: int) -> pl.DataFrame:
             "vehicle_id": customer * 10 + OWN_CAR,
             "model_id": model + 1,
             "dealership_id": who.dealership[np.searchsorted(who.ids, customer)] + 1,
-            "condition": np.full(len(customer), CONDITIONS[USED]),
+            "condition": chosen(CONDITIONS, np.full(len(customer), USED)),
             "model_year": year_of(start - np.floor(age * YEAR).astype(np.int64)),
             "arrived_on": dates(start),
             "cost": none,
@@ -65,11 +65,14 @@ def stock(market: Market, end: int) -> pl.DataFrame:
     each = config.sales_seats * STOCK_A_SEAT
     dealership = np.repeat(np.arange(config.n_dealerships), each)
     ids = _STOCK_FROM + dealership * 100_000 + np.tile(np.arange(each), config.n_dealerships)
-    model = market.catalogue.pick(market.group[dealership], draws.uniform("stock.model@1", ids))
     stood = np.floor(STOCK_DAYS_MOST * draws.uniform("stock.days@1", ids) ** 1.6).astype(np.int64)
     arrived = end // DAY - 1 - stood
     used = draws.chance("stock.used@1", config.money.used_share, ids)
     age = np.where(used, 1 + np.floor(6 * draws.uniform("stock.age@1", ids)), 0.0)
+    built = arrived - np.floor(age * YEAR).astype(np.int64)
+    model = market.catalogue.pick(
+        market.group[dealership], draws.uniform("stock.model@1", ids), built
+    )
     base = market.catalogue.price[model] * price_level(market, arrived) * KEPT_A_YEAR**age
     options = rounded(market, base * 0.15 * draws.uniform("stock.options@1", ids), step=50)
     price = rounded(market, base, step=50) + options
@@ -78,7 +81,7 @@ def stock(market: Market, end: int) -> pl.DataFrame:
             "vehicle_id": ids,
             "model_id": model + 1,
             "dealership_id": dealership + 1,
-            "condition": np.where(used, CONDITIONS[1], CONDITIONS[0]),
+            "condition": chosen(CONDITIONS, used.astype(np.int64)),
             "model_year": year_of(arrived) - age.astype(np.int64),
             "arrived_on": dates(arrived),
             "cost": rounded(market, price * 0.915, step=10),
@@ -94,6 +97,5 @@ def vehicle_table(market: Market, parts: list[pl.DataFrame]) -> pl.DataFrame:
     """Join cars and give each its number and colour."""
     whole = pl.concat(parts, how="vertical_relaxed").sort("vehicle_id")
     ids = whole["vehicle_id"].to_numpy()
-    colours = market.words.colours
-    colour = colours.words[colours.pick(market.draws.uniform("car.colour@1", ids))]
-    return whole.with_columns(vin_numbers(ids).alias("vin"), pl.Series("colour", colour))
+    colour = market.words.colours.draw(market.draws.uniform("car.colour@1", ids))
+    return whole.with_columns(vin_numbers(ids).alias("vin"), colour.alias("colour"))

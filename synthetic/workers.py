@@ -63,7 +63,7 @@ def _received(pipe: Connection, worker: Any, part: int) -> Frames:
         raise InputError(
             f"Part {part} of the world was being made in a process of its own, and the process "
             f"ended (exit status {worker.exitcode}; -9 often means that memory ran out). Use fewer "
-            "workers with --workers, or smaller blocks with --set block_size=8192."
+            "workers with --workers, or smaller blocks with --set block_size=4096."
         ) from error
 
 

@@ -11,11 +11,11 @@ import polars as pl
 
 from crm_analysis.schema import TABLES
 from synthetic.campaigns import campaign_tables, intensity_table
-from synthetic.cases import case_tables, visit_truth
+from synthetic.cases import case_tables, sale_truth, visit_truth
 from synthetic.clock import DAY, day_of
 from synthetic.config import Config, describe, find_preset
 from synthetic.contacts import contact_tables, plan_contacts
-from synthetic.customers import Customers, customer_table, day_edges, make_customers
+from synthetic.customers import Customers, customer_table, day_edges
 from synthetic.deals import (
     make_deals,
     model_table,
@@ -23,27 +23,29 @@ from synthetic.deals import (
     price_table,
     stage_table,
 )
-from synthetic.defects.spoiling import spoil
-from synthetic.funnel import Leads, Paths, join_leads
+from synthetic.funnel import Leads, Paths
 from synthetic.keyed import Floats, Ints
 from synthetic.ledger import SOURCES, margin_ledger
 from synthetic.loyalty import loyalty_tables
 from synthetic.network import Market, make_market
 from synthetic.receivables import credit_table, invoice_tables
-from synthetic.referral import first_leads, referral_truth, relation_beginnings, tell_truth
-from synthetic.relation import Relations, walk_relations
+from synthetic.referral import referral_truth, relation_beginnings, tell_truth
+from synthetic.relation import Relations
 from synthetic.service import booked_minutes, make_orders, opened_minutes, order_ids
+from synthetic.settings import check_settings
 from synthetic.surveys import question_table, send_surveys, survey_tables
 from synthetic.traffic import anonymous_traffic, entry_lag, lead_traffic, traffic_table
 from synthetic.truth import (
     TRUTH_TABLES,
     arrival_truth,
     customer_truth,
+    lead_truth,
     network_truth,
     relation_truth,
     stage_truth,
     survey_truth,
 )
+from synthetic.values import value_truth, with_lives
 from synthetic.vehicles import own_cars, stock, vehicle_table
 
 if TYPE_CHECKING:
@@ -130,12 +132,11 @@ def _contacts(
     return contact_tables(market, who, plan_contacts(market, who, created, sales, books), end)
 
 
-def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: int) -> Frames:
-    """Return every table of a block of customers, as the CRM knows them before minute `end`."""
-    who = make_customers(market, ids, edges)
-    first = first_leads(market, who)
-    relations = walk_relations(market, who, *first)
-    leads, paths = join_leads([first, relations.returns]) if relations.returns else first
+def _block(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: int) -> Frames:
+    """Make every table of a block of customers but the ledger, before they fit their schemas."""
+    lived, again = with_lives(market, ids, edges)
+    who, first, relations = lived.who.take(slice(len(lived.ids))), lived.first, lived.relations
+    leads, paths = lived.sales
     created, manager = _created(market, who, first[0], relations)
     shown = np.flatnonzero(created < end)
     typed = created + entry_lag(market, "customer.entry@1", who.ids, manager)
@@ -154,7 +155,8 @@ def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: i
     surveys, answers = survey_tables(market, sent, end)
     contacts, contact_truth = _contacts(market, who, created, (leads, paths), relations, end)
     traffic = [lead_traffic(market, who, leads, paths), anonymous_traffic(market, who, edges)]
-    frames = {
+    values = value_truth(market, again)
+    return {
         "customers": customer_table(market, who, created, entered, manager)[shown],
         "vehicles": vehicle_table(market, [sold, own_cars(who, relations, end)]),
         "traffic": traffic_table(traffic, end),
@@ -169,6 +171,7 @@ def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: i
         "loyalty_accounts": accounts,
         "loyalty_transactions": points,
         "truth_visit": visit_truth(market, relations, end),
+        "truth_sale": sale_truth(market, relations, end),
         "truth_case": case_truth,
         "truth_loyalty": loyalty_truth,
         "truth_word_of_mouth": tell_truth(begun),
@@ -177,15 +180,23 @@ def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: i
         "surveys": surveys,
         "survey_answers": answers,
         "truth_arrival": arrival_truth(who, shown),
-        "truth_customer": customer_truth(who, shown),
+        "truth_customer": customer_truth(market, who, shown),
         "truth_contact": contact_truth,
+        "truth_value": values.filter(pl.col("customer_id").is_in(who.ids[shown].tolist())),
         **relation_truth(market, relations),
         "truth_stage": stage_truth(leads, paths, end),
+        "truth_lead": lead_truth(leads, paths, end),
         **survey_truth(market, sent),
     }
-    made = {name: fit(name, frame) for name, frame in frames.items()}
-    ledger = margin_ledger({name: made[name].lazy() for name in SOURCES}, market.config)
-    return made | {"truth_ledger": fit("truth_ledger", ledger.collect())}
+
+
+def block_frames(market: Market, ids: Ints, edges: tuple[Floats, Floats], end: int) -> Frames:
+    """Return every table of a block of customers, as the CRM knows them before minute `end`."""
+    frames = _block(market, ids, edges, end)
+    for name in frames:  # one by one, so that no second copy of the whole block is made
+        frames[name] = fit(name, frames[name])
+    ledger = margin_ledger({name: frames[name].lazy() for name in SOURCES}, market.config)
+    return frames | {"truth_ledger": fit("truth_ledger", ledger.collect())}
 
 
 @dataclass(frozen=True)
@@ -219,7 +230,14 @@ class Ground:
 
 
 def lay_ground(config: Config, seed: int) -> Ground:
-    """Build what every part of a world stands on; the same in every process."""
+    """Build what every part of a world stands on; the same in every process.
+
+    Raises
+    ------
+    InputError
+        A setting is out of its range.
+    """
+    check_settings(config)
     market = make_market(config, seed)
     return Ground(market, day_edges(config), (day_of(config.as_of) + 1) * DAY)
 
@@ -242,8 +260,12 @@ def make_part(ground: Ground, part: int) -> Frames:
 
     A part depends on the ground and its number alone, so that parts can be made in any process.
     """
-    market = ground.market
-    return spoil(_clean_part(ground, part), market.config, market.draws.seed)
+    market, frames = ground.market, _clean_part(ground, part)
+    if market.config.defects == "none":
+        return frames
+    from synthetic.defects.spoiling import spoil
+
+    return spoil(frames, market.config, market.draws.seed)
 
 
 def generate(config: Config, seed: int) -> Iterator[Frames]:

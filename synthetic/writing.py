@@ -40,7 +40,7 @@ from synthetic.workers import generate_with
 from synthetic.world import Frames, generate
 
 FORMAT = 1
-GENERATOR = 2
+GENERATOR = 3
 """Version of the content: it grows when the same seed gives other data."""
 
 _NOTE = (
@@ -58,6 +58,7 @@ __all__ = [
     "TRUTH_FOLDER",
     "TableWriter",
     "is_ours",
+    "parts_of",
     "refuse_foreign",
     "write_network",
 ]
@@ -108,7 +109,8 @@ def _write_manifest(made: Path, kind: str, facts: dict[str, Any], rows: dict[str
         _put(where / MANIFEST, facts, {name: sums[name] for name in names})
 
 
-def _parts(config: Config, seed: int, workers: int) -> Iterator[Frames]:
+def parts_of(config: Config, seed: int, workers: int) -> Iterator[Frames]:
+    """Yield the parts of a world, made in one process or in several."""
     return generate(config, seed) if workers == 1 else generate_with(config, seed, workers)
 
 
@@ -127,7 +129,7 @@ def _fill(
         pool = None
         if workers > 1 and kind != "duckdb":
             pool = stack.enter_context(ThreadPoolExecutor(workers))
-        for part, frames in enumerate(_parts(config, seed, workers)):
+        for part, frames in enumerate(parts_of(config, seed, workers)):
             with_customers = "customers" in frames
             add_frames(writers, frames, pool)
             if with_customers:

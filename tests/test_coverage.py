@@ -119,10 +119,8 @@ def test_conversion_covers_the_true_stage_probabilities() -> None:
         events = network(seed).tables["stage_events"].collect()
         chances = (
             network(seed)
-            .truth["truth_stage"]
-            .filter(pl.col("stage").cast(pl.String) != "delivery")
-            .group_by("opportunity_id")
-            .agg(pl.col("probability").product())
+            .truth["truth_lead"]
+            .select("opportunity_id", probability="contract_probability")
             .collect()
         )
         for lead_events in dealerships(events):

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from crm_analysis.errors import InputError
 from crm_analysis.schema import TABLES
+from crm_analysis.warehouse import views
 from synthetic.cli import app
 from synthetic.dictionary import (
+    EVERY,
     LANGUAGES,
-    REPORTS,
     dictionary,
     entries,
     missing_russian,
     russian_meaning,
 )
-from synthetic.world import SCHEMAS
+from synthetic.usage import DIRECT, REPORTS, VIEWS, columns_of, readers
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,15 +38,15 @@ def test_nothing_russian_speaks_of_what_is_not_there() -> None:
     import tomllib
 
     words = tomllib.loads((ROOT / "synthetic" / "dictionary_ru.toml").read_text(encoding="utf-8"))
-    assert set(words["tables"]) <= set(SCHEMAS)
+    assert set(words["tables"]) <= set(EVERY)
     for name, columns in words["columns"].items():
         if isinstance(columns, dict):
-            assert set(columns) <= set(SCHEMAS[name].columns()), name
+            assert set(columns) <= set(EVERY[name].columns()), name
 
 
 def test_a_column_that_may_be_null_says_what_null_means_in_both_languages() -> None:
     for name in TABLES:
-        for column, kind in SCHEMAS[name].columns().items():
+        for column, kind in EVERY[name].columns().items():
             if kind.nullable:
                 assert "null" in (kind.description or ""), f"{name}.{column}"
                 assert "пусто" in (russian_meaning(name, column) or ""), f"{name}.{column}"
@@ -51,19 +55,19 @@ def test_a_column_that_may_be_null_says_what_null_means_in_both_languages() -> N
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_every_column_is_in_both_forms(lang: str) -> None:
     markdown, page = dictionary(lang, "markdown"), dictionary(lang, "html")
-    for name, table in SCHEMAS.items():
+    for name, table in EVERY.items():
         assert f"### {name}\n" in markdown
         assert f"<section id='{name}'>" in page
         found = [entry.name for entry in entries(name, lang)]
         assert found == list(table.columns())
-    rows = sum(len(table.columns()) for table in SCHEMAS.values())
+    rows = sum(len(table.columns()) for table in EVERY.values())
     assert len(re.findall(r"^\| `", markdown, re.MULTILINE)) == rows
     assert page.count("<td><code>") == rows
 
 
 def test_english_has_no_russian_and_russian_has_no_english_meaning() -> None:
     assert not re.search("[а-яё]", dictionary("en").lower())
-    for name in SCHEMAS:
+    for name in EVERY:
         for entry in entries(name, "ru"):
             assert re.search("[а-яё]", entry.meaning.lower()), f"{name}.{entry.name}"
 
@@ -105,10 +109,64 @@ def test_the_page_is_whole_and_links_inside_itself(lang: str) -> None:
     assert {link.removeprefix("#") for link in page.links} <= page.ids
 
 
-def test_reports_named_are_notebooks_and_read_tables_of_ours() -> None:
-    for report, tables in REPORTS.items():
-        assert (ROOT / "notebooks" / f"{report}.ipynb").exists()
-        assert set(tables) <= set(TABLES)
+_BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
+    "spells": lambda tables: views.spells(tables, as_of=date(2025, 1, 1), inactive_months=18),
+    "purchases": views.purchases,
+    "scores": lambda tables: views.scores(tables, question="nps"),
+    "lead_events": views.lead_events,
+}
+"""How the warehouse builds each view that reports read."""
+
+
+def _reads(view: str, frames: Mapping[str, pl.LazyFrame]) -> bool:
+    try:
+        _BUILT[view](lambda name: frames[name]).collect()
+    except pl.exceptions.ColumnNotFoundError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_reads_the_columns_listed_and_no_others(view: str) -> None:
+    """A column is read when the view cannot be built without it."""
+    whole = {name: table.create_empty().lazy() for name, table in TABLES.items()}
+    assert _reads(view, whole)
+    for name, table in TABLES.items():
+        needed = {
+            column
+            for column in table.columns()
+            if not _reads(view, whole | {name: whole[name].drop(column)})
+        }
+        assert needed == set(VIEWS[view].get(name, ())), name
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_report_reads_the_views_and_tables_listed(report: str) -> None:
+    text = (ROOT / "notebooks" / f"{report}.ipynb").read_text(encoding="utf-8")
+    called = set(re.findall(r"crm\.(\w+)\(", text)) & set(_BUILT)
+    assert called == set(REPORTS[report])
+    named = set(re.findall(r"(?:crm\.table\(|world\.truth\[|spoiled\.truth\[)\\\"(\w+)", text))
+    assert named == set(DIRECT.get(report, {}))
+    for table, columns in columns_of(report).items():
+        assert columns <= set(EVERY[table].columns()), table
+
+
+def test_every_notebook_is_in_the_dictionary() -> None:
+    assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} == set(REPORTS)
+
+
+def test_a_column_names_its_readers_in_both_forms() -> None:
+    assert readers("deals", "sale_price") == [
+        "overview",
+        "retention",
+        "lifetime",
+        "synthetic_network",
+    ]
+    assert readers("customers", "phone") == []
+    assert readers("renewals") == []
+    assert readers("spells", "ended_on") == ["overview", "retention", "synthetic_network"]
+    line = next(one for one in dictionary("ru").splitlines() if one.startswith("| `sale_price`"))
+    assert line.endswith("| overview, retention, lifetime, synthetic_network |")
 
 
 def test_other_languages_and_forms_are_refused() -> None:

@@ -65,7 +65,7 @@ def test_another_setting_shows_in_facts_truth_and_rows(world: Path, tmp_path: Pa
     params = next(one for one in found if one.table == "truth_params")
     assert params.examples[0].startswith("name = relation.hazard: A 0.084, B 0.5")
     assert {one.table for one in found} >= {"truth_fate", "truth_interval"}
-    assert {one.table for one in found}.isdisjoint({"truth_stage", "dealerships", "employees"})
+    assert {one.table for one in found}.isdisjoint({"truth_arrival", "dealerships", "employees"})
     assert all(len(one.examples) <= MOST_EXAMPLES for one in found)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
+from numpy import show_config
 
 from crm_analysis.errors import InputError
 from synthetic import make_network
@@ -74,3 +78,40 @@ def test_marks_change_only_with_the_version(tmp_path: Path) -> None:
     assert store_marks(path, other | {"generator": 2}) == ["a", "b", "c"]
     assert store_marks(path, other | {"generator": 2, "tables": {"a": "0"}}, force=True) == ["a"]
     assert json.loads(path.read_text(encoding="utf-8"))["generator"] == 2
+
+
+# --- processors -----------------------------------------------------------------------------------
+
+_PRINT_MARKS = """
+import json, sys
+from numpy import show_config
+from synthetic import make_network
+from synthetic.fingerprint import marks
+
+made = make_network(preset="tiny", seed=2, n_customers=600, defects="light")
+used = show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+json.dump([used, marks({**made.tables, **made.truth})], sys.stdout)
+"""
+
+
+def _made_without(features: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the features that numpy uses in a process of its own, and the marks of a world."""
+    environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(features)}
+    done = subprocess.run(
+        [sys.executable, "-c", _PRINT_MARKS], env=environment, cwd=ROOT, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    used, found = json.loads(done.stdout)
+    return used, found
+
+
+def test_another_processor_makes_the_same_world() -> None:
+    """Numpy takes exp, log and sums from other code where the fast instructions are missing."""
+    found = show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    if not found:
+        pytest.skip("This processor has no features above the least that numpy needs.")
+    plain, slow = _made_without(found)
+    usual, fast = _made_without([])
+    assert not plain
+    assert usual == found
+    assert slow == fast

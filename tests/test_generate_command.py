@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -21,9 +24,12 @@ from typer.testing import CliRunner, Result
 from crm_analysis import open_warehouse
 from crm_analysis.errors import InputError
 from crm_analysis.schema import TABLES
-from synthetic import PRESETS, make_network, write_network
+from synthetic import PRESETS, make_network, write_network, write_worlds
 from synthetic.cli import app
+from synthetic.closed_form import WORLDS as CLOSED_WORLDS
+from synthetic.closed_form import write_closed_form
 from synthetic.columns import unit_of
+from synthetic.dictionary import EVERY
 from synthetic.reading import open_data
 from synthetic.truth import TRUTH_TABLES
 from synthetic.world import SCHEMAS
@@ -121,6 +127,20 @@ def test_meanings_and_units_travel_in_the_files(name: str, plain: Path) -> None:
         facts = schema.field(column).metadata
         assert facts[b"description"].decode() == kind.description
         assert facts[b"unit"].decode() == unit_of(name, column) != ""
+
+
+def test_every_file_of_every_world_says_what_its_columns_mean(plain: Path, tmp_path: Path) -> None:
+    for world in CLOSED_WORLDS:
+        write_closed_form(tmp_path / world, world, seed=1, n_customers=20)
+    write_worlds(tmp_path / "pair", policy="contacts", preset="tiny", seed=1, n_customers=20)
+    files = [*plain.rglob("*.parquet"), *tmp_path.rglob("*.parquet")]
+    assert len({file.stem for file in files}) == len(EVERY)
+    for file in files:
+        schema = pq.read_schema(file)
+        assert schema.metadata[b"description"], file
+        for field in schema:
+            assert field.metadata[b"description"], (file, field.name)
+            assert field.metadata[b"unit"], (file, field.name)
 
 
 def test_every_column_has_a_unit() -> None:
@@ -230,11 +250,11 @@ _SLOW = (
     "def slow(*a):\n"
     "    real(*a)\n"
     "    print('part', flush=True)\n"
-    "    import time; time.sleep(60)\n"
+    "    sys.stdin.readline()\n"
     "w.add_frames = slow\n"
     "if __name__ == '__main__':\n"
-    "    app(['generate', '--preset', 'tiny', '--set', 'block_size=500', '--workers', '2',\n"
-    "         '--out', sys.argv[1]])\n"
+    "    app(['generate', '--preset', 'tiny', '--set', 'block_size=500',\n"
+    "         '--workers', sys.argv[2], '--out', sys.argv[1]])\n"
 )
 
 
@@ -253,29 +273,107 @@ def _parent(entry: Path) -> int:
         return -1
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="children are listed in /proc")
-def test_an_interrupted_run_with_workers_leaves_nothing(tmp_path: Path) -> None:
+@contextmanager
+def _stopped_after_a_part(tmp_path: Path, workers: int) -> Iterator[subprocess.Popen[str]]:
+    """Give a run into `tmp_path/out/data` that goes on after a part when it is told a line."""
     script = tmp_path / "slow.py"
     script.write_text(_SLOW)
     out = tmp_path / "out" / "data"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        [sys.executable, str(script), str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        cwd=ROOT, text=True, env=environment,
+        [sys.executable, str(script), str(out), str(workers)], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "part\n"
-        children = _children(process.pid)
-        assert list((tmp_path / "out").iterdir())
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)
-    assert process.returncode != 0
-    assert not list((tmp_path / "out").iterdir())
-    assert children
+        yield process
+
+
+def _gone(pids: list[int]) -> None:
     limit = time.monotonic() + 20
-    while [pid for pid in children if Path(f"/proc/{pid}").exists()]:
+    while [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < limit
         time.sleep(0.05)
+
+
+_LISTED = pytest.mark.skipif(not Path("/proc").exists(), reason="children are listed in /proc")
+
+
+@_LISTED
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupted_run_leaves_nothing(workers: int, number: int, tmp_path: Path) -> None:
+    with _stopped_after_a_part(tmp_path, workers) as process:
+        children = _children(process.pid)
+        assert list((tmp_path / "out").iterdir())
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "nothing half-made was left" in said
+    assert "Traceback" not in said
+    assert not list((tmp_path / "out").iterdir())
+    assert len(children) >= workers - 1
+    _gone(children)
+
+
+def test_an_interrupted_run_leaves_what_was_there(tmp_path: Path) -> None:
+    out = tmp_path / "out" / "data"
+    write_network(out, preset="tiny", seed=9, n_customers=20)
+    before = _sums(out)
+    with _stopped_after_a_part(tmp_path, 1) as process:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert _sums(out) == before
+    assert [path.name for path in out.parent.iterdir()] == ["data"]
+
+
+@_LISTED
+def test_a_killed_worker_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    with _stopped_after_a_part(tmp_path, 2) as process:
+        for child in _children(process.pid):
+            os.kill(child, signal.SIGKILL)
+        _, said = process.communicate("\n" * 9, timeout=60)
+    assert process.returncode == 2
+    assert "the process ended (exit status -9" in said.replace("\n", " ")
+    assert "Use fewer workers" in said.replace("\n", " ")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
+    """A file stands where the folder's parent should: that stops the superuser too."""
+    (tmp_path / "file").write_text("mine")
+    done = _run("generate", "--preset", "tiny", "--out", tmp_path / "file" / "data")
+    assert done.exit_code == 2
+    assert "cannot be written to" in done.output
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_two_runs_at_once_leave_one_whole_data_set(tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    words = [sys.executable, "-m", "synthetic", "generate", "--preset", "tiny", "--out", str(out)]
+    size = ["--set", "n_customers=200"]
+    runs = [
+        subprocess.Popen([*words, *size, "--seed", seed], cwd=ROOT, stderr=subprocess.PIPE)
+        for seed in ("1", "2")
+    ]
+    for run in runs:
+        run.communicate(timeout=120)
+    assert {run.returncode for run in runs} <= {0, 2}
+    assert 0 in {run.returncode for run in runs}
+    seed = json.loads((out / "manifest.json").read_text())["seed"]
+    alone = tmp_path / "alone"
+    write_network(alone, preset="tiny", seed=seed, n_customers=200)
+    assert _sums(out) == _sums(alone)
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "alone"}
+
+
+def test_progress_is_told_with_the_time_left(tmp_path: Path) -> None:
+    done = _run(
+        "generate", "--preset", "tiny", "--set", "block_size=500", "--out", tmp_path / "data"
+    )
+    assert done.exit_code == 0
+    assert re.search(r"1,000 of 2,000 customers, \d+ s left", done.stderr)
+    assert "2,000 of 2,000 customers" in done.stderr
 
 
 # --- a notebook -----------------------------------------------------------------------------------

@@ -141,7 +141,8 @@ def test_contacts_lower_the_hazard_up_to_the_best_number_and_raise_it_beyond() -
     base *= np.where(spans["in_warranty"].to_numpy(), 1.0, rules.relation.after_warranty)
     warm = warmth(spans["contacts"].to_numpy(), rules.contacts.best_number)
     factor = np.exp(rules.contacts.hazard_effect * (warm - rules.contacts.usual_warmth))
-    assert spans["hazard"].to_numpy() == pytest.approx(base * factor, abs=1e-8)
+    season = spans["season"].to_numpy()
+    assert spans["hazard"].to_numpy() == pytest.approx(base * factor * season, abs=1e-8)
 
 
 def test_everybody_types_at_their_own_speed() -> None:
@@ -340,16 +341,50 @@ def test_an_english_world_has_english_banks_and_a_russian_one_russian() -> None:
 # --- cases and loyalty ---------------------------------------------------------------------------
 
 
-def test_seven_in_ten_of_the_dissatisfied_never_complain() -> None:
-    visits = _several("truth_visit")
-    unhappy = visits.filter("dissatisfied")
+@pytest.mark.parametrize(
+    ("name", "key"), [("truth_visit", "service_order_id"), ("truth_sale", "deal_id")]
+)
+def test_seven_in_ten_of_the_dissatisfied_never_complain(name: str, key: str) -> None:
+    """After a visit to the workshop, and after a purchase."""
+    felt = _several(name)
+    unhappy = felt.filter("dissatisfied")
     share = find_preset("tiny").cases.complains
+    assert unhappy.height > 200
     assert _within(float(unhappy["complained"].sum()), np.full(unhappy.height, share))
-    assert visits.filter(~pl.col("dissatisfied"), pl.col("complained")).is_empty()
-    cases = _several("cases").filter(pl.col("kind") == "complaint")
-    both = cases.join(visits, on=["seed", "service_order_id"])
-    assert both.height == cases.height
+    assert felt.filter(~pl.col("dissatisfied"), pl.col("complained")).is_empty()
+    cases = _several("cases").filter(pl.col("kind") == "complaint", pl.col(key).is_not_null())
+    both = cases.join(felt, on=["seed", key])
+    assert both.height == cases.height > 0
     assert both["complained"].all()
+
+
+def test_every_complaint_is_about_a_visit_or_a_purchase_and_goes_to_the_right_person() -> None:
+    cases = _several("cases").filter(pl.col("kind") == "complaint")
+    assert (cases["deal_id"].is_null() != cases["service_order_id"].is_null()).all()
+    roles = _several("employees").select("seed", "employee_id", "role")
+    both = cases.join(roles, on=["seed", "employee_id"])
+    sale = both["deal_id"].is_not_null()
+    assert set(both.filter(sale)["role"]) == {"manager"}
+    assert set(both.filter(~sale)["role"]) == {"service_advisor"}
+    deals = _several("deals").select("seed", "deal_id", "delivery_on")
+    delivered = both.join(deals, on=["seed", "deal_id"])
+    assert (delivered["opened_at"].dt.date() > delivered["delivery_on"]).all()
+
+
+def test_the_handling_of_a_complaint_of_a_sale_sways_satisfaction() -> None:
+    """The first stretch after a delivery starts from what it left plus the recovery."""
+    sales = _several("truth_sale").with_columns(customer_id=pl.col("deal_id") // 10)
+    owned = _several("truth_ownership").select("seed", "started_on", deal_id="vehicle_id")
+    spans = _several("truth_interval").select(
+        "seed", "customer_id", "satisfaction", started_on="start_on"
+    )
+    both = sales.join(owned, on=["seed", "deal_id"]).join(
+        spans, on=["seed", "customer_id", "started_on"], suffix="_after"
+    )
+    first = both.unique(["seed", "deal_id"], keep="first", maintain_order=True)
+    found = (first["satisfaction_after"] - first["satisfaction"]).to_numpy()
+    assert first.filter("complained").height > 50
+    assert found == pytest.approx(first["recovery"].to_numpy(), abs=1e-9)
 
 
 def test_cases_are_resolved_in_time_as_often_as_the_truth_says() -> None:

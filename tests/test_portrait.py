@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from crm_analysis import Estimates
 from crm_analysis.errors import InputError
-from synthetic import Network, make_network, portrait
+from synthetic import Network, make_network, portrait, targets
 from synthetic.portrait import FIVE
 
 Z = 4.0
@@ -141,3 +142,65 @@ def test_data_without_truth_are_refused_with_what_to_do(tmp_path: Path) -> None:
         frame.collect().write_parquet(tmp_path / f"{name}.parquet")
     with pytest.raises(InputError, match="Only invented data have a truth"):
         portrait.open_truth(tmp_path)
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def _figures(network: Network) -> dict[str, pl.DataFrame]:
+    """Return a table of each figure that the notebook draws."""
+    tables, truth = network.tables, network.truth
+    bought = tables["service_orders"].select(
+        kind=pl.lit("service"), year=pl.lit("2025"), margin=pl.col("labour") - pl.col("costs")
+    )
+    return {
+        "season": portrait.season(tables["opportunities"], as_of=date(2025, 12, 31)),
+        "felt": portrait.said_and_felt(
+            tables["surveys"], tables["survey_answers"], truth["truth_answer"]
+        ),
+        "cliff": portrait.defection_by_year(truth["truth_interval"], truth["truth_fate"]),
+        "margins": portrait.mean_of(bought, "margin", by=("kind", "year")),
+        "wrong": portrait.defect_shares(tables, truth["truth_defect"]),
+    }
+
+
+def test_every_figure_is_told_in_both_languages() -> None:
+    network = make_network(preset="tiny", seed=1, defects="heavy")
+    for name, table in _figures(network).items():
+        for lang in ("en", "ru"):
+            made = Estimates(unit="number", **portrait.told(name, table, lang))
+            assert made.table.height == table.height
+            letters = re.compile("[А-Яа-яё]" if lang == "en" else "[A-Za-z]")
+            said = [made.name, made.definition, *made.by]
+            said += [
+                word
+                for column in made.by
+                for word in made.table[column].cast(pl.String).unique().to_list()
+            ]
+            assert not [word for word in said if letters.search(word)]
+
+
+def test_every_target_and_verdict_has_russian_words() -> None:
+    """Names of brands, currencies and numbers stay as they are."""
+    known = portrait.in_words(
+        pl.DataFrame(
+            [
+                {"metric": one.metric, "stratum": one.stratum, "verdict": verdict}
+                for one in targets.read_targets()
+                for verdict in ("within", "off")
+            ]
+        ),
+        "ru",
+    )
+    left = {
+        word
+        for column in ("показатель", "группа", "вывод")
+        for word in known[column].unique().to_list()
+        if re.search(r"\b[a-z]", word)
+    }
+    assert not left
+
+
+def test_other_languages_are_refused() -> None:
+    with pytest.raises(InputError, match="en, ru"):
+        portrait.heading("month", "fr")

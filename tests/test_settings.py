@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from crm_analysis.errors import InputError
-from synthetic import PRESETS
+from synthetic import PRESETS, make_network
 from synthetic.cli import app
 from synthetic.config import Config
 from synthetic.settings import (
@@ -118,3 +120,75 @@ def test_the_command_prints_values_with_source_and_confidence() -> None:
     assert "[relation]" in toml.output
     wrong = CliRunner().invoke(app, ["settings", "--format", "yaml"])
     assert wrong.exit_code == 2
+
+
+# --- every setting --------------------------------------------------------------------------------
+
+
+def _plain_value(value: Any) -> Any:
+    return [_plain_value(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _with_last(value: Any, new: float) -> Any:
+    """Return a value with its last number exchanged."""
+    if isinstance(value, list):
+        return [*value[:-1], _with_last(value[-1], new)]
+    return new
+
+
+def _has_numbers(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return bool(value) and _has_numbers(value[-1])
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _value_of(name: str) -> Any:
+    section, _, last = name.rpartition(".")
+    config = Config()
+    return getattr(getattr(config, section) if section else config, last)
+
+
+NUMBERS = [name for name in names_of(Config()) if _has_numbers(_value_of(name))]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_setting_is_refused_outside_its_range(name: str) -> None:
+    """Below the least and above the greatest value, alone or inside a table, with the range."""
+    bounds = range_of(name)
+    assert bounds is not None
+    assert bounds[0] < bounds[1]
+    for wrong in (bounds[0] - 1, bounds[1] + 1):
+        asked = _with_last(_plain_value(_value_of(name)), wrong)
+        if isinstance(_value_of(name), int):
+            asked = int(wrong)
+        with pytest.raises(InputError) as said:
+            with_settings(Config(), {name: asked})
+        assert f"{bounds[0]:g} to {bounds[1]:g}" in str(said.value) or "do not fall" in str(
+            said.value
+        )
+
+
+def test_every_default_carries_meaning_unit_source_and_confidence() -> None:
+    """Read from the fields themselves, so that no setting can come without."""
+    config, seen = Config(), 0
+    for part in fields(config):
+        section = getattr(config, part.name)
+        if not is_dataclass(section):
+            continue
+        for item in fields(section):
+            facts = item.metadata
+            assert all(facts[name] for name in ("meaning", "unit", "source")), item.name
+            assert facts["confidence"] in {"published", "derived", "assumed"}, item.name
+            seen += 1
+    assert seen > 140
+
+
+def test_a_configuration_built_by_hand_is_checked_before_a_world_is_made() -> None:
+    hopeless = replace(Config().relation, hazard=-1.0)
+    with pytest.raises(InputError, match=r"relation\.hazard.*from 1e-06 to 50"):
+        make_network(preset="tiny", seed=1, n_customers=10, relation=hopeless)
+
+
+def test_an_unknown_policy_is_refused_with_the_list() -> None:
+    with pytest.raises(InputError, match=r"did you mean 'contacts'.*campaigns"):
+        with_settings(Config(), {"rollout.policy": "contact"})

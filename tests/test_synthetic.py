@@ -351,7 +351,7 @@ def test_every_dealership_has_leads_in_every_stage_and_work_in_hand() -> None:
 
 def test_some_customers_buy_again_and_the_workshop_sees_most_of_them_twice() -> None:
     cars = _several("deals").group_by("seed", "customer_id").len()
-    assert (cars["len"] >= 2).sum() >= 10
+    assert (cars["len"] >= 2).sum() >= 5
     visits = _table("service_orders").group_by("customer_id").len()
     assert _number((visits["len"] >= 2).mean()) > 0.5
 
@@ -400,7 +400,7 @@ def test_catalogues_share_one_shape() -> None:
     for locale in LOCALES:
         catalogue = make_catalogue(locale)
         TABLES["models"].validate(catalogue.table)
-        assert catalogue.edges[:, -1] == pytest.approx(1)
+        assert catalogue.edges[..., -1] == pytest.approx(1)
         assert catalogue.table.select("brand", "model").n_unique() == catalogue.table.height
 
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from crm_analysis.errors import InputError
 from synthetic import write_network
 from synthetic.cli import app
-from synthetic.observed import METRICS, Seen
+from synthetic.measures import Seen
+from synthetic.observed import METRICS
 from synthetic.reading import DataSet, open_data
 from synthetic.targets import (
     Held,
@@ -58,6 +59,18 @@ def test_a_world_meets_its_targets_or_says_why_not(held: list[Held]) -> None:
     off = [one for one in held if one.verdict == "off"]
     unexplained = [(one.target, one.seen) for one in off if not one.target.note]
     assert unexplained == []
+
+
+@pytest.mark.parametrize("level", ["light", "medium", "heavy"])
+def test_defects_are_as_frequent_as_their_level_says(level: str, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    write_network(out, preset="tiny", seed=4, n_customers=4_000, defects=level)
+    wanted = [target for target in read_targets() if target.metric == "defect_share"]
+    found = hold(open_data(out), wanted)
+    mine = [one for one in found if one.target.stratum.startswith(level)]
+    assert len(mine) == 5
+    assert [(one.target, one.seen) for one in mine if one.verdict != "within"] == []
+    assert {one.verdict for one in found if one not in mine} == {"not there"}
 
 
 def test_what_the_data_cannot_show_is_not_called_off(held: list[Held]) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 
 from crm_analysis.errors import InputError
 from synthetic.closed_form.parameters import Cohort, build, values_of
@@ -23,7 +22,7 @@ from synthetic.closed_form.worlds import (
     generate_blocks,
     table_names,
 )
-from synthetic.columns import about, meaning_of, to_arrow
+from synthetic.columns import arrow_schema
 from synthetic.formats import TableWriter, named_place
 from synthetic.places import (
     ENDINGS,
@@ -47,24 +46,6 @@ _NOTE = (
 )
 
 
-def _arrow_schema(name: str) -> pa.Schema:
-    """Return a table's Arrow schema, with meanings and units in its metadata."""
-    table = SCHEMAS[name]
-    columns = table.columns()
-    fields = [
-        field.with_metadata(
-            (field.metadata or {})  # polars keeps the categories of an Enum there
-            | {
-                "description": meaning_of(columns[field.name]),
-                "unit": str((columns[field.name].metadata or {}).get("unit", "")),
-                "key": "primary" if columns[field.name].primary_key else "",
-            }
-        )
-        for field in to_arrow(table.create_empty()).schema
-    ]
-    return pa.schema(fields, metadata={"table": name, "description": about(table)})
-
-
 def _file(folder: Path, name: str, ending: str = ENDINGS["parquet"]) -> Path:
     return (folder if name in OPEN else folder / TRUTH_FOLDER) / f"{name}{ending}"
 
@@ -75,7 +56,7 @@ def _writers(folder: Path, names: Sequence[str]) -> Iterator[dict[str, TableWrit
     with ExitStack() as stack:
         writers = {
             name: stack.enter_context(
-                closing(TableWriter(_file(folder, name), name, _arrow_schema(name)))
+                closing(TableWriter(_file(folder, name), name, arrow_schema(name, SCHEMAS[name])))
             )
             for name in names
         }

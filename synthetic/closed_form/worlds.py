@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +29,7 @@ from synthetic.closed_form.sbg import ShiftedBetaGeometric, sbg_curves, sbg_fram
 from synthetic.closed_form.schemas import OPEN, SCHEMAS, fit
 from synthetic.closed_form.weibull_competing_risks import CompetingRisks, risk_curves, risk_frames
 from synthetic.keyed import Ints, Keyed
+from synthetic.settings import as_toml
 
 BLOCK = 32_768
 """Customers made at a time."""
@@ -132,6 +133,44 @@ def find_world(name: str) -> World:
             f"{', '.join(WORLDS)}. Choose one of these."
         )
     return WORLDS[name]
+
+
+def parameter_rows(name: str, changes: Mapping[str, Any]) -> list[dict[str, str]]:
+    """List every setting of a world, as `synthetic.settings.settings_rows` does.
+
+    Parameters
+    ----------
+    name : str
+        The world.
+    changes : mapping of str to value
+        Settings other than the defaults.
+
+    Raises
+    ------
+    InputError
+        No such world or setting, or a value outside its range.
+
+    Examples
+    --------
+    >>> parameter_rows("bgnbd", {"r": 0.5})[-4]["value"]
+    '0.5'
+    """
+    asked = dict(changes)
+    count = asked.pop("n_customers", N_CUSTOMERS)
+    _check_size("n_customers", count, 0)
+    parameters = build(find_world(name).kind, asked)
+    values = [as_toml(getattr(parameters, part.name)) for part in fields(parameters)]
+    rows = [
+        {key: row[key] for key in ("name", "unit", "meaning", "source", "confidence")}
+        | {"value": value, "range": f"{row['least']} … {row['most']}" if row["least"] else ""}
+        for row, value in zip(describe_parameters(parameters), values, strict=True)
+    ]
+    size = {
+        "name": "n_customers", "value": str(count), "unit": "count",
+        "range": f"0 … {_MOST_CUSTOMERS}", "meaning": "customers made", "source": "",
+        "confidence": "a choice",
+    }  # fmt: skip
+    return [size, *rows]
 
 
 def _check_size(name: str, value: Any, least: int) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
 from crm_analysis.errors import InputError, near
 
@@ -40,6 +41,14 @@ class Pool:
     def pick(self, uniform: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the position of the word that each uniform in (0, 1) chooses."""
         return np.searchsorted(self.edges, uniform, side="right").clip(max=len(self.words) - 1)
+
+    @cached_property
+    def _texts(self) -> pl.Series:
+        return pl.Series(self.words.tolist(), dtype=pl.String)
+
+    def draw(self, uniform: NDArray[np.float64]) -> pl.Series:
+        """Return the word that each uniform in (0, 1) chooses."""
+        return self._texts.gather(self.pick(uniform))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,13 @@
+from .config import PRESETS as PRESETS
+from .config import Config as Config
+from .config import find_preset as find_preset
+from .defects import repair as repair
+from .defects import with_defects as with_defects
+from .policies import POLICIES as POLICIES
+from .policies import Worlds as Worlds
+from .policies import make_worlds as make_worlds
+from .policies import write_worlds as write_worlds
+from .values import customer_values as customer_values
+from .world import Network as Network
+from .world import make_network as make_network
+from .writing import write_network as write_network

@@ -1,0 +1,118 @@
+"""Which report reads which column, for the data dictionary.
+
+Reports read views of the warehouse; a view reads columns of tables. Both are listed here, because
+the generator does not know the library; a test takes columns away one by one and holds the list to
+what the views and the notebooks truly read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+Columns = Mapping[str, tuple[str, ...]]
+
+_DEALERSHIP = {"dealerships": ("dealership_id", "name")}
+_PEOPLE = _DEALERSHIP | {"employees": ("employee_id", "name")}
+
+VIEWS: Mapping[str, Columns] = MappingProxyType(
+    {
+        "spells": _DEALERSHIP
+        | {
+            "models": ("model_id", "brand"),
+            "vehicles": ("vehicle_id", "model_id"),
+            "deals": ("dealership_id", "customer_id", "model_id", "delivery_on", "cancelled_on"),
+            "service_orders": ("dealership_id", "vehicle_id", "customer_id", "opened_at"),
+        },
+        "purchases": _DEALERSHIP
+        | {
+            "deals": (
+                "dealership_id", "customer_id", "delivery_on", "sale_price", "cost", "accessories",
+                "fni_income", "cancelled_on",
+            ),
+            "service_orders": (
+                "dealership_id", "customer_id", "opened_at", "closed_at", "payer", "labour",
+                "parts", "costs", "discount",
+            ),
+        },
+        "scores": _PEOPLE
+        | {
+            "surveys": (
+                "survey_id", "dealership_id", "customer_id", "employee_id", "kind", "answered_at",
+            ),
+            "survey_questions": ("question_id", "code"),
+            "survey_answers": ("survey_id", "question_id", "value"),
+        },
+        "lead_events": _PEOPLE
+        | {
+            "opportunities": (
+                "opportunity_id", "customer_id", "manager_id", "source", "opened_at",
+            ),
+            "stage_events": (
+                "opportunity_id", "dealership_id", "seq", "stage", "happened_at", "entered_at",
+                "employee_id",
+            ),
+        },
+    }
+)  # fmt: skip
+"""Columns that each view of the warehouse is made from."""
+
+REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "overview": ("lead_events", "purchases", "scores", "spells"),
+        "retention": ("purchases", "spells"),
+        "lifetime": ("purchases",),
+        "funnel": ("lead_events",),
+        "satisfaction": ("scores",),
+        "synthetic_network": ("lead_events", "purchases", "spells"),
+    }
+)
+"""Views that each report, a notebook of that name, reads."""
+
+DIRECT: Mapping[str, Columns] = MappingProxyType(
+    {
+        "satisfaction": {"surveys": ("customer_id", "sent_at", "answered_at")},
+        "synthetic_network": {
+            "customers": ("customer_id",),
+            "opportunities": ("opened_at",),
+            "deals": ("customer_id", "vehicle_id", "delivery_on"),
+            "vehicles": ("vehicle_id", "condition"),
+            "surveys": ("survey_id", "kind", "answered_at"),
+            "survey_answers": ("survey_id", "question_id", "value"),
+            "truth_answer": ("survey_id", "question_id", "expected_score"),
+            "truth_defect": ("table", "key", "kind", "change"),
+            "truth_fate": ("customer_id", "started_on", "ended_on", "cause"),
+            "truth_interval": ("customer_id", "start_on", "stop_on", "hazard", "in_warranty"),
+        },
+    }
+)
+"""Columns that a report reads from a table itself."""
+
+
+def columns_of(report: str) -> dict[str, set[str]]:
+    """Return the columns that a report reads, by table.
+
+    Examples
+    --------
+    >>> sorted(columns_of("funnel")["employees"])
+    ['employee_id', 'name']
+    """
+    found: dict[str, set[str]] = {}
+    read = [VIEWS[view] for view in REPORTS[report]] + [DIRECT.get(report, {})]
+    for tables in read:
+        for table, columns in tables.items():
+            found.setdefault(table, set()).update(columns)
+    return found
+
+
+def readers(table: str, column: str | None = None) -> list[str]:
+    """Return the reports that read a column of a table, or anything of it.
+
+    A closed-form world may hold a view itself as a table: it is read as the view is.
+    """
+    found = []
+    for report, views in REPORTS.items():
+        columns = columns_of(report).get(table, set())
+        if table in views or (columns if column is None else column in columns):
+            found.append(report)
+    return found
