@@ -15,6 +15,9 @@ from crm_analysis.reporting.runs import Run
 if TYPE_CHECKING:
     from rich.console import Console
 
+_IN_PATH = {"dealership", "lang"}
+"""Parameters that the path of the page says already."""
+
 __all__ = ["list_runs", "make_with_progress", "reason", "tell"]
 
 
@@ -25,7 +28,9 @@ def list_runs(batch: Batch, out: Console) -> None:
         table.add_column(heading, overflow="fold")
     for outcome in batch.outcomes:
         run = outcome.run
-        values = ", ".join(f"{name}={value!r}" for name, value in run.parameters.items())
+        values = ", ".join(
+            f"{name}={value!r}" for name, value in run.parameters.items() if name not in _IN_PATH
+        )
         texts = (run.path, " ".join(run.formats), run.notebook, values, _state(batch, outcome))
         table.add_row(*map(escape, texts))
     out.print(table)
