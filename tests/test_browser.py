@@ -49,8 +49,7 @@ def axe(request: pytest.FixtureRequest) -> str:
     """The script of axe-core, fetched once by npm into pytest's cache."""
     npm = shutil.which("npm")
     assert npm is not None, "npm fetches axe-core: install Node.js"
-    folder = request.config.cache.mkdir("axe") if request.config.cache else None
-    assert folder is not None
+    folder = request.config.cache.mkdir("axe")
     archive = folder / f"{AXE.replace('@', '-')}.tgz"
     if not archive.is_file():
         subprocess.run([npm, "pack", AXE, "--silent"], cwd=folder, check=True, timeout=300)
