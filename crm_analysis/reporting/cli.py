@@ -17,7 +17,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from crm_analysis.errors import CrmError, ReportError
-from crm_analysis.reporting.batch import Batch, make_batch, open_batch, single_batch
+from crm_analysis.reporting.batch import Batch, open_batch, single_batch
+from crm_analysis.reporting.making import make_batch
 from crm_analysis.reporting.parameters import Parameter, parse_values, read_parameters
 from crm_analysis.reporting.places import find_notebook, find_root, notebook_names
 from crm_analysis.reporting.plan import check_formats

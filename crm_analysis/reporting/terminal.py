@@ -8,7 +8,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from crm_analysis.reporting.batch import Batch, Outcome, make_batch
+from crm_analysis.reporting.batch import Batch, Outcome
+from crm_analysis.reporting.making import make_batch
 from crm_analysis.reporting.pool import cores
 from crm_analysis.reporting.runs import Run
 
