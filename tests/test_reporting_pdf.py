@@ -388,7 +388,7 @@ def test_only_links_to_the_web_and_to_addresses_are_kept(press: Press) -> None:
     reader = printed(
         press,
         markdown(
-            "[a](https://example.org/a) [b](javascript:alert(1)) [c](file:///x) "
+            "[a](https://example.org/a) [b](javascript:alert(1)) [c](ftp://example.org) "
             "[d](mailto:me@example.org) [e](data:text/html,x) [f](HTTP://example.org)"
         ),
         code(

@@ -7,7 +7,8 @@ this package executes it with papermill, strictly, and writes what it shows.
 
 from __future__ import annotations
 
-from crm_analysis.reporting.batch import Batch, Outcome, make_batch, open_batch
+from crm_analysis.reporting.batch import Batch, Outcome, open_batch
+from crm_analysis.reporting.making import make_batch
 from crm_analysis.reporting.parameters import Parameter, read_parameters
 from crm_analysis.reporting.plan import Plan, Run, make_runs, read_plan
 from crm_analysis.reporting.single import Preview, preview

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +17,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from crm_analysis.errors import CrmError, ReportError
-from crm_analysis.reporting.batch import Batch, make_batch, open_batch, single_batch
+from crm_analysis.reporting.batch import Batch, open_batch, single_batch
+from crm_analysis.reporting.making import make_batch
 from crm_analysis.reporting.parameters import Parameter, parse_values, read_parameters
 from crm_analysis.reporting.places import find_notebook, find_root, notebook_names
 from crm_analysis.reporting.plan import check_formats
@@ -76,8 +79,7 @@ def run_one(
     folder = out if out is not None else root / "reports" / "out" / "single"
     batch = single_batch(run, root=root, out=folder.resolve())
     batch.check()
-    _end_in_order()
-    with _err.status(f"Making {escape(run.name)} …"):
+    with _ending_in_order(), _err.status(f"Making {escape(run.name)} …"):
         make_batch(batch, workers=1, isolate=isolate, keep=False)
     _tell_single(batch)
     raise typer.Exit(batch.exit_status)
@@ -116,11 +118,11 @@ def run_batch(
     if dry_run:
         _print_json(runs_document(batch)) if as_json else list_runs(batch, _out)
         return
-    _end_in_order()
-    if batch.unfinished:
-        make_with_progress(batch, workers, _err, isolate=isolate)
-    else:
-        make_batch(batch)
+    with _ending_in_order():
+        if batch.unfinished:
+            make_with_progress(batch, workers, _err, isolate=isolate)
+        else:
+            make_batch(batch)
     _print_json(_summary(batch)) if as_json else tell(batch, _out)
     raise typer.Exit(batch.exit_status)
 
@@ -207,7 +209,8 @@ def app() -> None:
         sys.exit(REFUSED)
 
 
-def _end_in_order() -> None:
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
     """Let Ctrl-C and a scheduler's SIGTERM end a batch once; a second one finds it ending."""
 
     def interrupt(_signal: int, _frame: object) -> None:
@@ -215,8 +218,14 @@ def _end_in_order() -> None:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
         signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print_json(document: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from crm_analysis.errors import ReportError, listed
-from crm_analysis.reporting.batch import make_batch, single_batch
+from crm_analysis.reporting.batch import single_batch
+from crm_analysis.reporting.making import make_batch
 from crm_analysis.reporting.parameters import Parameter, Value, check_values, read_parameters
 from crm_analysis.reporting.places import find_notebook, find_root
 from crm_analysis.reporting.plan import LANGUAGES

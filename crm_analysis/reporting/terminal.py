@@ -8,12 +8,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from crm_analysis.reporting.batch import Batch, Outcome, make_batch
+from crm_analysis.reporting.batch import Batch, Outcome
+from crm_analysis.reporting.making import make_batch
 from crm_analysis.reporting.pool import cores
 from crm_analysis.reporting.runs import Run
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_IN_PATH = {"dealership", "lang"}
+"""Parameters that the path of the page says already."""
 
 __all__ = ["list_runs", "make_with_progress", "reason", "tell"]
 
@@ -25,7 +29,9 @@ def list_runs(batch: Batch, out: Console) -> None:
         table.add_column(heading, overflow="fold")
     for outcome in batch.outcomes:
         run = outcome.run
-        values = ", ".join(f"{name}={value!r}" for name, value in run.parameters.items())
+        values = ", ".join(
+            f"{name}={value!r}" for name, value in run.parameters.items() if name not in _IN_PATH
+        )
         texts = (run.path, " ".join(run.formats), run.notebook, values, _state(batch, outcome))
         table.add_row(*map(escape, texts))
     out.print(table)
