@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter
 
 __all__ = [
     "LARGEST_SVG_BYTES",
@@ -44,6 +45,9 @@ MAX_CURVES = 7
 
 _STYLE = Path(__file__).with_name("house.mplstyle")
 _ROW_INCHES = 0.36
+_PAD = 0.3
+"""Margin around a figure, in sizes of its letters."""
+
 _TITLE_LETTERS = 52
 """A longer title is wrapped: beside long labels no more letters fit."""
 
@@ -93,10 +97,11 @@ def drawn(draw: Callable[[Axes], object], *, height: float | None = None) -> byt
         # A letter that the font lacks is drawn as a box; the words beside the figure have it.
         warnings.filterwarnings("ignore", _MISSING_LETTER, UserWarning)
         figure = Figure()
-        FigureCanvasSVG(figure)
+        canvas = FigureCanvasSVG(figure)
         _put_ink(figure, draw, height)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        # `savefig` would draw everything twice: once to lay it out, once to keep it.
+        canvas.print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
     return _with_plain_ids(buffer.getvalue())
 
 
@@ -136,6 +141,9 @@ def _put_ink(figure: Figure, draw: Callable[[Axes], object], height: float | Non
         figure.set_figheight(height)
     draw(figure.add_subplot())
     _wrap_titles(figure)
+    if len(figure.axes) == 1:
+        # With nothing to align, one look at the words is enough; the house's engine takes two.
+        figure.set_layout_engine("tight", pad=_PAD)
 
 
 def _wrap_titles(figure: Figure) -> None:
@@ -148,21 +156,33 @@ def _wrap_titles(figure: Figure) -> None:
 
 def write_units(ax: Axes, unit: Unit, *, axis: str = "y", currency: str | None = None) -> None:
     """Write the ticks of an axis the way its unit is read, in the reader's language."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     which = ax.yaxis if axis == "y" else ax.xaxis
     whole = unit in ("count", "money")
     which.set_major_locator(MaxNLocator(nbins=6, integer=whole))
 
-    def text(value: float, _position: object) -> str:
-        if unit == "money":
-            return amount(value, unit, currency=currency)
-        ticks = which.get_majorticklocs().tolist()
-        if unit == "share":
-            return percent(value, _digits_between([100 * tick for tick in ticks]))
-        return number(value, _digits_between(ticks))
+    which.set_major_formatter(_unit_text(unit, currency))
 
-    which.set_major_formatter(FuncFormatter(text))
+
+def _unit_text(unit: Unit, currency: str | None) -> Formatter:
+    """Return what writes ticks in a unit: as many decimals as tell all of them apart."""
+    from matplotlib.ticker import Formatter
+
+    class UnitText(Formatter):
+        digits = 0
+
+        def set_locs(self, locs: Any) -> None:
+            super().set_locs(locs)
+            scale = 100 if unit == "share" else 1
+            self.digits = _digits_between([scale * float(tick) for tick in locs])
+
+        def __call__(self, x: float, _pos: int | None = None) -> str:
+            if unit == "money":
+                return amount(x, unit, currency=currency)
+            return (percent if unit == "share" else number)(x, self.digits)
+
+    return UnitText()
 
 
 def _digits_between(ticks: Sequence[float]) -> int:
