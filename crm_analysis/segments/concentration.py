@@ -54,7 +54,7 @@ class AbcClasses(Estimates):
         """Say how few customers bring most of the value."""
         best = self.table.filter(pl.col("abc_class") == CLASSES[0])
         if self.by:
-            return self._of_class(best)._groups_sentence()
+            return self._of_class(best).sentence()
         row = best.row(0, named=True)
         if row["estimate"] is None:
             return _("{name}: nothing can be said (n = {n}).", name=self.name, n=number(row["n"]))

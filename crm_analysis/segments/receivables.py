@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
@@ -46,10 +47,10 @@ class Ageing(Estimates):
         if self.by != ("bucket",) or not self.table["owed"].sum():
             return super().sentence()
         late = self.table.filter(pl.col("from_days") > 0)
-        total = self.table["owed"].sum()
+        total = float(self.table["owed"].sum())
         return _(
             "{share} of the money owed is overdue, {oldest} for longest ({bucket}).",
-            share=percent(late["owed"].sum() / total),
+            share=percent(float(late["owed"].sum()) / total),
             oldest=percent(late["owed"][-1] / total),
             bucket=late["bucket"][-1],
         )
@@ -147,7 +148,7 @@ def receivables_ageing(
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("linearised",))
-    if not buckets or buckets[0] < 1 or any(a >= b for a, b in zip(buckets, buckets[1:])):  # noqa: B905
+    if not buckets or buckets[0] < 1 or any(a >= b for a, b in pairwise(buckets)):
         raise InputError(
             f"'buckets' were given as {tuple(buckets)}. They are days overdue, rising from at "
             "least 1: try (30, 60, 90)."
@@ -341,13 +342,13 @@ def insolvent_customers(
     frame = frame.group_by(*keys_of(by), "customer").agg(
         nw.col("long").max().alias("long"), nw.col("bad").sum().alias("bad")
     )
-    counted = frame.group_by(*keys_of(by)) if by else frame
     sums = (
         nw.len().alias("total"),
         nw.col("long").sum().alias("n_overdue"),
         nw.col("bad").sum().alias("owed"),
     )
-    table = collect(counted.agg(*sums) if by else frame.select(*sums), by=by)
+    counted = frame.group_by(*keys_of(by)).agg(*sums) if by else frame.select(*sums)
+    table = collect(counted, by=by)
     table = table.with_columns(pl.col("n_overdue", "total").fill_null(0).cast(pl.Int64))
     k, n = table["n_overdue"].to_numpy().astype(float), table["total"].to_numpy().astype(float)
     low, high = wilson_interval(k, n, conf_level)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
@@ -199,8 +200,8 @@ def rfm_segments(
     check_one_of("ci_method", ci_method, ("wilson",))
     check_period(since, as_of)
     given = dict(zip(_MEASURES, (recency_cuts, frequency_cuts, money_cuts), strict=True))
-    for name, cuts in given.items():
-        _check_cuts(name, cuts)
+    for name, own in given.items():
+        _check_cuts(name, own)
     people = _people(purchases, customer_col, at_col, value_col, since, as_of, by)
     columns = dict(zip(_MEASURES, ("recency_days", "frequency", "money"), strict=True))
     cuts = {
@@ -231,7 +232,7 @@ def rfm_segments(
 def _check_cuts(name: str, cuts: Sequence[float] | None) -> None:
     if cuts is None:
         return
-    rising = all(a < b for a, b in zip(cuts, cuts[1:], strict=False))
+    rising = all(a < b for a, b in pairwise(cuts))
     if len(cuts) != N_SCORES - 1 or not rising:
         raise InputError(
             f"'{name}_cuts' were given as {tuple(cuts)}. Five scores need four rising cuts, such "

@@ -221,7 +221,7 @@ def moved(
 ) -> Transitions:
     """Turn counted moves (`by`, ``from_state``, ``to_state``, ``n_moved``) into shares.
 
-    Every pair of states has a row in every group; a state that nobody began in has null shares.
+    Every state that somebody began in has a row for each state to go to, in every group.
     """
     seen = {*counted[_FROM].to_list(), *counted[_TO].to_list()}
     states = states + tuple(sorted(seen - set(states)))
@@ -234,15 +234,14 @@ def moved(
         counted, on=[*by, _FROM, _TO], how="left", nulls_equal=True, maintain_order="left"
     ).with_columns(pl.col("n_moved").fill_null(0).cast(pl.Int64))
     table = table.with_columns(pl.col("n_moved").sum().over([*by, _FROM]).alias("total"))
+    table = table.filter(pl.col("total") > 0)
     k, n = table["n_moved"].to_numpy().astype(float), table["total"].to_numpy().astype(float)
     low, high = wilson_interval(k, n, conf_level)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = k / n
         error = np.sqrt(share * (1 - share) / n)
     return Transitions(
-        table=table.select(
-            *by, _FROM, _TO, "n_moved", **five_columns(n, share, error, low, high)
-        ),
+        table=table.select(*by, _FROM, _TO, "n_moved", **five_columns(n, share, error, low, high)),
         name=name,
         unit="share",
         definition=definition,
