@@ -138,7 +138,7 @@ def service_demand(
     Cox (1962), *Renewal Theory*, chapter 5; Kott (2001), Journal of Official Statistics
     17:521-526.
     """
-    by = group_names(by)
+    by = group_names(by, taken=("week",))
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("jackknife",))

@@ -286,7 +286,8 @@ def _columns(
             f"The stages {', '.join(names)} were asked for, with {win_stage!r} and {lost_stage!r} "
             "as the two ends. No stage may stand twice or be an end: leave it out of 'steps'."
         )
-    return _Columns(unit_col, stage_col, at_col, names, win_stage, lost_stage, group_names(by))
+    groups = group_names(by, taken=("stage", "mean_chance", "median_age_days"))
+    return _Columns(unit_col, stage_col, at_col, names, win_stage, lost_stage, groups)
 
 
 def _check_horizon(horizon_days: int) -> None:

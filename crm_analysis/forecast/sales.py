@@ -169,7 +169,7 @@ def sales_forecast(
     Hyndman, Koehler, Ord & Snyder (2008), *Forecasting with Exponential Smoothing: The State
     Space Approach*; fitted by statsmodels' `ETSModel`.
     """
-    by = group_names(by)
+    by = group_names(by, taken=("month", "naive", "count"))
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("state-space",))

@@ -26,6 +26,11 @@ __all__ = ["CLASSES", "AbcClasses", "abc_classes", "share_needed", "value_concen
 
 CLASSES = ("A", "B", "C")
 
+_TAKEN = (
+    "abc_class", "customer", "customer_share", "mean_value", "measure", "n_customers", "n_rows",
+    "n_unknown", "value", "value_share",
+)  # fmt: skip
+
 _CURVE_POINTS = 201
 _TOP = 0.2
 
@@ -191,7 +196,7 @@ def abc_classes(
     >>> classes.table["n_customers"].to_list()
     [2, 2, 1]
     """
-    by = group_names(by)
+    by = group_names(by, taken=_TAKEN)
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("linearised",))
@@ -292,7 +297,7 @@ def value_concentration(
     >>> found.table["estimate"].round(3).to_list()
     [0.4, 0.6]
     """
-    by = group_names(by)
+    by = group_names(by, taken=_TAKEN)
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("linearised",))

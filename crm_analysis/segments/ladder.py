@@ -41,6 +41,7 @@ EVENT_KINDS = ("enquiry", "purchase", "promoter", "critic", "referral")
 """What an event can be: asked, bought, would recommend, would not, brought a customer."""
 
 _NEVER = -(10**9)
+_TAKEN = ("customer", "from_state", "n_customers", "n_moved", "place", "rung", "to_state", "total")
 _ENQUIRY, _PURCHASE, _PROMOTER, _CRITIC, _REFERRAL = EVENT_KINDS
 
 
@@ -146,7 +147,7 @@ def loyalty_ladder(
     >>> loyalty_ladder(seen, as_of=date(2026, 6, 30)).table["n_customers"].to_list()
     [0, 1, 0, 1, 0, 0]
     """
-    by = group_names(by)
+    by = group_names(by, taken=_TAKEN)
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("wilson",))
@@ -221,7 +222,7 @@ def ladder_transitions(
     >>> climbed.table.filter(pl.col("n_moved") > 0).select("from_state", "to_state").rows()
     [('prospect', 'buyer')]
     """
-    by = group_names(by)
+    by = group_names(by, taken=_TAKEN)
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("wilson",))

@@ -79,7 +79,7 @@ def class_migration(
     >>> moves.table.filter(pl.col("n_moved") > 0).select("from_state", "to_state").rows()
     [('B', 'nothing'), ('A', 'A')]
     """
-    by = group_names(by)
+    by = group_names(by, taken=("from_state", "to_state", "n_moved"))
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("wilson",))

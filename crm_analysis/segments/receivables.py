@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["Ageing", "days_sales_outstanding", "insolvent_customers", "receivables_ageing"]
 
 _MONEY = ("open", "billed")
+_TAKEN = (
+    *_MONEY, "bucket", "customer", "from_days", "n_invoices", "n_overdue", "owed", "total",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -144,7 +147,7 @@ def receivables_ageing(
     >>> aged.table.filter(pl.col("owed") > 0).select("bucket", "estimate").rows()
     [('not due', 0.25), ('over 90 days', 0.75)]
     """
-    by = group_names(by)
+    by = group_names(by, taken=_TAKEN)
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("linearised",))
@@ -235,7 +238,7 @@ def days_sales_outstanding(
     >>> days_sales_outstanding(bills, as_of=date(2026, 6, 30)).table["estimate"].to_list()
     [22.5]
     """
-    by = group_names(by)
+    by = group_names(by, taken=_TAKEN)
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("linearised",))
@@ -326,7 +329,7 @@ def insolvent_customers(
     >>> insolvent_customers(bills, as_of=date(2026, 6, 30)).table.select("n_overdue", "n").row(0)
     (1, 2)
     """
-    by = group_names(by)
+    by = group_names(by, taken=_TAKEN)
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("wilson",))

@@ -63,6 +63,11 @@ Every cell has exactly one name, so no segment depends on the order in which rul
 """
 
 _MEASURES = ("recency", "frequency", "money")
+_TAKEN = (
+    *"rfm", "customer", "fm", "frequency", "last", "mean_frequency", "mean_value",
+    "median_recency_days", "money", "n_customers", "place", "recency_days", "segment", "total",
+    "value",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -194,7 +199,7 @@ def rfm_segments(
     >>> found.customers.select("r", "f", "m", "segment").rows()
     [(5, 3, 4, 'champions'), (1, 1, 1, 'lost')]
     """
-    by = group_names(by)
+    by = group_names(by, taken=_TAKEN)
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("wilson",))

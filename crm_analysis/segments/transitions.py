@@ -164,7 +164,7 @@ def state_transitions(
     >>> state_transitions(seen, as_of=date(2026, 6, 30)).table["estimate"].to_list()[:2]
     [0.5, 0.5]
     """
-    by = group_names(by)
+    by = group_names(by, taken=(_FROM, _TO, "n_moved", "total"))
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("period", period, tuple(PERIOD_MONTHS))
