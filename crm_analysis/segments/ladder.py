@@ -8,13 +8,12 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
-import numpy as np
 import polars as pl
 
 from crm_analysis import figures
 from crm_analysis.dates import keys_per_unit, to_day_number, with_elapsed_key
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, five_columns, small_n_notes
+from crm_analysis.estimates import Estimates, share_columns, small_n_notes
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -26,7 +25,6 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.segments.transitions import Transitions, moved
-from crm_analysis.uncertainty import wilson_interval
 from crm_analysis.wording import _, date_text, duration_text, number, percent, word_of
 
 if TYPE_CHECKING:
@@ -386,9 +384,5 @@ def _table(people: pl.DataFrame, by: tuple[str, ...], conf_level: float) -> pl.D
     )
     total = pl.col("n_customers").sum()
     table = table.with_columns((total.over(by) if by else total).alias("total"))
-    k, n = table["n_customers"].to_numpy().astype(float), table["total"].to_numpy().astype(float)
-    low, high = wilson_interval(k, n, conf_level)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = k / n
-        error = np.sqrt(share * (1 - share) / n)
-    return table.select(*by, "rung", "n_customers", **five_columns(n, share, error, low, high))
+    five = share_columns(table["n_customers"], table["total"], conf_level)
+    return table.select(*by, "rung", "n_customers", **five)

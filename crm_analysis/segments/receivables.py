@@ -15,7 +15,7 @@ import polars as pl
 from crm_analysis import figures
 from crm_analysis.dates import to_day_number
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, five_columns, small_n_notes
+from crm_analysis.estimates import Estimates, five_columns, share_columns, small_n_notes
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -353,14 +353,8 @@ def insolvent_customers(
     counted = frame.group_by(*keys_of(by)).agg(*sums) if by else frame.select(*sums)
     table = collect(counted, by=by)
     table = table.with_columns(pl.col("n_overdue", "total").fill_null(0).cast(pl.Int64))
-    k, n = table["n_overdue"].to_numpy().astype(float), table["total"].to_numpy().astype(float)
-    low, high = wilson_interval(k, n, conf_level)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = k / n
-        error = np.sqrt(share * (1 - share) / n)
-    table = table.select(
-        *by, "n_overdue", pl.col("owed").fill_null(0.0), **five_columns(n, share, error, low, high)
-    )
+    five = share_columns(table["n_overdue"], table["total"], conf_level)
+    table = table.select(*by, "n_overdue", pl.col("owed").fill_null(0.0), **five)
     return _Insolvent(
         table=table,
         name=_("Customers who may not pay"),

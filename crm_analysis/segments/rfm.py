@@ -15,7 +15,7 @@ import polars as pl
 from crm_analysis import figures
 from crm_analysis.dates import to_day_number
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, five_columns, small_n_notes
+from crm_analysis.estimates import Estimates, share_columns, small_n_notes
 from crm_analysis.frames import (
     check_as_of,
     check_conf_level,
@@ -25,7 +25,6 @@ from crm_analysis.frames import (
     keys_of,
 )
 from crm_analysis.segments.values import check_period, open_values
-from crm_analysis.uncertainty import wilson_interval
 from crm_analysis.wording import _, date_text, number, percent, word_of
 
 if TYPE_CHECKING:
@@ -327,16 +326,11 @@ def _table(scored: pl.DataFrame, by: tuple[str, ...], conf_level: float) -> pl.D
     )
     total = pl.col("n_customers").sum()
     whole = whole.with_columns((total.over(by) if by else total).alias("total"))
-    k, n = whole["n_customers"].to_numpy().astype(float), whole["total"].to_numpy().astype(float)
-    low, high = wilson_interval(k, n, conf_level)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = k / n
-        error = np.sqrt(share * (1 - share) / n)
     return whole.select(
         *by,
         "segment",
         "n_customers",
-        **five_columns(n, share, error, low, high),
+        **share_columns(whole["n_customers"], whole["total"], conf_level),
         value="value",
         mean_value="mean_value",
         median_recency_days="median_recency_days",

@@ -13,7 +13,7 @@ import polars as pl
 
 from crm_analysis import figures
 from crm_analysis.dates import to_day_number, with_civil
-from crm_analysis.estimates import Estimates, five_columns
+from crm_analysis.estimates import Estimates, share_columns
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -24,7 +24,6 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
-from crm_analysis.uncertainty import wilson_interval
 from crm_analysis.wording import _, date_text, number, percent, word_of
 
 if TYPE_CHECKING:
@@ -235,13 +234,9 @@ def moved(
     ).with_columns(pl.col("n_moved").fill_null(0).cast(pl.Int64))
     table = table.with_columns(pl.col("n_moved").sum().over([*by, _FROM]).alias("total"))
     table = table.filter(pl.col("total") > 0)
-    k, n = table["n_moved"].to_numpy().astype(float), table["total"].to_numpy().astype(float)
-    low, high = wilson_interval(k, n, conf_level)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = k / n
-        error = np.sqrt(share * (1 - share) / n)
+    five = share_columns(table["n_moved"], table["total"], conf_level)
     return Transitions(
-        table=table.select(*by, _FROM, _TO, "n_moved", **five_columns(n, share, error, low, high)),
+        table=table.select(*by, _FROM, _TO, "n_moved", **five),
         name=name,
         unit="share",
         definition=definition,
