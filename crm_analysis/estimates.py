@@ -16,7 +16,7 @@ from crm_analysis.changes import against_target, change, with_changes
 from crm_analysis.errors import CrmError, InputError
 from crm_analysis.exports import to_csv
 from crm_analysis.tables import to_block_table, typeset
-from crm_analysis.uncertainty import homogeneity_p_value
+from crm_analysis.uncertainty import homogeneity_p_value, wilson_interval
 from crm_analysis.wording import Unit, _, amount, interval_text, number, percent, word_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
     "group_label",
     "groups_text",
     "key_figures",
+    "share_columns",
     "small_n_notes",
 ]
 
@@ -293,6 +294,22 @@ def five_columns(
         array = np.where(np.isfinite(array), array, np.nan)
         columns[name] = pl.Series(name, array, pl.Float64).fill_nan(None)
     return columns
+
+
+def share_columns(k: ArrayLike, n: ArrayLike, conf_level: float) -> dict[str, pl.Series]:
+    """Return the five columns of shares ``k / n`` with Wilson's interval; null where `n` is 0.
+
+    Parameters
+    ----------
+    k, n : array_like, shape (rows,)
+    conf_level : float
+    """
+    won, size = np.asarray(k, np.float64), np.asarray(n, np.float64)
+    low, high = wilson_interval(won, size, conf_level)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = won / size
+        error = np.sqrt(share * (1 - share) / size)
+    return five_columns(size, share, error, low, high)
 
 
 def small_n_notes(

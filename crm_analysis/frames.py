@@ -6,7 +6,7 @@ pyarrow, or anything Narwhals wraps. What lives in a database stays there until 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
@@ -40,6 +40,10 @@ _ALLOWED: dict[str, str] = {
 }
 
 
+_OWN = ("n", "estimate", "std_error", "conf_low", "conf_high")
+"""Columns that every answer has: no group can be called so."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """A column that a metric asks for.
@@ -67,8 +71,19 @@ def keys_of(by: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"by_{name}" for name in by)
 
 
-def group_names(by: str | Sequence[str]) -> tuple[str, ...]:
+def group_names(by: str | Sequence[str], *, taken: Collection[str] = ()) -> tuple[str, ...]:
     """Return `by` as a tuple of names, whether one name or several were given.
+
+    Parameters
+    ----------
+    by : str or sequence of str
+    taken : collection of str
+        Columns that the answer has of its own, beside the five that every answer has.
+
+    Raises
+    ------
+    InputError
+        A name twice, or one that the answer has of its own.
 
     Examples
     --------
@@ -81,6 +96,12 @@ def group_names(by: str | Sequence[str]) -> tuple[str, ...]:
         raise InputError(
             f"Groups by {listed(names)} were asked for, with {listed(repeated)} more than once. "
             "Name each column of 'by' once."
+        )
+    own = [name for name in names if name in {*_OWN, *taken}]
+    if own:
+        raise InputError(
+            f"Groups by {listed(names)} were asked for, but the answer has a column "
+            f"{listed(own)} of its own. Rename that column of the table first."
         )
     return names
 

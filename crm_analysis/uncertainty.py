@@ -24,6 +24,7 @@ __all__ = [
     "newcombe_difference",
     "normal_quantile",
     "paule_mandel",
+    "ratio_interval",
     "shrink_groups",
     "wilson_interval",
 ]
@@ -309,6 +310,48 @@ def shrink_groups(
     shrunk = centre + weight * (y - centre)
     half = normal_quantile(conf_level) * std_error
     return Shrinkage(shrunk, std_error, shrunk - half, shrunk + half, weight, centre, tau2)
+
+
+def ratio_interval(
+    numerators: ArrayLike, denominators: ArrayLike, conf_level: float = 0.95
+) -> tuple[float, float, float, float]:
+    r"""Bound a ratio of two sums over independent units, such as customers (linearised variance).
+
+    .. math:: R = \frac{\sum y_i}{\sum x_i}, \qquad
+              \mathrm{se} = \frac{\sqrt{\frac{n}{n - 1} \sum (y_i - R x_i)^2}}{\sum x_i}
+
+    Parameters
+    ----------
+    numerators, denominators : array_like, shape (n,)
+        One value a unit; a unit's several rows are summed before, so that they count as one.
+    conf_level : float
+
+    Returns
+    -------
+    estimate, std_error, low, high : float
+        All ``nan`` where the denominators sum to nothing; the last three where there are fewer
+        than two units.
+
+    References
+    ----------
+    Cochran (1977), *Sampling Techniques*, third edition, sections 2.11 and 6.4.
+
+    Examples
+    --------
+    >>> [round(value, 4) for value in ratio_interval([1, 0, 1, 1], [1, 1, 1, 1])]
+    [0.75, 0.25, 0.26, 1.24]
+    """
+    y, x = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
+    n, total = len(y), float(x.sum())
+    nan = float("nan")
+    if total == 0:
+        return nan, nan, nan, nan
+    ratio = float(y.sum()) / total
+    if n < 2:
+        return ratio, nan, nan, nan
+    error = float(np.sqrt(n / (n - 1) * np.sum((y - ratio * x) ** 2))) / abs(total)
+    half = normal_quantile(conf_level) * error
+    return ratio, error, ratio - half, ratio + half
 
 
 def bootstrap_interval(

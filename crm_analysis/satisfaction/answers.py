@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from crm_analysis.dates import to_day_number, with_civil
-from crm_analysis.errors import InputError, listed
+from crm_analysis.errors import InputError
 from crm_analysis.estimates import FIVE
 from crm_analysis.frames import (
     Asked,
@@ -46,7 +46,6 @@ __all__ = [
     "Period",
     "Question",
     "ScoreCounts",
-    "check_group_names",
     "check_since",
     "compare",
     "count_scores",
@@ -74,7 +73,7 @@ _WORTH_SAYING = 1.05
 LEAST_GROUPS = 3
 """From fewer groups nothing can be learnt about how groups vary."""
 
-_OWN = {"score", "late", "n", "value", "weight", "mean", "squares", "n_promoters", "n_passives",
+OWN = {"score", "late", "n", "value", "weight", "mean", "squares", "n_promoters", "n_passives",
         "n_detractors", "n_top", "n_answers", "n_in_time", *FIVE, *SHRUNK}  # fmt: skip
 
 
@@ -103,7 +102,8 @@ class Question:
     groups: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        by = group_names(self.by)
+        period = () if self.period is None else ("period",)
+        by = group_names(self.by, taken=(*OWN, *period))
         check_conf_level(self.conf_level)
         object.__setattr__(self, "as_of", check_as_of(self.as_of))
         _check_scale(self.scale)
@@ -116,9 +116,8 @@ class Question:
                 "Answers of a stated time were asked for ('period' or 'since'), without the day "
                 "of the answers. Name its column with 'at_col'."
             )
-        check_group_names((*by, *(["period"] if self.period is not None else [])))
         object.__setattr__(self, "by", by)
-        object.__setattr__(self, "groups", (*by, *(["period"] if self.period else [])))
+        object.__setattr__(self, "groups", (*by, *period))
 
     def count(self, scores: object) -> ScoreCounts:
         """Count the answers by score, and refuse those off the scale."""
@@ -207,16 +206,6 @@ def when_text(since: date | None, as_of: date) -> str:
     return _(
         "Answers given from {since} to {as_of}.", since=date_text(since), as_of=date_text(as_of)
     )
-
-
-def check_group_names(groups: tuple[str, ...]) -> None:
-    """Refuse group columns that have the name of one of ours."""
-    taken = sorted(set(groups) & _OWN | {name for name in groups if groups.count(name) > 1})
-    if taken:
-        raise InputError(
-            f"Groups by {listed(groups)} were asked for, but the answer has a column "
-            f"{listed(taken)} of its own. Rename that column of the table first."
-        )
 
 
 def _check_scale(scale: tuple[float, float]) -> None:

@@ -21,7 +21,7 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.satisfaction.answers import (
-    check_group_names,
+    OWN,
     check_since,
     population_error,
     score_text,
@@ -92,9 +92,8 @@ def response_rate(
     """
     check_one_of("ci_method", ci_method, ("wilson",))
     as_of, conf_level = check_as_of(as_of), check_conf_level(conf_level)
-    groups = group_names(by)
+    groups = group_names(by, taken=OWN)
     first = None if since is None else check_since(since, as_of)
-    check_group_names(groups)
     if not 0 < within_days < float("inf"):
         raise InputError(
             f"'within_days' must be a positive number of days; got {within_days!r}. "

@@ -309,6 +309,49 @@ class Warehouse:
         events = events if since is None else events.filter(opened_on >= since)
         return events if until is None else events.filter(opened_on <= until)
 
+    def leads(self) -> pl.LazyFrame:
+        """Return one row per opportunity, with when it was opened and when it was won.
+
+        Returns
+        -------
+        polars.LazyFrame
+            The columns of `opportunities` and ``won_at`` (first contract; null = none), ``manager``
+            and ``dealership`` (names), ``brand``, ``model`` and ``year`` (of opening).
+        """
+        return views.leads(self.table)
+
+    def loyalty_events(self) -> pl.LazyFrame:
+        """Return what the loyalty ladder is read from.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, happened_on, kind, dealership`; kinds are ``enquiry``,
+            ``purchase``, ``promoter`` (a score of 9 or 10) and ``critic`` (any other).
+        """
+        return views.loyalty_events(self.table, self.purchases())
+
+    def car_events(self) -> pl.LazyFrame:
+        """Return deliveries of cars and visits to the workshop.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `vehicle_id, dealership_id, happened_on, is_visit, dealership`.
+        """
+        return views.car_events(self._activity)
+
+    def portraits(self, *, as_of: date | None = None) -> pl.LazyFrame:
+        """Return what the CRM knows of who its customers are, without a name in it.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, kind, gender, age_band, city, income_band, has_children,
+            consent, dealership`; one row a customer met by `as_of`.
+        """
+        return views.portraits(self.table, as_of=as_of or self.as_of)
+
 
 def open_warehouse(
     data: str | Path, *, dealership: str | int | None = None, check: bool = True

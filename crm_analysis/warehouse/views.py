@@ -154,3 +154,77 @@ def lead_events(tables: Tables) -> pl.LazyFrame:
         "opportunity_id", "customer_id", "manager_id", "source", "opened_at"
     )
     return _fit(tables, "lead_events", tables("stage_events").join(leads, on="opportunity_id"))
+
+
+def leads(tables: Tables) -> pl.LazyFrame:
+    """Return one row per opportunity: who, what, when it was opened and when it was won."""
+    won = (
+        tables("stage_events")
+        .filter(pl.col("stage").cast(pl.String) == "contract")
+        .group_by("opportunity_id")
+        .agg(pl.col("happened_at").min().alias("won_at"))
+    )
+    named = tables("employees").select(
+        pl.col("employee_id").alias("manager_id"), pl.col("name").alias("manager")
+    )
+    places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
+    models = tables("models").select("model_id", "brand", "model")
+    return (
+        tables("opportunities")
+        .join(won, on="opportunity_id", how="left")
+        .join(named, on="manager_id", how="left")
+        .join(places, on="dealership_id", how="left")
+        .join(models, on="model_id", how="left")
+        .with_columns(pl.col("opened_at").dt.year().alias("year"))
+    )
+
+
+def loyalty_events(tables: Tables, bought: pl.LazyFrame) -> pl.LazyFrame:
+    """Return what the loyalty ladder is read from: enquiries, purchases and opinions."""
+    places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
+    asked = tables("opportunities").select(
+        "customer_id", "dealership_id", pl.col("opened_at").dt.date().alias("happened_on"),
+        pl.lit("enquiry").alias("kind"),
+    )  # fmt: skip
+    bought = bought.select(
+        "customer_id", "dealership_id", "happened_on", pl.lit("purchase").alias("kind")
+    )
+    said = scores(tables, question="nps").filter(pl.col("customer_id").is_not_null())
+    opinion = pl.when(pl.col("score") >= 9).then(pl.lit("promoter")).otherwise(pl.lit("critic"))
+    said = said.select(
+        "customer_id", "dealership_id", pl.col("answered_on").alias("happened_on"),
+        opinion.alias("kind"),
+    )  # fmt: skip
+    return pl.concat([asked, bought, said]).join(places, on="dealership_id", how="left")
+
+
+def car_events(tables: Tables) -> pl.LazyFrame:
+    """Return deliveries of cars and visits to the workshop: what visits are foretold from."""
+    places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
+    came = delivered(tables).select(
+        "vehicle_id", "dealership_id", pl.col("delivery_on").alias("happened_on"),
+        pl.lit(value=False).alias("is_visit"),
+    )  # fmt: skip
+    visits = tables("service_orders").select(
+        "vehicle_id", "dealership_id", pl.col("opened_at").dt.date().alias("happened_on"),
+        pl.lit(value=True).alias("is_visit"),
+    )  # fmt: skip
+    return pl.concat([came, visits]).join(places, on="dealership_id", how="left")
+
+
+def portraits(tables: Tables, *, as_of: date) -> pl.LazyFrame:
+    """Return one row per customer: what the CRM knows of who they are, with no name in it."""
+    places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
+    years = (pl.lit(as_of) - pl.col("birth_on")).dt.total_days() // 365.25
+    band = (years // 10 * 10).cast(pl.Int32)
+    age = pl.concat_str([band.cast(pl.String), pl.lit("-"), (band + 9).cast(pl.String)])
+    young = pl.when(years < 20).then(pl.lit("under 20")).otherwise(age)
+    return (
+        tables("customers")
+        .filter(pl.col("created_at").dt.date() <= as_of)
+        .select(
+            "customer_id", "dealership_id", "kind", "gender", young.alias("age_band"), "city",
+            "income_band", "has_children", "consent",
+        )
+        .join(places, on="dealership_id", how="left")
+    )  # fmt: skip

@@ -1,0 +1,22 @@
+"""What comes next: sales, contracts from the pipeline, visits to the workshop.
+
+A forecast is held against its own past: each has a backtest beside it.
+"""
+
+from crm_analysis.forecast.backtest import Backtest
+from crm_analysis.forecast.demand import ServiceDemand, service_demand, service_demand_backtest
+from crm_analysis.forecast.pipeline import PipelineForecast, pipeline_backtest, pipeline_forecast
+from crm_analysis.forecast.sales import SalesForecast, sales_backtest, sales_forecast
+
+__all__ = [
+    "Backtest",
+    "PipelineForecast",
+    "SalesForecast",
+    "ServiceDemand",
+    "pipeline_backtest",
+    "pipeline_forecast",
+    "sales_backtest",
+    "sales_forecast",
+    "service_demand",
+    "service_demand_backtest",
+]

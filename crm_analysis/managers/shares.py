@@ -1,0 +1,101 @@
+"""Shares by manager: raw and shrunk side by side, and whether they differ at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+
+from crm_analysis.estimates import Estimates, share_columns, small_n_notes
+from crm_analysis.uncertainty import homogeneity_p_value, shrink_groups
+from crm_analysis.wording import _, number, percent
+
+__all__ = ["SHRUNK", "TeamShares", "team_shares"]
+
+SHRUNK = ("shrunk", "shrunk_low", "shrunk_high")
+LEAST_GROUPS = 3
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class TeamShares(Estimates):
+    """Shares by group, with each group's share drawn toward the mean of all.
+
+    Attributes
+    ----------
+    p_value : float or None
+        How surprising the differences were if no group differed.
+    overall : float or None
+        The share of all groups together.
+    """
+
+    p_value: float | None = None
+    overall: float | None = None
+
+    columns_with_unit: ClassVar[tuple[str, ...]] = (*Estimates.columns_with_unit, *SHRUNK)
+
+    def difference_p_value(self) -> float | None:
+        """Return the p-value of the homogeneity test between groups."""
+        return self.p_value
+
+    def sentence(self) -> str:
+        """Return the finding; groups are named only where a difference is established."""
+        known = self.table.drop_nulls("estimate")
+        if not self.by or known.height < 2 or self.overall is None:
+            return super().sentence()
+        if self.p_value is None or self.p_value >= 1 - self.conf_level:
+            return _(
+                "{name}: {share} over {k} groups; {verdict}.",
+                name=self.name, share=percent(self.overall), k=number(known.height),
+                verdict=self._difference_text(),
+            )  # fmt: skip
+        return super().sentence()
+
+    def units(self) -> dict[str, Any]:
+        """Return what each column of the table is measured in."""
+        return super().units() | {"n_yes": "count"}
+
+
+def team_shares(
+    counted: pl.DataFrame,
+    *,
+    by: tuple[str, ...],
+    conf_level: float,
+    name: str,
+    definition: str,
+    what: str,
+    notes: tuple[str, ...] = (),
+) -> TeamShares:
+    """Turn counts (columns of `by`, ``k``, ``total``, and others kept) into shares.
+
+    Groups are shrunk on the scale of shares, with the variance that each would have at the mean of
+    all: a group in which all or none succeeded must not look sure.
+    """
+    k, n = (counted[c].to_numpy().astype(float) for c in ("k", "total"))
+    overall = float(k.sum() / n.sum()) if n.sum() else None
+    table = (
+        counted.rename({"k": "n_yes"}).with_columns(**share_columns(k, n, conf_level)).drop("total")
+    )
+    p_value = None
+    if by:
+        shrunk = {column: np.full(len(n), np.nan) for column in SHRUNK}
+        usable = n > 0
+        if overall is not None and usable.sum() >= LEAST_GROUPS and 0 < overall < 1:
+            share = k[usable] / n[usable]
+            error = np.sqrt(overall * (1 - overall) / n[usable])
+            p_value = homogeneity_p_value(share, error)
+            drawn = shrink_groups(share, error, conf_level)
+            values = (drawn.estimate, np.maximum(drawn.low, 0), np.minimum(drawn.high, 1))
+            for column, value in zip(SHRUNK, values, strict=True):
+                shrunk[column][usable] = value
+        table = table.with_columns(
+            **{c: pl.Series(v, dtype=pl.Float64).fill_nan(None) for c, v in shrunk.items()}
+        )
+    own = [c for c in table.columns if c not in {*by, "n", *SHRUNK, *Estimates.columns_with_unit}]
+    order = [*by, *own, "n", *Estimates.columns_with_unit, *(SHRUNK if by else ())]
+    return TeamShares(
+        table=table.select(order), name=name, unit="share", definition=definition, by=by,
+        conf_level=conf_level, notes=(*notes, *small_n_notes(table, by, what=what)),
+        p_value=p_value, overall=overall,
+    )  # fmt: skip

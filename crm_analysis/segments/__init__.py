@@ -1,0 +1,34 @@
+"""Who the customers are: classes by value and behaviour, loyalty, debts, portraits."""
+
+from crm_analysis.segments.concentration import AbcClasses, abc_classes, value_concentration
+from crm_analysis.segments.ladder import Ladder, ladder_transitions, loyalty_ladder
+from crm_analysis.segments.migration import class_migration
+from crm_analysis.segments.portrait import Portrait, customer_portrait
+from crm_analysis.segments.receivables import (
+    Ageing,
+    days_sales_outstanding,
+    insolvent_customers,
+    receivables_ageing,
+)
+from crm_analysis.segments.rfm import RfmSegments, rfm_segments
+from crm_analysis.segments.transitions import Transitions, state_transitions
+
+__all__ = [
+    "AbcClasses",
+    "Ageing",
+    "Ladder",
+    "Portrait",
+    "RfmSegments",
+    "Transitions",
+    "abc_classes",
+    "class_migration",
+    "customer_portrait",
+    "days_sales_outstanding",
+    "insolvent_customers",
+    "ladder_transitions",
+    "loyalty_ladder",
+    "receivables_ageing",
+    "rfm_segments",
+    "state_transitions",
+    "value_concentration",
+]
