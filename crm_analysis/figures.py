@@ -31,6 +31,7 @@ __all__ = [
     "house_style",
     "new_axes",
     "points",
+    "time_axis",
     "whole_ticks",
     "write_units",
 ]
@@ -134,6 +135,45 @@ def whole_ticks(ax: Axes, step: int) -> None:
         return
     every = max(1, round(longest / step / 10))
     ax.xaxis.set_major_locator(MultipleLocator(step * every))
+
+
+def time_axis(
+    ax: Axes, table: pl.DataFrame, *, x: str, n: str, label: str, step: int, by: Sequence[str] = ()
+) -> None:
+    """Write under a time axis from zero how many are behind each curve, at each of its ticks.
+
+    Parameters
+    ----------
+    table : polars DataFrame
+        The table that `curve` has drawn, with the numbers in column `n`.
+    label : str
+        The words before the numbers.
+    step : int
+        Ticks stand on whole multiples of it.
+    """
+    ax.set_xlim(left=0)
+    whole_ticks(ax, step)
+    if table.is_empty():
+        return
+    low, high = ax.get_xlim()
+    ticks = [float(t) for t in ax.get_xticks() if low <= t <= high]
+    ax.set_xticks(ticks)
+    colours = [line.get_color() for line in ax.lines]
+    for row, ((_, part), colour) in enumerate(
+        zip(_groups(table, by)[:MAX_CURVES], colours, strict=False)
+    ):
+        known = dict(part.select(x, n).iter_rows())
+        for tick in ticks:
+            _write_below(ax, tick, row, number(known.get(tick, 0)), colour, "center")
+    _write_below(ax, low, -1, label, "#444444", "left")
+
+
+def _write_below(ax: Axes, x: float, row: int, text: str, colour: Any, align: str) -> None:
+    ax.annotate(
+        text, (x, 0), xycoords=("data", "axes fraction"), xytext=(0, -55 - 12 * row),
+        textcoords="offset points", ha=align, va="top", fontsize=8.5, color=colour,
+        annotation_clip=False,
+    )  # fmt: skip
 
 
 def _groups(table: pl.DataFrame, by: Sequence[str]) -> list[tuple[str, pl.DataFrame]]:

@@ -10,7 +10,8 @@ from crm_analysis.retention.cohorts import (
     count_cohorts,
     repeat_rate,
 )
-from crm_analysis.retention.curve import RetentionCurve, count_exits, retention_curve
+from crm_analysis.retention.curve import RetentionCurve, retention_curve
+from crm_analysis.retention.spells import count_exits
 
 __all__ = [
     "CohortRetention",
