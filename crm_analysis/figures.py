@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_CURVES",
     "bars",
+    "calibration",
     "curve",
     "drawn",
     "heatmap",
@@ -31,6 +32,7 @@ __all__ = [
     "house_style",
     "new_axes",
     "points",
+    "ratio_axis",
     "time_axis",
     "whole_ticks",
     "write_units",
@@ -249,6 +251,44 @@ def points(
     ax.scatter([v for v, _ in known], [r for _, r in known], color="C0", zorder=3)
     _label_rows(ax, table[label].to_list())
     return ax
+
+
+def calibration(table: pl.DataFrame, *, x: str, ax: Axes, y: str = "estimate") -> Axes:
+    """Draw observed values with their intervals over predicted ones, and the line of agreement.
+
+    Parameters
+    ----------
+    table : polars DataFrame
+        Columns `x`, `y`, ``conf_low`` and ``conf_high``.
+    """
+    known = table.drop_nulls([x, y])
+    most = max([1e-9, *known[x], *known["conf_high"].drop_nulls()])
+    ax.plot([0, most], [0, most], color="#999999", linewidth=1, linestyle="--", zorder=1)
+    for at, low, high in known.select(x, "conf_low", "conf_high").iter_rows():
+        if low is not None and high is not None:
+            ax.plot([at, at], [low, high], color="C0", linewidth=2.2, alpha=0.55, zorder=2)
+    ax.scatter(known[x].to_list(), known[y].to_list(), color="C0", zorder=3)
+    ax.set_xlim(0, 1.05 * most)
+    ax.set_ylim(0, 1.05 * most)
+    return ax
+
+
+def ratio_axis(ax: Axes) -> None:
+    """Give the x axis the scale of ratios, on which a half and a double lie as far from one."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    steps = [s * 10.0**e for e in range(-6, 7) for s in (1, 1.5, 2, 3, 5, 7)]
+    inside = [step for step in steps if low <= step <= high]
+    few = inside if len(inside) <= 9 else [step for step in inside if f"{step:e}"[0] in "125"]
+    ax.xaxis.set_major_locator(FixedLocator(few[:: max(1, len(few) // 9)] or [1.0]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, _decimals(value))))
+
+
+def _decimals(value: float) -> int:
+    return next((digits for digits in range(4) if _is_whole(value, digits)), 4)
 
 
 def bars(

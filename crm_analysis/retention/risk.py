@@ -1,0 +1,534 @@
+"""Who is at risk of falling silent in the coming year: a model, and whether it can be trusted."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from crm_analysis import figures
+from crm_analysis.dates import keys_per_unit, to_day_number, with_elapsed_key
+from crm_analysis.errors import InputError, NotConvergedError, listed
+from crm_analysis.estimates import Estimates, five_columns, small_n_notes
+from crm_analysis.frames import (
+    Asked,
+    check_as_of,
+    check_conf_level,
+    check_one_of,
+    collect,
+    open_table,
+)
+from crm_analysis.uncertainty import normal_quantile, wilson_interval
+from crm_analysis.wording import _, date_text, duration_text, number, percent, word_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["DepartureRisk", "RiskCalibration", "departure_risk"]
+
+Floats = NDArray[np.float64]
+
+_TENTHS = 10
+_BANDS = (0.25, 0.5)
+"""Where the bands of risk begin: below a quarter, to a half, above."""
+
+_FEWEST_PER_FACTOR = 10
+"""Departures (and stays) for each factor below which a model is not trusted (Peduzzi 1996)."""
+
+
+# Count ------------------------------------------------------------------------------------
+
+
+def _count_patterns(
+    snapshots: object,
+    outcome_col: str,
+    at_col: str,
+    factors: Sequence[str],
+    since: date,
+    horizon_months: int,
+) -> pl.DataFrame:
+    """Count snapshots by what was known, what came, and whether they teach, test or ask."""
+    asked = {
+        "day": Asked(at_col, "date", "at_col"),
+        "left": Asked(outcome_col, "flag", "outcome_col", nullable=True),
+    }
+    named = {
+        f"x{i}": Asked(name, "key", "factors", nullable=True) for i, name in enumerate(factors)
+    }
+    frame = open_table(snapshots, asked | named)
+    frame = frame.with_columns(nw.lit(to_day_number(since)).alias("since"))
+    frame = with_elapsed_key(frame, "day", "since", "month", name="before")
+    over = horizon_months * keys_per_unit("month")
+    part = (
+        nw.when(nw.col("left").is_null())
+        .then(nw.lit(2))
+        .otherwise(
+            nw.when(nw.col("before") >= over)
+            .then(nw.lit(0))
+            .otherwise(nw.when(nw.col("before") <= 0).then(nw.lit(1)).otherwise(nw.lit(3)))
+        )
+    )
+    numbers = [nw.col(name).cast(nw.Float64).alias(name) for name in named]
+    frame = frame.with_columns(
+        part.alias("part"), nw.col("left").cast(nw.Int64).alias("k"), *numbers
+    )
+    keys = ["part", "day", *named]
+    counted = frame.group_by(*keys).agg(nw.len().alias("n"), nw.col("k").sum().alias("k"))
+    return collect(counted, order=keys)
+
+
+def _known(counted: pl.DataFrame, factors: Sequence[str]) -> pl.DataFrame:
+    return counted.drop_nulls([f"x{i}" for i in range(len(factors))])
+
+
+# Estimate ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A fitted logistic model: coefficients (first the constant) and their covariance."""
+
+    coefficients: Floats
+    covariance: Floats
+
+    def predict(self, x: Floats) -> Floats:
+        return np.asarray(special.expit(_design(x) @ self.coefficients), np.float64)
+
+
+def _design(x: Floats) -> Floats:
+    return np.column_stack([np.ones(len(x)), x])
+
+
+def _fit(x: Floats, k: Floats, n: Floats, factors: Sequence[str]) -> _Model:
+    import statsmodels.api as sm
+    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
+
+    model = sm.GLM(np.column_stack([k, n - k]), _design(x), family=sm.families.Binomial())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PerfectSeparationWarning)
+        try:
+            fitted = model.fit(maxiter=100)
+        except (PerfectSeparationWarning, np.linalg.LinAlgError) as error:
+            raise _not_fitted(factors) from error
+    covariance = np.asarray(fitted.cov_params(), np.float64)
+    spread = np.diag(covariance)
+    if not (fitted.converged and np.isfinite(spread).all() and (spread < _WIDEST).all()):
+        raise _not_fitted(factors)
+    return _Model(np.asarray(fitted.params, np.float64), covariance)
+
+
+_WIDEST = 1e4
+"""A coefficient with a larger variance runs off: some factor tells the outcome apart."""
+
+
+def _not_fitted(factors: Sequence[str]) -> NotConvergedError:
+    return NotConvergedError(
+        f"A logistic model of departures on {listed(factors)} was fitted and did not settle: a "
+        "factor tells those who left from those who stayed without exception, or two factors say "
+        "the same. Leave one out, or take more snapshots."
+    )
+
+
+def _concordance(
+    p: Floats, k: Floats, n: Floats, conf_level: float
+) -> tuple[float, float, float, float]:
+    """Return the chance that one who left was given more risk than one who stayed (DeLong)."""
+    left, stayed = np.repeat(p, k.astype(int)), np.repeat(p, (n - k).astype(int))
+    if min(len(left), len(stayed)) < 2:
+        return (float("nan"),) * 4
+    ranks = stats.rankdata(np.concatenate([left, stayed]))
+    own_left, own_stayed = stats.rankdata(left), stats.rankdata(stayed)
+    above = (ranks[: len(left)] - own_left) / len(stayed)
+    below = 1 - (ranks[len(left) :] - own_stayed) / len(left)
+    area = float(above.mean())
+    error = float(np.sqrt(above.var(ddof=1) / len(left) + below.var(ddof=1) / len(stayed)))
+    if not 0 < area < 1 or error == 0:
+        return area, error, float("nan"), float("nan")
+    # On the logit scale the interval stays inside (0, 1).
+    half = normal_quantile(conf_level) * error / (area * (1 - area))
+    low, high = special.expit(special.logit(area) + np.array([-half, half]))
+    return area, error, float(low), float(high)
+
+
+def _tenths(p: Floats, k: Floats, n: Floats, conf_level: float) -> pl.DataFrame:
+    """Put customers into ten classes by predicted risk and say how many of each have left."""
+    order = np.argsort(p, kind="stable")
+    before = np.cumsum(n[order]) - n[order]
+    # A pattern goes whole into the class where its middle lies: ties are never split.
+    tenth = np.empty(len(p), np.int64)
+    tenth[order] = ((before + n[order] / 2) / max(n.sum(), 1) * _TENTHS).astype(np.int64)
+    table = (
+        pl.DataFrame({"tenth": tenth + 1, "n": n, "k": k, "sum": p * n})
+        .group_by("tenth")
+        .agg(pl.col("n", "k", "sum").sum())
+        .sort("tenth")
+    )
+    ended, size = table["k"].to_numpy(), table["n"].to_numpy()
+    low, high = wilson_interval(ended, size, conf_level)
+    share = ended / size
+    five = five_columns(size, share, np.sqrt(share * (1 - share) / size), low, high)
+    return table.select(
+        "tenth", (pl.col("sum") / pl.col("n")).alias("predicted"),
+        pl.col("k").cast(pl.Int64).alias("n_left"), **five,
+    )  # fmt: skip
+
+
+def _bands(model: _Model, x: Floats, n: Floats, conf_level: float) -> pl.DataFrame:
+    """Say how many customers of each band of risk are expected to leave, and how sure that is."""
+    p = model.predict(x)
+    labels = (
+        _("below {share}", share=percent(_BANDS[0], 0)),
+        _("{low} to {high}", low=percent(_BANDS[0], 0), high=percent(_BANDS[1], 0)),
+        _("above {share}", share=percent(_BANDS[1], 0)),
+    )
+    rows = []
+    for which, label in enumerate(labels):
+        own = np.digitize(p, _BANDS) == which
+        risk, size = p[own], n[own]
+        expected = float(np.sum(size * risk))
+        slope = (size * risk * (1 - risk)) @ _design(x[own])
+        # Chance of each customer, and doubt about the model.
+        variance = float(np.sum(size * risk * (1 - risk)) + slope @ model.covariance @ slope)
+        half = normal_quantile(conf_level) * np.sqrt(variance)
+        total = float(size.sum())
+        rows.append((label, total, expected, np.sqrt(variance), max(expected - half, 0.0),
+                     min(expected + half, total)))  # fmt: skip
+    names, *columns = zip(*rows, strict=True)
+    return pl.DataFrame({"risk": pl.Series(names, dtype=pl.String), **five_columns(*columns)})
+
+
+# Show -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class RiskCalibration(Estimates):
+    """Predicted against observed departures, by tenth of the predicted risk.
+
+    The table has, beside the usual five, ``tenth``, ``predicted`` (mean risk) and ``n_left``.
+    """
+
+    def sentence(self) -> str:
+        """Return how many were expected to leave, and how many did."""
+        n = int(self.table["n"].sum())
+        if not n:
+            return _("{name}: no later snapshot tells whether it holds.", name=self.name)
+        expected = float((self.table["predicted"] * self.table["n"]).sum()) / n
+        k = int(self.table["n_left"].sum())
+        low, high = (float(x) for x in wilson_interval(k, n, self.conf_level))
+        row = {"estimate": k / n, "conf_low": low, "conf_high": high, "n": n}
+        return _(
+            "In the year kept for the test {expected} were expected to fall silent; it was "
+            "{value}.",
+            expected=percent(expected),
+            value=self.value_text(row),
+        )
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw observed shares over predicted risk beside the line of agreement."""
+        ax = figures.new_axes(ax)
+        figures.calibration(self.table, x="predicted", ax=ax)
+        figures.write_units(ax, "share")
+        figures.write_units(ax, "share", axis="x")
+        ax.set_xlabel(_("Predicted risk"))
+        ax.set_ylabel(_("Share that fell silent"))
+        ax.set_title(self.name)
+        return ax
+
+    def units(self) -> dict[str, Any]:
+        """Return what each column of the table is measured in."""
+        return super().units() | {"predicted": "share", "n_left": "count"}
+
+    def _figure_height(self) -> float | None:
+        return 4.6
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class DepartureRisk(Estimates):
+    """Odds ratios of falling silent within a year: one row per factor.
+
+    The table has, beside the usual five, ``factor`` and ``p_value``. The estimate says by what
+    the odds are multiplied for one more unit of the factor, the others staying as they are.
+
+    Attributes
+    ----------
+    concordance : Estimates
+        The chance that one who left had been given more risk than one who stayed, in the
+        snapshots kept for the test; one half is no better than a coin.
+    calibration : RiskCalibration
+        Predicted against observed, in the same snapshots.
+    slipping_away : Estimates
+        Customers of the latest snapshot by band of risk, and how many of them are expected to
+        fall silent: counts, no names.
+    """
+
+    concordance: Estimates
+    calibration: RiskCalibration
+    slipping_away: Estimates
+
+    def sentence(self) -> str:
+        """Return which factors matter most, beyond chance."""
+        clear = self.table.filter(pl.col("p_value") < 1 - self.conf_level)
+        if clear.is_empty():
+            return _("{name}: no factor is established.", name=self.name)
+        strong = clear.sort("p_value").head(4)
+        parts = [
+            f"{word_of(row['factor'])} ×{number(row['estimate'], 2)}" for row in strong.to_dicts()
+        ]
+        return _(
+            "The odds of falling silent within a year change most surely with: {factors}.",
+            factors=", ".join(parts),
+        )
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the odds ratios around 1, on a ratio scale, and return the Axes."""
+        ax = figures.new_axes(ax)
+        labels = [word_of(name) for name in self.table["factor"]]
+        labelled = self.table.with_columns(pl.Series("label", labels, pl.String))
+        figures.points(labelled, label="label", ax=ax, reference=1.0)
+        figures.ratio_axis(ax)
+        ax.set_xlabel(_("Odds multiplied by"))
+        ax.set_title(self.name)
+        return ax
+
+
+# Ask --------------------------------------------------------------------------------------
+
+
+def departure_risk(
+    snapshots: object,
+    *,
+    outcome_col: str = "left",
+    at_col: str = "snapshot_on",
+    factors: Sequence[str],
+    test_since: date,
+    horizon_months: int = 12,
+    conf_level: float = 0.95,
+    ci_method: str = "wald",
+) -> DepartureRisk:
+    """What tells customers who will fall silent within a year (person-period logistic model).
+
+    The model is taught by snapshots whose year was over before `test_since` and tested on those
+    from then on: it never sees what a reader of that day could not have seen. Snapshots whose
+    outcome is not known yet are scored.
+
+    Parameters
+    ----------
+    snapshots : table
+        One row per customer and date: what was known then, and what came after.
+    outcome_col : str
+        Whether the customer fell silent in the following `horizon_months`; null = not over yet.
+    at_col : str
+        The date.
+    factors : sequence of str
+        Columns of numbers or of true and false; a snapshot in which one is null is left out.
+    test_since : date
+        First date of the test.
+    horizon_months : int
+        How long each snapshot looks ahead.
+    conf_level : float
+    ci_method : {"wald"}
+        Of the log odds ratios; the concordance by DeLong's variance, shares by Wilson's interval.
+
+    Returns
+    -------
+    DepartureRisk
+        Columns ``factor``, ``n`` (snapshots that taught), ``estimate`` (odds ratio),
+        ``std_error``, ``conf_low``, ``conf_high``, ``p_value``; with `concordance`,
+        `calibration` and `slipping_away`. A factor that never varies has a null row.
+
+    Raises
+    ------
+    InputError
+        No factor, or no snapshot that may teach, with somebody who left and somebody who stayed.
+    ColumnError
+        A column is missing, of another type, or null where it must not be.
+    NotConvergedError
+        A factor tells the outcome without exception, or two factors say the same.
+
+    Notes
+    -----
+    Ratios describe, they do not promise: a customer called more often may have been called
+    because of signs that are not in the data. Assumes that snapshots of one customer tell of
+    different years (a discrete-time hazard), so each counts as one.
+
+    References
+    ----------
+    Singer & Willett (1993), J. Educational Statistics 18:155-195; DeLong, DeLong &
+    Clarke-Pearson (1988), Biometrics 44:837-845; Peduzzi et al. (1996), J. Clinical Epidemiology
+    49:1373-1379.
+    """
+    test_since = check_as_of(test_since)
+    conf_level = check_conf_level(conf_level)
+    check_one_of("ci_method", ci_method, ("wald",))
+    factors = _check_factors(factors)
+    counted = _count_patterns(snapshots, outcome_col, at_col, factors, test_since, horizon_months)
+    known = _known(counted, factors)
+    teach = known.filter(pl.col("part") == 0)
+    _check_teaching(teach, test_since, horizon_months)
+    varying = [i for i in range(len(factors)) if teach[f"x{i}"].n_unique() > 1]
+    columns = [f"x{i}" for i in varying]
+    x, k, n = _arrays(teach, columns)
+    model = _fit(x, k, n, [factors[i] for i in varying])
+    table = _ratios(model, factors, varying, int(n.sum()), conf_level)
+    horizon = duration_text(horizon_months, "month")
+    span = (horizon, date_text(test_since))
+    return DepartureRisk(
+        table=table,
+        name=_("What goes with falling silent"),
+        unit="number",
+        definition=_(
+            "Odds of no visit and no purchase within {horizon}, multiplied for one more unit of "
+            "each factor, the others being equal; by logistic regression on dated snapshots whose "
+            "outcome was known before {since}.",
+            horizon=horizon,
+            since=span[1],
+        ),
+        by=("factor",),
+        conf_level=conf_level,
+        notes=_notes(counted, known, table, len(varying), int(min(k.sum(), (n - k).sum()))),
+        concordance=_concordance_of(model, known, columns, span, conf_level),
+        calibration=_calibration_of(model, known, columns, span, conf_level),
+        slipping_away=_slipping_of(model, known, columns, horizon, conf_level),
+    )
+
+
+def _arrays(part: pl.DataFrame, columns: Sequence[str]) -> tuple[Floats, Floats, Floats]:
+    x = part.select(columns).to_numpy().astype(np.float64)
+    return x, part["k"].fill_null(0).to_numpy().astype(float), part["n"].to_numpy().astype(float)
+
+
+def _ratios(
+    model: _Model, factors: Sequence[str], varying: Sequence[int], n: int, conf_level: float
+) -> pl.DataFrame:
+    beta = np.full(len(factors), np.nan)
+    error = beta.copy()
+    beta[varying] = model.coefficients[1:]
+    error[varying] = np.sqrt(np.diag(model.covariance))[1:]
+    half = normal_quantile(conf_level) * error
+    p = 2 * special.ndtr(-np.abs(beta / error))
+    ratio = np.exp(beta)
+    five = five_columns(
+        np.full(len(factors), n), ratio, ratio * error, np.exp(beta - half), np.exp(beta + half)
+    )
+    return pl.DataFrame(
+        {
+            "factor": list(factors),
+            **five,
+            "p_value": pl.Series(p, dtype=pl.Float64).fill_nan(None),
+        }
+    )
+
+
+Span = tuple[str, str]
+
+
+def _concordance_of(
+    model: _Model, known: pl.DataFrame, columns: Sequence[str], span: Span, conf_level: float
+) -> Estimates:
+    x, k, n = _arrays(known.filter(pl.col("part") == 1), columns)
+    found = _concordance(model.predict(x), k, n, conf_level)
+    return Estimates(
+        table=pl.DataFrame(five_columns([n.sum()], *([value] for value in found))),
+        name=_("Concordance of the departure model"),
+        unit="number",
+        definition=_(
+            "Chance that a customer who fell silent had been given a higher risk than one who did "
+            "not, over snapshots since {since}; 0.5 is no better than a coin.",
+            since=span[1],
+        ),
+        conf_level=conf_level,
+        notes=() if np.isfinite(found[0]) else (_("No later snapshot has both kinds."),),
+    )
+
+
+def _calibration_of(
+    model: _Model, known: pl.DataFrame, columns: Sequence[str], span: Span, conf_level: float
+) -> RiskCalibration:
+    x, k, n = _arrays(known.filter(pl.col("part") == 1), columns)
+    table = _tenths(model.predict(x), k, n, conf_level)
+    return RiskCalibration(
+        table=table,
+        name=_("Predicted and observed departures"),
+        unit="share",
+        definition=_(
+            "Share of customers who fell silent within {horizon}, by tenth of the risk that the "
+            "model had given them, over snapshots since {since}, which it had not seen.",
+            horizon=span[0],
+            since=span[1],
+        ),
+        by=("tenth",),
+        conf_level=conf_level,
+        notes=small_n_notes(table, ("tenth",), what=_("customers")),
+    )
+
+
+def _slipping_of(
+    model: _Model, known: pl.DataFrame, columns: Sequence[str], horizon: str, conf_level: float
+) -> Estimates:
+    waiting = known.filter(pl.col("part") == 2)
+    latest = waiting.filter(pl.col("day") == pl.col("day").max())
+    x, _k, n = _arrays(latest, columns)
+    return Estimates(
+        table=_bands(model, x, n, conf_level),
+        name=_("Customers expected to fall silent within {horizon}", horizon=horizon),
+        unit="count",
+        definition=_(
+            "Active customers of the latest snapshot by the risk that the model gives them (n), "
+            "and how many of each band are expected to make no visit and no purchase within "
+            "{horizon}, with a prediction interval.",
+            horizon=horizon,
+        ),
+        by=("risk",),
+        conf_level=conf_level,
+        notes=() if latest.height else (_("No snapshot is waiting for its outcome."),),
+    )
+
+
+def _notes(
+    counted: pl.DataFrame, known: pl.DataFrame, table: pl.DataFrame, n_factors: int, n_fewest: int
+) -> tuple[str, ...]:
+    notes = (_("Ratios describe: what goes with leaving need not be what makes customers leave."),)
+    if n_fewest < _FEWEST_PER_FACTOR * n_factors:
+        notes += (
+            _(
+                "Only {n} departures or stays for {k} factors: the ratios are shaky.",
+                n=number(n_fewest),
+                k=number(n_factors),
+            ),
+        )
+    if lost := int(counted["n"].sum()) - int(known["n"].sum()):
+        notes += (_("{n} snapshots in which a factor is not known are left out.", n=number(lost)),)
+    constant = table.filter(pl.col("estimate").is_null())["factor"].to_list()
+    if constant:
+        names = ", ".join(word_of(name) for name in constant)
+        notes += (_("Never varies, so that nothing can be said of it: {factors}.", factors=names),)
+    return notes
+
+
+def _check_factors(factors: object) -> tuple[str, ...]:
+    names = (factors,) if isinstance(factors, str) else tuple(factors)  # type: ignore[arg-type]
+    if not names or len(set(names)) < len(names):
+        raise InputError(
+            f"A model of departures was asked for with the factors {names!r}. Name at least one "
+            "column, and each once."
+        )
+    return names
+
+
+def _check_teaching(teach: pl.DataFrame, since: date, horizon_months: int) -> None:
+    k, n = int(teach["k"].sum()), int(teach["n"].sum())
+    if 0 < k < n:
+        return
+    raise InputError(
+        f"The model learns from snapshots at least {horizon_months} months before {since}; there "
+        f"are {n} with all factors known, of which {k} fell silent. It needs some that did and "
+        "some that did not: pass a later 'test_since', or more snapshots."
+    )
