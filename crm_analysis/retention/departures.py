@@ -17,6 +17,7 @@ from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
 from crm_analysis.retention.curve import time_axis
+from crm_analysis.retention.listed import Listed
 from crm_analysis.retention.spells import (
     COUNTS,
     count_causes,
@@ -398,7 +399,7 @@ def repurchase_rate(
         cause_col=cause_col, unit="month", as_of=as_of, by=groups,
     )  # fmt: skip
     table = _at_horizons(causes, counts, repurchase_cause, months, conf_level)
-    return Estimates(
+    return Listed(
         table=table,
         name=_("Bought here again"),
         unit="share",

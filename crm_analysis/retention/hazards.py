@@ -16,6 +16,7 @@ from crm_analysis import figures
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import SMALL_N, Estimates, five_columns, p_text, small_n_notes
 from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
+from crm_analysis.retention.listed import Listed
 from crm_analysis.retention.spells import (
     COUNTS,
     DAYS_PER_MONTH,
@@ -350,7 +351,7 @@ def _break(sides: _Sides, conf_level: float, near: int, rush: int) -> Estimates:
     notes = ()
     if table["estimate"][1] is None:
         notes = (_("Too few have left on one side for a trend of age to be allowed for."),)
-    return Estimates(
+    return Listed(
         table=table,
         name=_("Pace of leaving after the end of the warranty over that before"),
         unit="number",

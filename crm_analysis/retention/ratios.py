@@ -15,7 +15,7 @@ from scipy import special
 
 from crm_analysis import figures
 from crm_analysis.dates import to_day_number
-from crm_analysis.errors import InputError, NotConvergedError, listed
+from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns
 from crm_analysis.frames import (
     check_as_of,
@@ -45,7 +45,7 @@ _WIDEST = 1e4
 class HazardRatios(Estimates):
     """Ratios of the pace of leaving: one row per trait, or per value of a trait.
 
-    The table has, beside the usual five, ``trait`` (``factor`` or ``factor: value``), ``n_exits``
+    The table has, beside the usual five, ``trait`` (in the reader's words), ``n_exits``
     and ``p_value``.
 
     Attributes
@@ -106,16 +106,15 @@ def hazard_ratios(
     -------
     HazardRatios
         Columns ``trait``, ``n_exits``, ``n`` (relationships), ``estimate`` (ratio),
-        ``std_error``, ``conf_low``, ``conf_high``, ``p_value``.
+        ``std_error``, ``conf_low``, ``conf_high``, ``p_value``. Null, with a note that says why,
+        where no model can be fitted.
 
     Raises
     ------
     InputError
-        No factor, none that varies, or nobody who left.
+        No factor; spells that end before they start.
     ColumnError
         A column is missing, of another type, or null where it must not be.
-    NotConvergedError
-        A value of a factor has no one who left, or two factors say the same.
 
     Notes
     -----
@@ -139,7 +138,7 @@ def hazard_ratios(
     ... })
     >>> found = hazard_ratios(spells, factors="brand", as_of=date(2024, 12, 31))
     >>> found.table.select("trait", pl.col("estimate").round(2)).row(0)
-    ('brand: Lada', 0.53)
+    ('Lada', 0.53)
     """
     names = group_names(factors)
     as_of = check_as_of(as_of)
@@ -151,18 +150,8 @@ def hazard_ratios(
     known = rows.drop_nulls(names)
     design, traits, references = _design(known, names)
     n_exits = int(known["ended"].sum())
-    _check_data(n_exits, traits, names)
-    beta, error, fit = _fit(known, design, names, late=entry_col is not None)
-    half = normal_quantile(conf_level) * error
-    ratio, n = np.exp(beta), np.full(len(traits), known.height)
-    table = pl.DataFrame(
-        {
-            "trait": traits,
-            "n_exits": pl.Series([n_exits] * len(traits), dtype=pl.Int64),
-            **five_columns(n, ratio, ratio * error, np.exp(beta - half), np.exp(beta + half)),
-            "p_value": 2 * special.ndtr(-np.abs(beta / error)),
-        }
-    )
+    fit = _fit(known, design, late=entry_col is not None) if traits and n_exits else None
+    table = _table(traits, n_exits, known.height, fit, conf_level)
     lost = rows.height - known.height
     return HazardRatios(
         table=table,
@@ -178,7 +167,7 @@ def hazard_ratios(
         by=("trait",),
         conf_level=conf_level,
         notes=_notes(lost, fit),
-        concordance=fit,
+        concordance=None if fit is None else fit.concordance,
     )
 
 
@@ -226,34 +215,29 @@ def _design(known: pl.DataFrame, names: Sequence[str]) -> tuple[Floats, list[str
         ordered = sizes.sort("count", name, descending=[True, False])[name].to_list()
         for value in ordered[1:]:
             columns.append((values == value).to_numpy().astype(np.float64))
-            traits.append(f"{word_of(name)}: {_value(value)}")
-        references += [f"{word_of(name)}: {_value(value)}" for value in ordered[:1]]
+            traits.append(_value(name, value))
+        references += [_value(name, value) for value in ordered[:1]]
     design = np.column_stack(columns) if columns else np.empty((known.height, 0))
     return design, traits, references
 
 
-def _value(value: object) -> str:
+def _value(name: str, value: object) -> str:
     if isinstance(value, bool):
-        return _("yes") if value else _("no")
+        return f"{word_of(name)}: " + (_("yes") if value else _("no"))
     return word_of(value)
 
 
-def _check_data(n_exits: int, traits: Sequence[str], names: Sequence[str]) -> None:
-    if not traits:
-        raise InputError(
-            f"Ratios by {listed(names)} were asked for, and none of them varies among the "
-            "relationships in which all are known. Name a column with several values."
-        )
-    if not n_exits:
-        raise InputError(
-            "Ratios of the pace of leaving were asked for, and nobody has left. Take a later "
-            "'as_of' or more data."
-        )
+@dataclass(frozen=True)
+class _Fitted:
+    """Log ratios, their standard errors, and Harrell's concordance where it was counted."""
+
+    beta: Floats
+    error: Floats
+    concordance: float | None
 
 
-def _fit(
-    known: pl.DataFrame, design: Floats, names: Sequence[str], *, late: bool
-) -> tuple[Floats, Floats, float | None]:
+def _fit(known: pl.DataFrame, design: Floats, *, late: bool) -> _Fitted | None:
+    """Return the fitted model; None where the data do not determine one."""
     from statsmodels.duration.hazard_regression import PHReg
 
     days = known["days"].to_numpy().astype(np.float64)
@@ -262,23 +246,40 @@ def _fit(
     entry = known["from_days"].to_numpy().astype(np.float64)
     entry = np.where(entry == 0, -1.0, entry)
     centred = design - design.mean(axis=0)
+    if np.linalg.matrix_rank(centred) < centred.shape[1]:
+        return None
     model = PHReg(days, centred, status=ended, entry=entry if late else None, ties="efron")
     try:
         fitted = model.fit()
         error = np.asarray(fitted.bse, np.float64)
-    except (np.linalg.LinAlgError, ValueError) as failed:
-        raise _not_fitted(names) from failed
+    except (np.linalg.LinAlgError, ValueError):
+        return None
     if not (np.isfinite(error).all() and (error**2 < _WIDEST).all() and (error > 0).all()):
-        raise _not_fitted(names)
+        return None
     beta = np.asarray(fitted.params, np.float64)
-    return beta, error, None if late else _harrell(days, ended, centred @ beta)
+    return _Fitted(beta, error, None if late else _harrell(days, ended, centred @ beta))
 
 
-def _not_fitted(names: Sequence[str]) -> NotConvergedError:
-    return NotConvergedError(
-        f"A Cox model of leaving on {listed(names)} was fitted and did not settle: some value has "
-        "nobody, or everybody, who left, or two factors say the same. Leave one out, or put rare "
-        "values together."
+def _table(
+    traits: Sequence[str], n_exits: int, n: int, fit: _Fitted | None, conf_level: float
+) -> pl.DataFrame:
+    unknown = np.full(len(traits), np.nan)
+    beta, error = (unknown, unknown) if fit is None else (fit.beta, fit.error)
+    half = normal_quantile(conf_level) * error
+    ratio, p = np.exp(beta), 2 * special.ndtr(-np.abs(beta / error))
+    return pl.DataFrame(
+        {
+            "trait": pl.Series(traits, dtype=pl.String),
+            "n_exits": pl.Series([n_exits] * len(traits), dtype=pl.Int64),
+            **five_columns(
+                np.full(len(traits), n),
+                ratio,
+                ratio * error,
+                np.exp(beta - half),
+                np.exp(beta + half),
+            ),
+            "p_value": pl.Series(p, dtype=pl.Float64).fill_nan(None),
+        }
     )
 
 
@@ -301,17 +302,24 @@ def _harrell(days: Floats, ended: NDArray[Any], risk: Floats) -> float | None:
     return agree / pairs if pairs > _ROUNDING else None
 
 
-def _notes(lost: int, concordance: float | None) -> tuple[str, ...]:
+def _notes(lost: int, fit: _Fitted | None) -> tuple[str, ...]:
+    if fit is None:
+        return (
+            _(
+                "No model can be fitted: nobody has left, no trait varies, some value of one has "
+                "nobody who left, or two traits say the same."
+            ),
+        )
     notes = (_("Ratios describe: what goes with leaving need not be what makes customers leave."),)
     if lost:
         notes += (
             _("{n} relationships in which a trait is not known are left out.", n=number(lost)),
         )
-    if concordance is not None:
+    if fit.concordance is not None:
         notes += (
             _(
                 "Concordance {value}: 0.5 would be no better than a coin.",
-                value=number(concordance, 2),
+                value=number(fit.concordance, 2),
             ),
         )
     return notes

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from crm_analysis import figures
-from crm_analysis.dates import keys_per_unit, to_day_number, with_elapsed_key
-from crm_analysis.errors import InputError, NotConvergedError, listed
+from crm_analysis.dates import add_months, date_of, to_day_number
+from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.frames import (
     Asked,
@@ -26,6 +26,7 @@ from crm_analysis.frames import (
     collect,
     open_table,
 )
+from crm_analysis.retention.listed import Listed
 from crm_analysis.uncertainty import normal_quantile, wilson_interval
 from crm_analysis.wording import _, date_text, duration_text, number, percent, word_of
 
@@ -48,14 +49,9 @@ _FEWEST_PER_FACTOR = 10
 
 
 def _count_patterns(
-    snapshots: object,
-    outcome_col: str,
-    at_col: str,
-    factors: Sequence[str],
-    since: date,
-    horizon_months: int,
+    snapshots: object, outcome_col: str, at_col: str, factors: Sequence[str]
 ) -> pl.DataFrame:
-    """Count snapshots by what was known, what came, and whether they teach, test or ask."""
+    """Count snapshots by their day, what was known then, and whether what came is known."""
     asked = {
         "day": Asked(at_col, "date", "at_col"),
         "left": Asked(outcome_col, "flag", "outcome_col", nullable=True),
@@ -64,25 +60,37 @@ def _count_patterns(
         f"x{i}": Asked(name, "key", "factors", nullable=True) for i, name in enumerate(factors)
     }
     frame = open_table(snapshots, asked | named)
-    frame = frame.with_columns(nw.lit(to_day_number(since)).alias("since"))
-    frame = with_elapsed_key(frame, "day", "since", "month", name="before")
-    over = horizon_months * keys_per_unit("month")
-    part = (
-        nw.when(nw.col("left").is_null())
-        .then(nw.lit(2))
-        .otherwise(
-            nw.when(nw.col("before") >= over)
-            .then(nw.lit(0))
-            .otherwise(nw.when(nw.col("before") <= 0).then(nw.lit(1)).otherwise(nw.lit(3)))
-        )
-    )
     numbers = [nw.col(name).cast(nw.Float64).alias(name) for name in named]
     frame = frame.with_columns(
-        part.alias("part"), nw.col("left").cast(nw.Int64).alias("k"), *numbers
+        nw.when(nw.col("left").is_null()).then(nw.lit(0)).otherwise(nw.lit(1)).alias("over"),
+        nw.col("left").cast(nw.Int64).alias("k"),
+        *numbers,
     )
-    keys = ["part", "day", *named]
+    keys = ["over", "day", *named]
     counted = frame.group_by(*keys).agg(nw.len().alias("n"), nw.col("k").sum().alias("k"))
     return collect(counted, order=keys)
+
+
+def _parted(counted: pl.DataFrame, since: int | None, horizon_months: int) -> pl.DataFrame:
+    """Say of each snapshot whether it teaches, tests, waits for its outcome, or none of these.
+
+    A snapshot teaches only if its horizon was over before the first day of the test.
+    """
+    if since is None:
+        since = counted.filter(pl.col("over") == 1)["day"].max()  # type: ignore[assignment]
+    over_on = [add_months(date_of(day), horizon_months) for day in counted["day"].to_list()]
+    ends = pl.Series([to_day_number(day) for day in over_on], dtype=pl.Int64)
+    first = pl.lit(since, pl.Int64)
+    return counted.with_columns(
+        part=pl.when(pl.col("over") == 0)
+        .then(pl.lit("waits"))
+        .when(ends <= first)
+        .then(pl.lit("teaches"))
+        .when(pl.col("day") >= first)
+        .then(pl.lit("tests"))
+        .otherwise(pl.lit("neither")),
+        since=first,
+    )
 
 
 def _known(counted: pl.DataFrame, factors: Sequence[str]) -> pl.DataFrame:
@@ -107,7 +115,8 @@ def _design(x: Floats) -> Floats:
     return np.column_stack([np.ones(len(x)), x])
 
 
-def _fit(x: Floats, k: Floats, n: Floats, factors: Sequence[str]) -> _Model:
+def _fit(x: Floats, k: Floats, n: Floats) -> _Model | None:
+    """Return the fitted model; None where the data do not determine one."""
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
@@ -116,25 +125,17 @@ def _fit(x: Floats, k: Floats, n: Floats, factors: Sequence[str]) -> _Model:
         warnings.simplefilter("error", PerfectSeparationWarning)
         try:
             fitted = model.fit(maxiter=100)
-        except (PerfectSeparationWarning, np.linalg.LinAlgError) as error:
-            raise _not_fitted(factors) from error
+        except (PerfectSeparationWarning, np.linalg.LinAlgError):
+            return None
     covariance = np.asarray(fitted.cov_params(), np.float64)
     spread = np.diag(covariance)
     if not (fitted.converged and np.isfinite(spread).all() and (spread < _WIDEST).all()):
-        raise _not_fitted(factors)
+        return None
     return _Model(np.asarray(fitted.params, np.float64), covariance)
 
 
 _WIDEST = 1e4
 """A coefficient with a larger variance runs off: some factor tells the outcome apart."""
-
-
-def _not_fitted(factors: Sequence[str]) -> NotConvergedError:
-    return NotConvergedError(
-        f"A logistic model of departures on {listed(factors)} was fitted and did not settle: a "
-        "factor tells those who left from those who stayed without exception, or two factors say "
-        "the same. Leave one out, or take more snapshots."
-    )
 
 
 def _concordance(
@@ -181,9 +182,10 @@ def _tenths(p: Floats, k: Floats, n: Floats, conf_level: float) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _bands(model: _Model, x: Floats, n: Floats, conf_level: float) -> pl.DataFrame:
+def _bands(
+    model: _Model | None, p: Floats, x: Floats, n: Floats, conf_level: float
+) -> pl.DataFrame:
     """Say how many customers of each band of risk are expected to leave, and how sure that is."""
-    p = model.predict(x)
     labels = (
         _("below {share}", share=percent(_BANDS[0], 0)),
         _("{low} to {high}", low=percent(_BANDS[0], 0), high=percent(_BANDS[1], 0)),
@@ -191,6 +193,9 @@ def _bands(model: _Model, x: Floats, n: Floats, conf_level: float) -> pl.DataFra
     )
     rows = []
     for which, label in enumerate(labels):
+        if model is None:
+            rows.append((label, 0.0, *[float("nan")] * 4))
+            continue
         own = np.digitize(p, _BANDS) == which
         risk, size = p[own], n[own]
         expected = float(np.sum(size * risk))
@@ -308,7 +313,7 @@ def departure_risk(
     outcome_col: str = "left",
     at_col: str = "snapshot_on",
     factors: Sequence[str],
-    test_since: date,
+    test_since: date | None = None,
     horizon_months: int = 12,
     conf_level: float = 0.95,
     ci_method: str = "wald",
@@ -329,8 +334,8 @@ def departure_risk(
         The date.
     factors : sequence of str
         Columns of numbers or of true and false; a snapshot in which one is null is left out.
-    test_since : date
-        First date of the test.
+    test_since : date, optional
+        First date of the test; without it the latest date whose outcomes are known.
     horizon_months : int
         How long each snapshot looks ahead.
     conf_level : float
@@ -342,16 +347,15 @@ def departure_risk(
     DepartureRisk
         Columns ``factor``, ``n`` (snapshots that taught), ``estimate`` (odds ratio),
         ``std_error``, ``conf_low``, ``conf_high``, ``p_value``; with `concordance`,
-        `calibration` and `slipping_away`. A factor that never varies has a null row.
+        `calibration` and `slipping_away`. A factor that never varies has a null row; all are null,
+        with a note that says why, where no model can be fitted.
 
     Raises
     ------
     InputError
-        No factor, or no snapshot that may teach, with somebody who left and somebody who stayed.
+        No factor, or one twice.
     ColumnError
         A column is missing, of another type, or null where it must not be.
-    NotConvergedError
-        A factor tells the outcome without exception, or two factors say the same.
 
     Notes
     -----
@@ -365,21 +369,24 @@ def departure_risk(
     Clarke-Pearson (1988), Biometrics 44:837-845; Peduzzi et al. (1996), J. Clinical Epidemiology
     49:1373-1379.
     """
-    test_since = check_as_of(test_since)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("wald",))
     factors = _check_factors(factors)
-    counted = _count_patterns(snapshots, outcome_col, at_col, factors, test_since, horizon_months)
+    counted = _parted(
+        _count_patterns(snapshots, outcome_col, at_col, factors),
+        None if test_since is None else to_day_number(check_as_of(test_since)),
+        horizon_months,
+    )
     known = _known(counted, factors)
-    teach = known.filter(pl.col("part") == 0)
-    _check_teaching(teach, test_since, horizon_months)
+    teach = known.filter(pl.col("part") == "teaches")
     varying = [i for i in range(len(factors)) if teach[f"x{i}"].n_unique() > 1]
     columns = [f"x{i}" for i in varying]
     x, k, n = _arrays(teach, columns)
-    model = _fit(x, k, n, [factors[i] for i in varying])
+    model = _fit(x, k, n) if varying and 0 < k.sum() < n.sum() else None
     table = _ratios(model, factors, varying, int(n.sum()), conf_level)
-    horizon = duration_text(horizon_months, "month")
-    span = (horizon, date_text(test_since))
+    first = counted["since"].drop_nulls()
+    since = date_text(date_of(first[0])) if len(first) else _("no day")
+    told = _Told(model, known, columns, duration_text(horizon_months, "month"), since, conf_level)
     return DepartureRisk(
         table=table,
         name=_("What goes with falling silent"),
@@ -388,16 +395,38 @@ def departure_risk(
             "Odds of no visit and no purchase within {horizon}, multiplied for one more unit of "
             "each factor, the others being equal; by logistic regression on dated snapshots whose "
             "outcome was known before {since}.",
-            horizon=horizon,
-            since=span[1],
+            horizon=told.horizon,
+            since=since,
         ),
         by=("factor",),
         conf_level=conf_level,
-        notes=_notes(counted, known, table, len(varying), int(min(k.sum(), (n - k).sum()))),
-        concordance=_concordance_of(model, known, columns, span, conf_level),
-        calibration=_calibration_of(model, known, columns, span, conf_level),
-        slipping_away=_slipping_of(model, known, columns, horizon, conf_level),
+        notes=_notes(counted, known, table, teach, fitted=model is not None),
+        concordance=_concordance_of(told),
+        calibration=_calibration_of(told),
+        slipping_away=_slipping_of(told),
     )
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A model (None = not fitted), the snapshots, and the words that say what they are."""
+
+    model: _Model | None
+    known: pl.DataFrame
+    columns: Sequence[str]
+    horizon: str
+    since: str
+    conf_level: float
+
+    def part(self, name: str) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return predicted risk, traits, ended and size of the snapshots of a part."""
+        if self.model is None:
+            return np.empty(0), np.empty((0, 0)), np.empty(0), np.empty(0)
+        rows = self.known.filter(pl.col("part") == name)
+        if name == "waits":
+            rows = rows.filter(pl.col("day") == pl.col("day").max())
+        x, k, n = _arrays(rows, self.columns)
+        return self.model.predict(x), x, k, n
 
 
 def _arrays(part: pl.DataFrame, columns: Sequence[str]) -> tuple[Floats, Floats, Floats]:
@@ -406,12 +435,13 @@ def _arrays(part: pl.DataFrame, columns: Sequence[str]) -> tuple[Floats, Floats,
 
 
 def _ratios(
-    model: _Model, factors: Sequence[str], varying: Sequence[int], n: int, conf_level: float
+    model: _Model | None, factors: Sequence[str], varying: Sequence[int], n: int, conf_level: float
 ) -> pl.DataFrame:
     beta = np.full(len(factors), np.nan)
     error = beta.copy()
-    beta[varying] = model.coefficients[1:]
-    error[varying] = np.sqrt(np.diag(model.covariance))[1:]
+    if model is not None:
+        beta[varying] = model.coefficients[1:]
+        error[varying] = np.sqrt(np.diag(model.covariance))[1:]
     half = normal_quantile(conf_level) * error
     p = 2 * special.ndtr(-np.abs(beta / error))
     ratio = np.exp(beta)
@@ -427,14 +457,9 @@ def _ratios(
     )
 
 
-Span = tuple[str, str]
-
-
-def _concordance_of(
-    model: _Model, known: pl.DataFrame, columns: Sequence[str], span: Span, conf_level: float
-) -> Estimates:
-    x, k, n = _arrays(known.filter(pl.col("part") == 1), columns)
-    found = _concordance(model.predict(x), k, n, conf_level)
+def _concordance_of(told: _Told) -> Estimates:
+    p, _x, k, n = told.part("tests")
+    found = _concordance(p, k, n, told.conf_level)
     return Estimates(
         table=pl.DataFrame(five_columns([n.sum()], *([value] for value in found))),
         name=_("Concordance of the departure model"),
@@ -442,18 +467,16 @@ def _concordance_of(
         definition=_(
             "Chance that a customer who fell silent had been given a higher risk than one who did "
             "not, over snapshots since {since}; 0.5 is no better than a coin.",
-            since=span[1],
+            since=told.since,
         ),
-        conf_level=conf_level,
+        conf_level=told.conf_level,
         notes=() if np.isfinite(found[0]) else (_("No later snapshot has both kinds."),),
     )
 
 
-def _calibration_of(
-    model: _Model, known: pl.DataFrame, columns: Sequence[str], span: Span, conf_level: float
-) -> RiskCalibration:
-    x, k, n = _arrays(known.filter(pl.col("part") == 1), columns)
-    table = _tenths(model.predict(x), k, n, conf_level)
+def _calibration_of(told: _Told) -> RiskCalibration:
+    p, _x, k, n = told.part("tests")
+    table = _tenths(p, k, n, told.conf_level)
     return RiskCalibration(
         table=table,
         name=_("Predicted and observed departures"),
@@ -461,47 +484,53 @@ def _calibration_of(
         definition=_(
             "Share of customers who fell silent within {horizon}, by tenth of the risk that the "
             "model had given them, over snapshots since {since}, which it had not seen.",
-            horizon=span[0],
-            since=span[1],
+            horizon=told.horizon,
+            since=told.since,
         ),
         by=("tenth",),
-        conf_level=conf_level,
+        conf_level=told.conf_level,
         notes=small_n_notes(table, ("tenth",), what=_("customers")),
     )
 
 
-def _slipping_of(
-    model: _Model, known: pl.DataFrame, columns: Sequence[str], horizon: str, conf_level: float
-) -> Estimates:
-    waiting = known.filter(pl.col("part") == 2)
-    latest = waiting.filter(pl.col("day") == pl.col("day").max())
-    x, _k, n = _arrays(latest, columns)
-    return Estimates(
-        table=_bands(model, x, n, conf_level),
-        name=_("Customers expected to fall silent within {horizon}", horizon=horizon),
+def _slipping_of(told: _Told) -> Estimates:
+    p, x, _k, n = told.part("waits")
+    table = _bands(told.model, p, x, n, told.conf_level)
+    return Listed(
+        table=table,
+        name=_("Customers expected to fall silent within {horizon}", horizon=told.horizon),
         unit="count",
         definition=_(
             "Active customers of the latest snapshot by the risk that the model gives them (n), "
             "and how many of each band are expected to make no visit and no purchase within "
             "{horizon}, with a prediction interval.",
-            horizon=horizon,
+            horizon=told.horizon,
         ),
         by=("risk",),
-        conf_level=conf_level,
-        notes=() if latest.height else (_("No snapshot is waiting for its outcome."),),
+        conf_level=told.conf_level,
+        notes=() if len(n) else (_("No snapshot is waiting for its outcome."),),
     )
 
 
 def _notes(
-    counted: pl.DataFrame, known: pl.DataFrame, table: pl.DataFrame, n_factors: int, n_fewest: int
+    counted: pl.DataFrame,
+    known: pl.DataFrame,
+    table: pl.DataFrame,
+    teach: pl.DataFrame,
+    *,
+    fitted: bool,
 ) -> tuple[str, ...]:
+    left, n = int(teach["k"].sum()), int(teach["n"].sum())
+    if not fitted:
+        return (_no_model(left, n),)
     notes = (_("Ratios describe: what goes with leaving need not be what makes customers leave."),)
-    if n_fewest < _FEWEST_PER_FACTOR * n_factors:
+    known_rows = table.filter(pl.col("estimate").is_not_null()).height
+    if min(left, n - left) < _FEWEST_PER_FACTOR * known_rows:
         notes += (
             _(
                 "Only {n} departures or stays for {k} factors: the ratios are shaky.",
-                n=number(n_fewest),
-                k=number(n_factors),
+                n=number(min(left, n - left)),
+                k=number(known_rows),
             ),
         )
     if lost := int(counted["n"].sum()) - int(known["n"].sum()):
@@ -513,6 +542,20 @@ def _notes(
     return notes
 
 
+def _no_model(left: int, n: int) -> str:
+    if 0 < left < n:
+        return _(
+            "No model can be fitted: a factor tells those who left from those who stayed without "
+            "exception, or two factors say the same."
+        )
+    return _(
+        "No model can be fitted: of {n} earlier snapshots {left} fell silent, and it takes some "
+        "that did and some that did not.",
+        n=number(n),
+        left=number(left),
+    )
+
+
 def _check_factors(factors: object) -> tuple[str, ...]:
     names = (factors,) if isinstance(factors, str) else tuple(factors)  # type: ignore[arg-type]
     if not names or len(set(names)) < len(names):
@@ -521,14 +564,3 @@ def _check_factors(factors: object) -> tuple[str, ...]:
             "column, and each once."
         )
     return names
-
-
-def _check_teaching(teach: pl.DataFrame, since: date, horizon_months: int) -> None:
-    k, n = int(teach["k"].sum()), int(teach["n"].sum())
-    if 0 < k < n:
-        return
-    raise InputError(
-        f"The model learns from snapshots at least {horizon_months} months before {since}; there "
-        f"are {n} with all factors known, of which {k} fell silent. It needs some that did and "
-        "some that did not: pass a later 'test_since', or more snapshots."
-    )

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from crm_analysis.dates import add_months
 from crm_analysis.errors import InputError, SchemaError, listed, near
 from crm_analysis.schema import PURCHASE_KINDS, TABLES, TABLES_AND_VIEWS
 from crm_analysis.warehouse import views
@@ -143,6 +144,10 @@ class Warehouse:
                 f"{self.as_of} or an earlier day, or leave 'as_of' out."
             )
         return day
+
+    def months_before(self, months: int, day: date | None = None) -> date:
+        """Return the day so many calendar months before `day`, by default the data's last."""
+        return add_months(day or self.as_of, -months)
 
     @property
     def cautions(self) -> tuple[str, ...]:

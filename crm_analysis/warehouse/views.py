@@ -7,6 +7,7 @@ from datetime import date
 
 import polars as pl
 
+from crm_analysis.dates import add_months
 from crm_analysis.schema import OWNERSHIP_ENDS, PURCHASE_KINDS, VIEWS, WARRANTY_STATES
 
 Tables = Callable[[str], pl.LazyFrame]
@@ -244,16 +245,10 @@ def departure_snapshots(
 ) -> pl.LazyFrame:
     """Return yearly snapshots of active customers (see `Warehouse.departure_snapshots`)."""
     activity = _activity(tables, as_of)
-    days = [month_before(as_of, horizon_months * k) for k in range(_MOST_SNAPSHOTS)]
+    days = [add_months(as_of, -horizon_months * k) for k in range(_MOST_SNAPSHOTS)]
     parts = [_snapshot(tables, activity, day, as_of, active_months, horizon_months) for day in days]
     whole = pl.concat(parts).sort("snapshot_on", "customer_id")
     return _fit(tables, "departure_snapshots", whole)
-
-
-def month_before(day: date, months: int) -> date:
-    """Return the day so many calendar months before."""
-    found: date = pl.select(pl.lit(day).dt.offset_by(f"-{months}mo")).item()
-    return found
 
 
 def _snapshot(
@@ -265,7 +260,7 @@ def _snapshot(
     horizon_months: int,
 ) -> pl.LazyFrame:
     on = pl.col("happened_on")
-    active_since, two_years = month_before(day, active_months), month_before(day, 24)
+    active_since, two_years = add_months(day, -active_months), add_months(day, -24)
     before = activity.filter(on <= day).sort("customer_id", "happened_on")
     known = (
         before.group_by("customer_id", maintain_order=True)
@@ -279,7 +274,7 @@ def _snapshot(
         .filter(pl.col("last_on") > active_since)
         .with_columns(pl.lit(day).alias("snapshot_on"))
     )
-    until = pl.select(pl.lit(day).dt.offset_by(f"{horizon_months}mo")).item()
+    until = add_months(day, horizon_months)
     came = activity.filter(on > day, on <= until).select("customer_id").unique()
     came = came.with_columns(came=pl.lit(value=True))
     known = known.join(came, on="customer_id", how="left").with_columns(
@@ -299,7 +294,7 @@ def _snapshot(
     flags = ("low_score", "high_score", "complained")
     return known.with_columns(
         months.alias("months_since_visit"),
-        (pl.col("last_on") < month_before(day, 12)).alias("overdue"),
+        (pl.col("last_on") < add_months(day, -12)).alias("overdue"),
         _whole_years(pl.col("first_on"), since).alias("years_with_us"),
         _whole_years(pl.col("in_use_on"), since).alias("car_age_years"),
         (_warranty_ends() <= since).fill_null(value=False).alias("after_warranty"),
@@ -327,7 +322,7 @@ def _scores_known(tables: Tables, day: date) -> pl.LazyFrame:
 def _troubles(tables: Tables, day: date) -> pl.LazyFrame:
     opened = pl.col("opened_at").dt.date()
     complaints = tables("cases").filter(
-        pl.col("kind").cast(pl.String) == "complaint", opened <= day, opened > month_before(day, 24)
+        pl.col("kind").cast(pl.String) == "complaint", opened <= day, opened > add_months(day, -24)
     )
     return complaints.select("customer_id", complained=pl.lit(value=True)).unique()
 
@@ -336,7 +331,7 @@ def _contacts(tables: Tables, day: date) -> pl.LazyFrame:
     done = pl.col("done_at").dt.date()
     return (
         tables("contacts")
-        .filter(done <= day, done > month_before(day, 12))
+        .filter(done <= day, done > add_months(day, -12))
         .group_by("customer_id")
         .agg(pl.len().alias("contacts_a_year"))
     )
