@@ -46,6 +46,7 @@ from .retention import HazardRatios as HazardRatios
 from .retention import RetentionCurve as RetentionCurve
 from .retention import RetentionDifference as RetentionDifference
 from .retention import RiskCalibration as RiskCalibration
+from .retention import ServiceRetention as ServiceRetention
 from .retention import ServiceRule as ServiceRule
 from .retention import behaviour_change as behaviour_change
 from .retention import churn_rate as churn_rate

@@ -21,6 +21,7 @@ from crm_analysis.retention.referrals import referral_rate
 from crm_analysis.retention.risk import DepartureRisk, RiskCalibration, departure_risk
 from crm_analysis.retention.service import (
     SERVICE_RULES,
+    ServiceRetention,
     ServiceRule,
     service_retention,
     sold_and_serviced,
@@ -38,6 +39,7 @@ __all__ = [
     "RetentionCurve",
     "RetentionDifference",
     "RiskCalibration",
+    "ServiceRetention",
     "ServiceRule",
     "behaviour_change",
     "churn_rate",

@@ -16,6 +16,7 @@ from crm_analysis.frames import (
     check_as_of,
     check_conf_level,
     check_one_of,
+    check_since,
     collect,
     group_names,
     keys_of,
@@ -89,14 +90,14 @@ def churn_rate(
     ((1, 2), 0.667)
     """
     by = group_names(by)
-    as_of, since = check_as_of(as_of), _check_since(since, as_of)
+    as_of, since = check_as_of(as_of), check_since(since, check_as_of(as_of))
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("exact",))
     counts = _count(spells, (start_col, end_col, entry_col), since, as_of, by)
     table = _rates(counts, by, conf_level)
     return Estimates(
         table=table,
-        name=_("Left, for each year of a customer's time"),
+        name=_("Churn rate, a year"),
         unit="share",
         definition=_(
             "Relationships that ended from {since} to {as_of}, divided by the time in that "
@@ -111,15 +112,6 @@ def churn_rate(
             _("Only ends that the data show are counted: silent departures need a model."),
         ),
     )
-
-
-def _check_since(since: object, as_of: date) -> date:
-    if not isinstance(since, date) or since > as_of:
-        raise InputError(
-            f"'since' must be the first day of the period, a date not after 'as_of' ({as_of}); "
-            f"got {since!r}. Pass, say, the day a year before."
-        )
-    return since
 
 
 def _count(

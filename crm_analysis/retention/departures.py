@@ -15,7 +15,13 @@ from crm_analysis import figures
 from crm_analysis.dates import TIME_UNITS, TimeUnit, keys_per_unit
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, small_n_notes
-from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
+from crm_analysis.frames import (
+    check_as_of,
+    check_conf_level,
+    check_one_of,
+    check_whole,
+    group_names,
+)
 from crm_analysis.retention.curve import time_axis
 from crm_analysis.retention.listed import Listed
 from crm_analysis.retention.spells import (
@@ -201,22 +207,31 @@ class DepartureCauses(Estimates):
         return compared.sentence()
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the share ended of each cause over time and return the Axes."""
+        """Draw the share ended of each cause over time and return the Axes.
+
+        Of groups, the shares at the longest time that is well observed.
+        """
+        if self.groups:
+            return self.after(self.last_known_time()).plot(ax)
         ax = figures.new_axes(ax)
         figures.curve(self.table, x="time", by=self.by, ax=ax, step=True)
         figures.write_units(ax, "share")
         ax.set_ylim(bottom=0)
         step = 12 if self.time_unit == "month" else 1
-        first = self.table.filter(pl.col("cause").eq_missing(pl.lit(self.table["cause"][0])))
-        counted = self.table if self.groups else first
-        figures.time_axis(ax, counted, x="time", by=self.by if self.groups else (), n="n_at_risk",
+        counted = self.table
+        if counted.height:
+            counted = counted.filter(pl.col("cause").eq_missing(pl.lit(counted["cause"][0])))
+        figures.time_axis(ax, counted, x="time", n="n_at_risk",
                           step=step, label=_("Observed"))  # fmt: skip
         ax.set_xlabel(time_axis(self.time_unit))
         ax.set_title(self.name)
         return ax
 
     def _figure_height(self) -> float | None:
-        return None
+        if not self.groups:
+            return None
+        rows = self.table.filter(pl.col("time") == self.last_known_time()).height
+        return figures.height_for(rows)
 
 
 # Ask --------------------------------------------------------------------------------------
@@ -388,7 +403,9 @@ def repurchase_rate(
     [0.25]
     """
     groups = group_names(by)
-    months = [_check_months(one) for one in horizons_months]
+    months = [check_whole("horizons_months", one) for one in horizons_months]
+    if not months:
+        raise InputError("'horizons_months' names no horizon. Pass, say, (36, 48, 60).")
     causes = departure_causes(
         ownerships, start_col=start_col, end_col=end_col, entry_col=entry_col,
         cause_col=cause_col, unit="month", as_of=as_of, by=groups, conf_level=conf_level,
@@ -401,7 +418,7 @@ def repurchase_rate(
     table = _at_horizons(causes, counts, repurchase_cause, months, conf_level)
     return Listed(
         table=table,
-        name=_("Bought here again"),
+        name=_again(months),
         unit="share",
         definition=_(
             "Share of cars bought here after which the customer bought the next one here within "
@@ -415,13 +432,10 @@ def repurchase_rate(
     )
 
 
-def _check_months(months: object) -> int:
-    if not isinstance(months, int) or isinstance(months, bool) or months < 1:
-        raise InputError(
-            f"'horizons_months' must be whole months, at least 1; got {months!r}. Pass, say, "
-            "(36, 48, 60)."
-        )
-    return months
+def _again(months: Sequence[int]) -> str:
+    if len(months) > 1:
+        return _("Bought here again")
+    return _("Bought here again within {time}", time=duration_text(months[0], "month"))
 
 
 def _at_horizons(

@@ -67,11 +67,10 @@ class RetentionDifference(Estimates):
             f"{group_label(row, self.by)} ({_signed(row['estimate'], self.unit)})"
             for row in clear.sort("estimate").to_dicts()
         ]
-        return _(
-            "{found}; months or days with us differ from the others' in: {groups}.",
-            found=found,
-            groups=groups_text(parts),
-        )
+        groups = groups_text(parts)
+        if self.unit == "days":
+            return _("{found}; more or fewer days with us: {groups}.", found=found, groups=groups)
+        return _("{found}; more or fewer months with us: {groups}.", found=found, groups=groups)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the differences with their intervals around 0 and return the Axes."""

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from crm_analysis import figures
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import SMALL_N, Estimates, five_columns, p_text, small_n_notes
-from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
+from crm_analysis.frames import (
+    check_as_of,
+    check_conf_level,
+    check_one_of,
+    check_whole,
+    group_names,
+)
 from crm_analysis.retention.listed import Listed
 from crm_analysis.retention.spells import (
     COUNTS,
@@ -51,7 +57,7 @@ def _banded(counts: pl.DataFrame, edges: Floats) -> tuple[Floats, Floats, Floats
     # A departure on the very first day belongs to the first band.
     at = np.searchsorted(edges, np.maximum(key, 1e-9), side="left") - 1
     inside = (at >= 0) & (at < len(edges) - 1)
-    ends = np.bincount(at[inside], ended[inside], len(edges) - 1)
+    ends = np.bincount(at[inside], ended[inside], len(edges) - 1).astype(np.float64)
     cars = [
         entered[key < high].sum() - left[key <= low].sum() + (entered[key == 0].sum() * (low < 0))
         for low, high in pairwise(edges)
@@ -63,7 +69,7 @@ def _band_rows(counts: pl.DataFrame, band_months: int, conf_level: float) -> pl.
     whole = counts.group_by("key").agg(pl.col(COUNTS[1:]).sum()).sort("key")
     n_bands = max(1, int(np.ceil(int(whole["key"][-1]) / (band_months * DAYS_PER_MONTH))))
     months = np.arange(n_bands + 1, dtype=np.int64) * band_months
-    ends, years, cars = _banded(whole, months * DAYS_PER_MONTH)
+    ends, years, cars = _banded(whole, np.asarray(months * DAYS_PER_MONTH, np.float64))
     watched = years > 0
     low, high = exact_rate_interval(ends, years, conf_level)
     safe = np.where(watched, years, np.nan)
@@ -348,7 +354,7 @@ def departure_hazard(
 def _break(sides: _Sides, conf_level: float, near: int, rush: int) -> Estimates:
     before, after = (int(sides.ends[sides.after == side].sum()) for side in (False, True))
     table = _break_table(sides, conf_level)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if table["estimate"][1] is None:
         notes = (_("Too few have left on one side for a trend of age to be allowed for."),)
     return Listed(
@@ -397,17 +403,11 @@ def _hazard_notes(table: pl.DataFrame, by: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _check_widths(band: object, rush: object, near: object) -> None:
-    for name, value, least in (
-        ("band_months", band, 1),
-        ("rush_months", rush, 0),
-        ("near_months", near, 1),
-    ):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise InputError(
-                f"{name!r} must be whole months, at least {least}; got {value!r}. Pass, say, 6."
-            )
-    if isinstance(rush, int) and isinstance(near, int) and rush >= near:
+def _check_widths(band: int, rush: int, near: int) -> None:
+    check_whole("band_months", band)
+    check_whole("rush_months", rush, least=0)
+    check_whole("near_months", near)
+    if rush >= near:
         raise InputError(
             f"'near_months' ({near}) must be more than 'rush_months' ({rush}), or no month is left "
             "to compare. Look at more months, or leave out fewer."

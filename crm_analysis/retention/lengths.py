@@ -31,14 +31,14 @@ def words_of_unit(unit: LengthUnit) -> Literal["days", "months"]:
     return "days" if unit == "day" else "months"
 
 
-def check_horizon(horizon: float) -> float:
+def check_horizon(horizon: object) -> float:
     """Return `horizon`, or say that it must be above 0."""
-    if not isinstance(horizon, int | float) or isinstance(horizon, bool) or not horizon > 0:
-        raise InputError(
-            f"'horizon' must be above 0, in units of 'unit'; got {horizon!r}. Pass 36 for the "
-            "mean over the first 36 months."
-        )
-    return float(horizon)
+    if isinstance(horizon, int | float) and not isinstance(horizon, bool) and horizon > 0:
+        return float(horizon)
+    raise InputError(
+        f"'horizon' must be above 0, in units of 'unit'; got {horizon!r}. Pass 36 for the mean "
+        "over the first 36 months."
+    )
 
 
 def _table(

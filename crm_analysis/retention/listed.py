@@ -34,5 +34,5 @@ class Listed(Estimates):
                 group=where,
                 value=self.value_text(top),
             )
-        parts = [f"{word_of(row[self.by[0]])} {self.value_text(row)}" for row in known.to_dicts()]
+        parts = [f"{word_of(row[self.by[0]])} – {self.value_text(row)}" for row in known.to_dicts()]
         return f"{self.name}: " + "; ".join(parts) + "."

@@ -310,7 +310,9 @@ def _notes(lost: int, fit: _Fitted | None) -> tuple[str, ...]:
                 "nobody who left, or two traits say the same."
             ),
         )
-    notes = (_("Ratios describe: what goes with leaving need not be what makes customers leave."),)
+    notes: tuple[str, ...] = (
+        _("Ratios describe: what goes with leaving need not be what makes customers leave."),
+    )
     if lost:
         notes += (
             _("{n} relationships in which a trait is not known are left out.", n=number(lost)),

@@ -10,13 +10,13 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.dates import to_day_number
-from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.frames import (
     Asked,
     check_as_of,
     check_conf_level,
     check_one_of,
+    check_since,
     collect,
     group_names,
     keys_of,
@@ -83,11 +83,7 @@ def referral_rate(
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("wilson",))
-    if not isinstance(since, date) or since > as_of:
-        raise InputError(
-            f"'since' must be the first day of the period, a date not after 'as_of' ({as_of}); "
-            f"got {since!r}. Pass, say, the day a year before."
-        )
+    since = check_since(since, as_of)
     asked = {
         "day": Asked(at_col, "date", "at_col"),
         "source": Asked(source_col, "key", "source_col", nullable=True),

@@ -187,9 +187,9 @@ def _bands(
 ) -> pl.DataFrame:
     """Say how many customers of each band of risk are expected to leave, and how sure that is."""
     labels = (
-        _("below {share}", share=percent(_BANDS[0], 0)),
-        _("{low} to {high}", low=percent(_BANDS[0], 0), high=percent(_BANDS[1], 0)),
-        _("above {share}", share=percent(_BANDS[1], 0)),
+        _("risk below {share}", share=percent(_BANDS[0], 0)),
+        _("risk of {low} to {high}", low=percent(_BANDS[0], 0), high=percent(_BANDS[1], 0)),
+        _("risk above {share}", share=percent(_BANDS[1], 0)),
     )
     rows = []
     for which, label in enumerate(labels):
@@ -523,7 +523,9 @@ def _notes(
     left, n = int(teach["k"].sum()), int(teach["n"].sum())
     if not fitted:
         return (_no_model(left, n),)
-    notes = (_("Ratios describe: what goes with leaving need not be what makes customers leave."),)
+    notes: tuple[str, ...] = (
+        _("Ratios describe: what goes with leaving need not be what makes customers leave."),
+    )
     known_rows = table.filter(pl.col("estimate").is_not_null()).height
     if min(left, n - left) < _FEWEST_PER_FACTOR * known_rows:
         notes += (

@@ -6,20 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
+from crm_analysis import figures
 from crm_analysis.dates import keys_per_unit, to_day_number, with_elapsed_key
 from crm_analysis.errors import InputError, listed, near
-from crm_analysis.estimates import Estimates, five_columns, small_n_notes
+from crm_analysis.estimates import SMALL_N, Estimates, five_columns, small_n_notes
 from crm_analysis.frames import (
     Asked,
     check_as_of,
     check_conf_level,
     check_one_of,
+    check_whole,
     collect,
     group_names,
     keys_of,
@@ -28,10 +30,22 @@ from crm_analysis.frames import (
 from crm_analysis.uncertainty import wilson_interval
 from crm_analysis.wording import _, date_text, duration_text, number, plural, word_of
 
-__all__ = ["SERVICE_RULES", "ServiceRule", "service_retention", "sold_and_serviced"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "SERVICE_RULES",
+    "ServiceRetention",
+    "ServiceRule",
+    "service_retention",
+    "sold_and_serviced",
+]
 
 Base = Literal["in_use", "sold_here", "serviced"]
 BASES: tuple[Base, ...] = ("in_use", "sold_here", "serviced")
+
+_AGE = "age_years"
+"""The group column of `Warehouse.car_parc` that is an age."""
 
 _BASE_MONTHS = 12
 """A car counts as serviced that came within the year before the window."""
@@ -65,9 +79,8 @@ class ServiceRule:
     same_dealership: bool
 
     def __post_init__(self) -> None:
-        for name, value in (("n_visits", self.n_visits), ("window_months", self.window_months)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"{name!r} must be a whole number of at least 1; got {value!r}.")
+        check_whole("n_visits", self.n_visits)
+        check_whole("window_months", self.window_months)
         check_one_of("base", self.base, BASES)
         if not self.kinds:
             raise InputError(
@@ -201,6 +214,48 @@ def _returned(joined: nw.LazyFrame[Any], rule: ServiceRule) -> nw.LazyFrame[Any]
     )
 
 
+# Show -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ServiceRetention(Estimates):
+    """Shares of cars kept, one row per group; by ``age_years`` they are read as a curve.
+
+    The table has, beside the usual five, ``n_kept``.
+    """
+
+    def sentence(self) -> str:
+        """Return the shares of the youngest and the oldest cars, or those of the groups."""
+        known = self.table.filter(pl.col("estimate").is_not_null(), pl.col("n") >= SMALL_N)
+        if self.by != (_AGE,) or known.height < 2:
+            return super().sentence()
+        young, old = known.row(0, named=True), known.row(-1, named=True)
+        return _(
+            "{name}: {young} at an age of {young_age}, {old} at {old_age}.",
+            name=self.name,
+            young=self.value_text(young),
+            young_age=duration_text(young[_AGE], "year"),
+            old=self.value_text(old),
+            old_age=duration_text(old[_AGE], "year"),
+        )
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the shares with their intervals and return the Axes."""
+        if self.by != (_AGE,):
+            return super().plot(ax)
+        ax = figures.new_axes(ax)
+        figures.curve(self.table.drop_nulls(_AGE), x=_AGE, ax=ax)
+        figures.write_units(ax, "share")
+        ax.set_ylim(0, 1.02)
+        figures.time_axis(ax, self.table, x=_AGE, n="n", step=1, label=_("Cars"))
+        ax.set_xlabel(_("Age of the car, completed years"))
+        ax.set_title(self.name)
+        return ax
+
+    def _figure_height(self) -> float | None:
+        return None if self.by == (_AGE,) else super()._figure_height()
+
+
 # Ask --------------------------------------------------------------------------------------
 
 
@@ -220,7 +275,7 @@ def service_retention(
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
     ci_method: str = "wilson",
-) -> Estimates:
+) -> ServiceRetention:
     """What share of cars still comes to the workshop, by a stated rule (Wilson).
 
     Parameters
@@ -254,7 +309,7 @@ def service_retention(
 
     Returns
     -------
-    Estimates
+    ServiceRetention
         Columns of `by`, ``n_kept``, ``n`` (cars of the base), ``estimate`` (share),
         ``std_error``, ``conf_low``, ``conf_high``. Null where no car belongs to the base.
 
@@ -298,9 +353,9 @@ def service_retention(
     }  # fmt: skip
     counted = _count_kept(cars, visits, columns, asked, as_of, by)
     table = _shares(counted, by, conf_level)
-    return Estimates(
+    return ServiceRetention(
         table=table,
-        name=_("Cars kept by the workshop"),
+        name=_("Share of cars kept by the workshop"),
         unit="share",
         definition=_words(asked, as_of),
         by=by,
@@ -324,7 +379,7 @@ def sold_and_serviced(
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
     ci_method: str = "wilson",
-) -> Estimates:
+) -> ServiceRetention:
     """What share of the cars delivered here was serviced here in the last twelve months (Wilson).
 
     The denominator is the cars delivered here at least twelve months before `as_of` and not
@@ -333,7 +388,7 @@ def sold_and_serviced(
 
     Returns
     -------
-    Estimates
+    ServiceRetention
         As `service_retention`.
 
     Raises

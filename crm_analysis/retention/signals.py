@@ -11,13 +11,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from crm_analysis.dates import keys_per_unit, to_day_number
-from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.frames import (
     Asked,
     check_as_of,
     check_conf_level,
     check_one_of,
+    check_whole,
     collect,
     group_names,
     keys_of,
@@ -109,9 +109,8 @@ def behaviour_change(
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("wilson",))
-    for name, value, least in (("least_gaps", least_gaps, 2), ("active_months", active_months, 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise InputError(f"{name!r} must be a whole number of at least {least}; got {value!r}.")
+    check_whole("least_gaps", least_gaps, least=2)
+    check_whole("active_months", active_months)
     habits = _habits(visits, customer_col, at_col, as_of, by)
     seen = habits.filter(pl.col("wait") <= active_months * DAYS_PER_MONTH)
     table = _states(seen.filter(pl.col("gaps") >= least_gaps), habits, by, conf_level)
@@ -235,8 +234,8 @@ def next_purchase_chance(
     Returns
     -------
     Estimates
-        One row per completed year of ownership in which an ownership is open now: ``owned_years``,
-        ``n`` (ownerships open now at that age), ``n_expected`` (n times the chance),
+        One row per completed year of ownership in which an ownership is open now: ``owned``,
+        ``owned_years``, ``n`` (ownerships open now at that age), ``n_expected`` (n times the chance),
         ``estimate`` (chance), ``std_error``, ``conf_low``, ``conf_high``; null where nobody has
         been observed from that age for so long.
 
@@ -250,10 +249,7 @@ def next_purchase_chance(
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("log-log",))
-    if not isinstance(within_months, int) or isinstance(within_months, bool) or within_months < 1:
-        raise InputError(
-            f"'within_months' must be at least 1; got {within_months!r}. Pass, say, 12."
-        )
+    check_whole("within_months", within_months)
     counts, causes = count_causes(
         ownerships, start_col=start_col, end_col=end_col, entry_col=entry_col,
         cause_col=cause_col, unit="month", as_of=as_of,
@@ -271,9 +267,9 @@ def next_purchase_chance(
             ahead=ahead,
             as_of=date_text(as_of),
         ),
-        by=("owned_years",),
+        by=("owned",),
         conf_level=conf_level,
-        notes=small_n_notes(rows, ("owned_years",), what=_("cars")),
+        notes=small_n_notes(rows, ("owned",), what=_("cars")),
     )
 
 
@@ -298,11 +294,18 @@ def _chances(
     years_, n_, expected, share_, error_, low_, high_ = rows_t
     return pl.DataFrame(
         {
+            "owned": pl.Series([_owned(int(y)) for y in years_], dtype=pl.String),
             "owned_years": pl.Series(years_, dtype=pl.Int64),
             "n_expected": pl.Series(expected, dtype=pl.Float64).fill_nan(None),
             **five_columns(n_, share_, error_, low_, high_),
         }
     )
+
+
+def _owned(years: int) -> str:
+    if not years:
+        return _("owned for less than a year")
+    return _("owned for {time}", time=duration_text(years, "year"))
 
 
 def _from_age(

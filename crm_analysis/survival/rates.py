@@ -78,7 +78,7 @@ def rate_ratio(
     tail = (1 - conf_level) / 2
     low = special.betaincinv(d2, d1 + 1, tail) if d2 else 0.0
     high = special.betaincinv(d2 + 1, d1, 1 - tail) if d1 else 1.0
-    ratio, bottom, top = (_odds(p) * t1 / t2 for p in (d2 / (d1 + d2), low, high))
+    ratio, bottom, top = (_odds(float(p)) * t1 / t2 for p in (d2 / (d1 + d2), low, high))
     share = t2 / (t1 + t2)
     below, above = special.bdtr(d2, d1 + d2, share), special.bdtrc(d2 - 1, d1 + d2, share)
     p_value = min(1.0, 2 * min(float(below), float(above) if d2 else 1.0))

@@ -12,7 +12,7 @@ import polars as pl
 
 from crm_analysis.dates import add_months
 from crm_analysis.errors import InputError, SchemaError, listed, near
-from crm_analysis.schema import PURCHASE_KINDS, TABLES, TABLES_AND_VIEWS
+from crm_analysis.schema import PURCHASE_KINDS, RISK_FACTORS, TABLES, TABLES_AND_VIEWS
 from crm_analysis.warehouse import views
 from crm_analysis.warehouse.checks import check as check_tables
 from crm_analysis.warehouse.checks import conform
@@ -144,6 +144,11 @@ class Warehouse:
                 f"{self.as_of} or an earlier day, or leave 'as_of' out."
             )
         return day
+
+    @property
+    def risk_factors(self) -> tuple[str, ...]:
+        """Return the columns of `departure_snapshots` that say what was known of a customer."""
+        return RISK_FACTORS
 
     def months_before(self, months: int, day: date | None = None) -> date:
         """Return the day so many calendar months before `day`, by default the data's last."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 import polars as pl
 
@@ -160,7 +161,7 @@ def ownership_spells(tables: Tables, *, as_of: date, inactive_months: int | None
         spell = _next(spell, silences, "happened_on", "lapsed_on", same_day=True)
     ends = ("next_on", "lost_on", "lapsed_on")
     first = pl.min_horizontal(ends)
-    cause = pl.when(first.is_null()).then(None)
+    cause: Any = pl.when(first.is_null()).then(None)
     for column, name in zip(ends, OWNERSHIP_ENDS, strict=True):
         cause = cause.when(pl.col(column) == first).then(pl.lit(name))
     return _fit(
