@@ -112,10 +112,9 @@ def _table(
     kinds = sorted(kinds, key=lambda kind: (kind is None, kind))
     causes = causes.with_columns(pl.col("cause").cast(pl.String))
     parts = []
-    for group, part in parts_of(counts, by):
+    for group, part in parts_of(counts, by) if kinds else []:
         own = group.join(causes, on=by, nulls_equal=True) if by else causes
         parts.append(labelled(group, _rows(part, own, kinds, unit, conf_level)))
-    parts = [part for part in parts if part.height]
     if parts:
         return pl.concat(parts)
     whole = ("time", "n_at_risk", "n_exits")

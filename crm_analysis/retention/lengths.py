@@ -50,11 +50,13 @@ def _table(
         rows.append(labelled(group, found))
     if rows:
         return pl.concat(rows)
-    empty = pl.DataFrame({name: pl.Series(name, [], counts.schema[name]) for name in by})
     n = [] if by else [0]
     nothing = [np.nan] * len(n)
-    return empty.hstack(
-        pl.DataFrame(five_columns(n, nothing, nothing, nothing, nothing)).get_columns()
+    return pl.DataFrame(
+        {
+            **{name: pl.Series(name, [], counts.schema[name]) for name in by},
+            **five_columns(n, nothing, nothing, nothing, nothing),
+        }
     )
 
 

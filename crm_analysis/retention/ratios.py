@@ -240,11 +240,12 @@ def _fit(known: pl.DataFrame, design: Floats, *, late: bool) -> _Fitted | None:
     """Return the fitted model; None where the data do not determine one."""
     from statsmodels.duration.hazard_regression import PHReg
 
-    days = known["days"].to_numpy().astype(np.float64)
+    # Days from 1, so that who is there from the start has entered before any exit; who comes later
+    # is at risk from the day after, whichever way statsmodels takes a tie.
+    days = known["days"].to_numpy().astype(np.float64) + 1
     ended = known["ended"].to_numpy()
-    # Who is there from the start is at risk at 0 too: statsmodels counts those entered before.
     entry = known["from_days"].to_numpy().astype(np.float64)
-    entry = np.where(entry == 0, -1.0, entry)
+    entry = np.where(entry == 0, 0.0, entry + 1.5)
     centred = design - design.mean(axis=0)
     if np.linalg.matrix_rank(centred) < centred.shape[1]:
         return None

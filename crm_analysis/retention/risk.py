@@ -121,7 +121,8 @@ def _fit(x: Floats, k: Floats, n: Floats) -> _Model | None:
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
     model = sm.GLM(np.column_stack([k, n - k]), _design(x), family=sm.families.Binomial())
-    with warnings.catch_warnings():
+    # Where a factor tells all apart the odds run off, and are seen to have done so below.
+    with warnings.catch_warnings(), np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         warnings.simplefilter("error", PerfectSeparationWarning)
         try:
             fitted = model.fit(maxiter=100)

@@ -235,9 +235,9 @@ def next_purchase_chance(
     -------
     Estimates
         One row per completed year of ownership in which an ownership is open now: ``owned``,
-        ``owned_years``, ``n`` (ownerships open now at that age), ``n_expected`` (n times the chance),
-        ``estimate`` (chance), ``std_error``, ``conf_low``, ``conf_high``; null where nobody has
-        been observed from that age for so long.
+        ``owned_years``, ``n`` (ownerships open now at that age), ``n_expected`` (n times the
+        chance), ``estimate`` (chance), ``std_error``, ``conf_low``, ``conf_high``; null where
+        nobody has been observed from that age for so long.
 
     Raises
     ------

@@ -134,9 +134,9 @@ def ownership_spells(tables: Tables, *, as_of: date, inactive_months: int | None
     """Return each car delivered here until its next (see `Warehouse.ownership_spells`)."""
     models = tables("models").select("model_id", "brand")
     cars = tables("vehicles").select("vehicle_id", "condition")
-    deliveries = delivered(tables).filter(pl.col("delivery_on") <= as_of)
+    by_then = pl.col("delivery_on") <= as_of
     spell = (
-        deliveries.select(
+        delivered(tables).filter(by_then).select(
             "vehicle_id", "customer_id", "dealership_id", "model_id",
             pl.col("delivery_on").alias("started_on"),
         )
@@ -145,7 +145,11 @@ def ownership_spells(tables: Tables, *, as_of: date, inactive_months: int | None
         .drop("model_id")
         .unique("vehicle_id", keep="first")
     )  # fmt: skip
-    again = deliveries.select("customer_id", pl.col("delivery_on").alias("next_on"))
+    again = (
+        delivered(tables)
+        .filter(by_then)
+        .select("customer_id", pl.col("delivery_on").alias("next_on"))
+    )
     lost = (
         tables("opportunities")
         .filter(pl.col("lost_reason").cast(pl.String) == "competitor")
@@ -202,8 +206,9 @@ def _in_use() -> pl.Expr:
 
 
 def _whole_years(since: pl.Expr, day: pl.Expr) -> pl.Expr:
-    before = (day.dt.month() * 32 + day.dt.day()) < (since.dt.month() * 32 + since.dt.day())
-    return (day.dt.year() - since.dt.year() - before.cast(pl.Int32)).clip(0)
+    # Months are Int8: cast, or 32 times a month overflows without a word.
+    now, then = (one.dt.month().cast(pl.Int32) * 32 + one.dt.day() for one in (day, since))
+    return (day.dt.year() - since.dt.year() - (now < then).cast(pl.Int32)).clip(0)
 
 
 def _warranty_ends() -> pl.Expr:
@@ -245,24 +250,18 @@ def departure_snapshots(
     tables: Tables, *, as_of: date, active_months: int, horizon_months: int
 ) -> pl.LazyFrame:
     """Return yearly snapshots of active customers (see `Warehouse.departure_snapshots`)."""
-    activity = _activity(tables, as_of)
     days = [add_months(as_of, -horizon_months * k) for k in range(_MOST_SNAPSHOTS)]
-    parts = [_snapshot(tables, activity, day, as_of, active_months, horizon_months) for day in days]
+    parts = [_snapshot(tables, day, as_of, active_months, horizon_months) for day in days]
     whole = pl.concat(parts).sort("snapshot_on", "customer_id")
     return _fit(tables, "departure_snapshots", whole)
 
 
 def _snapshot(
-    tables: Tables,
-    activity: pl.LazyFrame,
-    day: date,
-    as_of: date,
-    active_months: int,
-    horizon_months: int,
+    tables: Tables, day: date, as_of: date, active_months: int, horizon_months: int
 ) -> pl.LazyFrame:
     on = pl.col("happened_on")
     active_since, two_years = add_months(day, -active_months), add_months(day, -24)
-    before = activity.filter(on <= day).sort("customer_id", "happened_on")
+    before = _activity(tables, day).sort("customer_id", "happened_on")
     known = (
         before.group_by("customer_id", maintain_order=True)
         .agg(
@@ -276,7 +275,8 @@ def _snapshot(
         .with_columns(pl.lit(day).alias("snapshot_on"))
     )
     until = add_months(day, horizon_months)
-    came = activity.filter(on > day, on <= until).select("customer_id").unique()
+    later = _activity(tables, min(until, as_of)).filter(on > day)
+    came = later.select("customer_id").unique()
     came = came.with_columns(came=pl.lit(value=True))
     known = known.join(came, on="customer_id", how="left").with_columns(
         left=pl.lit(None, pl.Boolean) if until > as_of else pl.col("came").is_null()
