@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from crm_analysis.errors import InputError
 from crm_analysis.survival import (
     CumulativeIncidence,
+    DurationCounts,
     KaplanMeier,
     Weights,
     aalen_johansen,
+    count_durations,
     exposure,
     holm,
     kaplan_meier,
@@ -90,6 +93,35 @@ ROWS = st.lists(
     min_size=1,
     max_size=25,
 )
+
+
+# Counts -----------------------------------------------------------------------------------
+
+
+@given(rows=ROWS)
+@settings(max_examples=100, deadline=None)
+def test_counting_equals_counting_by_hand(rows: list[Row]) -> None:
+    entry, duration, cause = np.array(rows).T
+    found = count_durations(duration, cause, entry)
+    times, entered, exits, censored = counts_of(rows, 2)
+    assert found.time.tolist() == times.tolist()
+    assert found.n_entered.tolist() == entered.tolist()
+    assert found.n_exits.tolist() == exits[: len(found.n_exits)].tolist()
+    assert exits[len(found.n_exits) :].sum() == 0
+    assert found.n_censored.tolist() == censored.tolist()
+
+
+def test_nobody_and_backward_durations() -> None:
+    none = np.array([], np.int64)
+    assert kaplan_meier(*_single(count_durations(none, none))).survival.tolist() == [1.0]
+    with pytest.raises(InputError, match="cannot be below 0; the least are -1 and 0"):
+        count_durations(np.array([-1]), np.array([1]))
+    late = count_durations(np.array([4]), np.array([1]), np.array([4]))
+    assert late.n_entered.sum() == 0
+
+
+def _single(counts: DurationCounts) -> tuple[np.ndarray, ...]:
+    return counts.time, counts.n_entered, counts.n_exits.sum(axis=0), counts.n_censored
 
 
 # Restricted mean --------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from crm_analysis.survival.comparisons import (
     log_rank,
     log_rank_p_value,
 )
+from crm_analysis.survival.counts import DurationCounts, count_durations
 from crm_analysis.survival.curves import (
     KaplanMeier,
     Quantile,
@@ -28,6 +29,7 @@ from crm_analysis.survival.rates import RateRatio, exposure, rate_ratio
 __all__ = [
     "Comparison",
     "CumulativeIncidence",
+    "DurationCounts",
     "KaplanMeier",
     "Quantile",
     "RateRatio",
@@ -35,6 +37,7 @@ __all__ = [
     "Weights",
     "aalen_johansen",
     "at_risk",
+    "count_durations",
     "exposure",
     "holm",
     "kaplan_meier",

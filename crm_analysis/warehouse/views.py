@@ -1,4 +1,8 @@
-"""Views derived from the open tables, all lazy."""
+"""Views derived from the open tables, all lazy.
+
+A table that a view needs twice is opened twice: one plan that reads a DuckDB table from two places
+would ask one cursor for two things at once.
+"""
 
 from __future__ import annotations
 
