@@ -746,6 +746,9 @@ class CarParc(dy.Schema):
     started_on = _on("first delivery or visit here")
     last_on = _on("last delivery or visit here")
     left_on = _on("day it was traded in here for another; null = was not", nullable=True)
+    until_on = _on(
+        "last visit of a car whose owner came later with another; null = none did", nullable=True
+    )
     ended_on = _on(
         "middle of the gap after the last visit before a silence; null = none", nullable=True
     )

@@ -235,6 +235,7 @@ def departure_hazard(
     start_col: str = "in_use_on",
     end_col: str = "ended_on",
     entry_col: str | None = "started_on",
+    until_col: str | None = None,
     warranty_col: str = "warranty_months",
     band_months: int = 6,
     rush_months: int = 6,
@@ -260,6 +261,9 @@ def departure_hazard(
         Day from which its age counts, and day on which its owner left; null = has not.
     entry_col : str or None
         Day from which the car was observed here; cars come at any age (left truncation).
+    until_col : str, optional
+        Day after which it was no longer observed, such as when its owner came with another car;
+        null = it was until `as_of`.
     warranty_col : str
         Length of its warranty in months of age; null = not known, left out of the comparison.
     band_months : int
@@ -322,7 +326,7 @@ def departure_hazard(
             "copy of it under another name."
         )
     counts = count_exits(
-        cars, start_col=start_col, end_col=end_col, entry_col=entry_col,
+        cars, start_col=start_col, end_col=end_col, entry_col=entry_col, until_col=until_col,
         as_of=as_of, unit="day", by=(*by, warranty_col),
     )  # fmt: skip
     rows = [

@@ -34,6 +34,9 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
+Columns = tuple[str, str, str | None, str | None, str | None]
+"""Columns of spells: start, end, entry, cause, until; the last three may not be there."""
+
 COUNTS = ("key", "n_entered", "n_exits", "n_censored")
 """The columns that `count_exits` returns beside those of `by`."""
 
@@ -47,6 +50,7 @@ def count_exits(
     start_col: str = "started_on",
     end_col: str = "ended_on",
     entry_col: str | None = None,
+    until_col: str | None = None,
     as_of: date,
     unit: TimeUnit = "month",
     by: Sequence[str] = (),
@@ -64,6 +68,8 @@ def count_exits(
     entry_col : str, optional
         Day from which the spell was observed, when that is after its start (left truncation):
         customers of before the CRM are known only because they stayed until it came.
+    until_col : str, optional
+        Day after which the spell was no longer observed; null = it was until `as_of`.
     as_of : date
         Last day the data covers; spells that start later are not counted.
     unit : {"day", "week", "month", "year"}
@@ -80,7 +86,8 @@ def count_exits(
     InputError
         A spell ends, or is first observed, before it starts.
     """
-    counted = _count_spells(spells, start_col, end_col, entry_col, None, as_of, unit, by)
+    columns = (start_col, end_col, entry_col, None, until_col)
+    counted = _count_spells(spells, columns, as_of, unit, by)
     return _by_duration(counted, by)
 
 
@@ -103,7 +110,8 @@ def count_causes(
         As `count_exits`; and the columns of `by`, ``cause``, ``key`` and ``n_exits``. An end
         without a cause is of the cause null, unknown.
     """
-    counted = _count_spells(spells, start_col, end_col, entry_col, cause_col, as_of, unit, by)
+    columns = (start_col, end_col, entry_col, cause_col, None)
+    counted = _count_spells(spells, columns, as_of, unit, by)
     causes = (
         _ever_at_risk(counted)
         .filter(pl.col("n_exits") > 0)
@@ -115,22 +123,20 @@ def count_causes(
 
 
 def _count_spells(
-    spells: object,
-    start_col: str,
-    end_col: str,
-    entry_col: str | None,
-    cause_col: str | None,
-    as_of: date,
-    unit: TimeUnit,
-    by: Sequence[str],
+    spells: object, columns: Columns, as_of: date, unit: TimeUnit, by: Sequence[str]
 ) -> pl.DataFrame:
+    start_col, end_col, entry_col, cause_col, until_col = columns
     last_day = to_day_number(as_of)
-    frame = open_spells(spells, start_col, end_col, entry_col, cause_col, by)
+    frame = open_spells(spells, start_col, end_col, entry_col, cause_col, by, until_col=until_col)
     frame = frame.filter(nw.col("start") <= last_day, nw.col("entry") <= last_day)
+    last = nw.lit(last_day)
+    if until_col is not None:
+        last = nw.when(nw.col("until") < last_day).then(nw.col("until")).otherwise(last)
+    frame = frame.with_columns(last.alias("last"))
     frame = frame.with_columns(
-        (~nw.col("end").is_null() & (nw.col("end") <= last_day)).cast(nw.Int64).alias("ended")
+        (~nw.col("end").is_null() & (nw.col("end") <= nw.col("last"))).cast(nw.Int64).alias("ended")
     ).with_columns(
-        nw.when(nw.col("ended") == 1).then(nw.col("end")).otherwise(nw.lit(last_day)).alias("end")
+        nw.when(nw.col("ended") == 1).then(nw.col("end")).otherwise(nw.col("last")).alias("end")
     )
     frame = with_elapsed_key(frame, "start", "end", unit, name="key")
     frame = with_elapsed_key(frame, "start", "entry", unit, name="entry_key")
@@ -158,6 +164,8 @@ def open_spells(
     entry_col: str | None,
     cause_col: str | None,
     by: Sequence[str],
+    *,
+    until_col: str | None = None,
 ) -> nw.LazyFrame[Any]:
     """Open spells as day numbers ``start``, ``end`` and ``entry`` (the start if null)."""
     asked = {
@@ -168,6 +176,8 @@ def open_spells(
         asked["entry"] = Asked(entry_col, "date", "entry_col", nullable=True)
     if cause_col is not None:
         asked["cause"] = Asked(cause_col, "key", "cause_col", nullable=True)
+    if until_col is not None:
+        asked["until"] = Asked(until_col, "date", "until_col", nullable=True)
     frame = open_table(spells, asked, by=by)
     entry = nw.coalesce("entry", "start") if entry_col is not None else nw.col("start")
     return frame.with_columns(entry.alias("entry"))

@@ -268,8 +268,9 @@ class Warehouse:
         -------
         polars.LazyFrame
             `vehicle_id, customer_id, dealership_id, dealership, brand, model, condition,
-            sold_here, in_use_on, warranty_months, started_on, last_on, left_on, ended_on,
-            age_years, warranty`.
+            sold_here, in_use_on, warranty_months, started_on, last_on, left_on, until_on,
+            ended_on, age_years, warranty`. A car whose owner came later with another has not lost
+            its owner: it is known until `until_on`, and has no `ended_on`.
 
         Raises
         ------

@@ -237,8 +237,21 @@ def car_parc(tables: Tables, *, as_of: date, inactive_months: int) -> pl.LazyFra
     )
     parc = _seen(tables, as_of).join(_described(tables), on="vehicle_id", how="left")
     parc = _next(parc, traded, "at", "left_on", same_day=False)
-    parc = parc.join(silences, on="vehicle_id", how="left").with_columns(
-        _in_use().alias("in_use_on")
+    owners = (
+        _activity(tables, as_of)
+        .group_by("customer_id")
+        .agg(pl.col("happened_on").max().alias("came"))
+    )
+    # An owner who came later with another car has not left: this one is known to its last visit.
+    replaced = pl.col("came") > pl.col("last_on")
+    parc = (
+        parc.join(silences, on="vehicle_id", how="left")
+        .join(owners, on="customer_id", how="left")
+        .with_columns(
+            _in_use().alias("in_use_on"),
+            pl.when(replaced).then("last_on").alias("until_on"),
+            pl.when(~replaced).then("ended_on").alias("ended_on"),
+        )
     )
     covered = pl.when(day < _warranty_ends()).then(pl.lit(WARRANTY_STATES[0]))
     parc = parc.with_columns(

@@ -1,0 +1,157 @@
+"""Every notebook of ours, on ordinary data and on the data that break reports."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from crm_analysis.reporting import make_batch, open_batch
+
+pytestmark = [pytest.mark.notebook, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ("retention", "departures")
+EMPTY, LONELY = "Empty Autos", "One Customer Autos"
+PLACES = ("network", EMPTY, LONELY)
+
+
+class Page(HTMLParser):
+    """What a reader meets on a page: its words, its links, and the words for its figures."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.alternatives: list[str | None] = []
+        self._silent = 0
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._silent += tag in ("style", "script")
+        given = dict(attrs)
+        self.addresses += [value for name in ("href", "src") if (value := given.get(name))]
+        if tag == "img":
+            self.alternatives.append(given.get("alt"))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._silent -= tag in ("style", "script")
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def data(tiny_network: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny network with a dealership where nothing happened, and one with one customer."""
+    folder = tmp_path_factory.mktemp("broken") / "data"
+    shutil.copytree(tiny_network, folder, ignore=shutil.ignore_patterns("truth", ".*"))
+    dealerships = pl.read_parquet(folder / "dealerships.parquet")
+    more = dealerships.head(2).with_columns(
+        dealership_id=pl.Series([8, 9], dtype=pl.Int64), name=pl.Series([EMPTY, LONELY])
+    )
+    pl.concat([dealerships, more]).write_parquet(folder / "dealerships.parquet")
+    asked = pl.read_parquet(folder / "surveys.parquet").filter(pl.col("answered_at").is_not_null())
+    customer = asked.filter(pl.col("deal_id").is_not_null())["customer_id"][0]
+    for path in folder.glob("*.parquet"):
+        table = pl.read_parquet(path)
+        if {"customer_id", "dealership_id"} <= set(table.columns):
+            own = pl.col("customer_id") == customer
+            moved = pl.when(own).then(pl.lit(9, pl.Int64)).otherwise("dealership_id")
+            table.with_columns(dealership_id=moved).write_parquet(path)
+    events = pl.read_parquet(folder / "stage_events.parquet")
+    leads = pl.read_parquet(folder / "opportunities.parquet").filter(customer_id=customer)
+    theirs = pl.col("opportunity_id").is_in(leads["opportunity_id"].to_list())
+    events.with_columns(
+        dealership_id=pl.when(theirs).then(pl.lit(9, pl.Int64)).otherwise("dealership_id")
+    ).write_parquet(folder / "stage_events.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    out = tmp_path_factory.mktemp("pages")
+    plan = out / "plan.toml"
+    plan.write_text(
+        f'data = "{data.as_posix()}"\nout = "{(out / "made").as_posix()}"\n'
+        f"notebooks = {list(NOTEBOOKS)}\ndealerships = {list(PLACES)}\n".replace("'", '"'),
+        encoding="utf-8",
+    )
+    batch = make_batch(open_batch(plan, root=ROOT))
+    failed = [o.result.get("failure") for o in batch.outcomes if o.status == "failed"]
+    assert not failed
+    return {
+        (outcome.run.name, str(outcome.run.dealership)): batch.out / outcome.run.path
+        for outcome in batch.outcomes
+    }
+
+
+CASES = [(notebook, place) for notebook in NOTEBOOKS for place in PLACES]
+
+
+@pytest.mark.parametrize(("notebook", "place"), CASES)
+def test_a_page_never_shows_what_is_not_a_number(
+    pages: dict[tuple[str, str], Path], notebook: str, place: str
+) -> None:
+    page = Page(pages[notebook, place])
+    assert len(page.text) > 500
+    assert not re.search(r"\b(nan|none|null|inf|NaT|Traceback)\b", page.text, re.IGNORECASE)
+    assert not re.search(r"\{\w*\}", page.text), "a sentence was left without its values"
+
+
+@pytest.mark.parametrize(("notebook", "place"), CASES)
+def test_a_page_stands_by_itself_and_says_its_figures(
+    pages: dict[tuple[str, str], Path], notebook: str, place: str
+) -> None:
+    page = Page(pages[notebook, place])
+    outside = [a for a in page.addresses if not a.startswith(("#", "data:"))]
+    assert outside == []
+    assert all(alternative for alternative in page.alternatives)
+    if place == "network":
+        assert len(page.alternatives) >= 3
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_a_page_shows_no_personal_data(
+    pages: dict[tuple[str, str], Path], data: Path, notebook: str
+) -> None:
+    text = Page(pages[notebook, "network"]).text
+    customers = pl.read_parquet(data / "customers.parquet")
+    for column in ("phone", "email"):
+        shown = [value for value in customers[column].drop_nulls() if str(value) in text]
+        assert shown == []
+    full = customers.select(name=pl.concat_str("first_name", pl.lit(" "), "last_name"))
+    assert [name for name in full["name"].drop_nulls().unique() if name in text] == []
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_an_empty_dealership_is_said_to_be_empty(
+    pages: dict[tuple[str, str], Path], notebook: str
+) -> None:
+    text = Page(pages[notebook, EMPTY]).text
+    assert re.search(r"nothing|nobody|no (one|lead|answer|customer|cohort|purchase)", text)
+
+
+def test_plain_papermill_executes_a_notebook(data: Path, tmp_path: Path) -> None:
+    """Any runner of papermill will do; ours only adds speed, checks and pages."""
+    import papermill
+
+    executed = papermill.execute_notebook(
+        ROOT / "notebooks" / "overview.ipynb",
+        tmp_path / "overview.ipynb",
+        parameters={"data": str(data)},
+        cwd=ROOT,
+        progress_bar=False,
+    )
+    shown = [o for cell in executed.cells for o in cell.get("outputs", [])]
+    assert any("application/vnd.crm.block+json" in o.get("data", {}) for o in shown)
+    assert not [o for o in shown if o.output_type == "stream"]
