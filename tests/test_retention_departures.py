@@ -248,7 +248,7 @@ def test_paces_equal_their_slow_twin() -> None:
 def test_a_car_is_at_risk_only_while_it_is_observed() -> None:
     spells = spells_of(300, 8)
     until = spells.select(pl.col("started_on") + pl.duration(days=400)).to_series()
-    given = {"start_col": "started_on", "as_of": AS_OF, "band_months": 6}
+    given: dict[str, Any] = {"start_col": "started_on", "as_of": AS_OF, "band_months": 6}
     found = departure_hazard(
         spells.with_columns(until_on=until), entry_col=None, until_col="until_on", **given
     ).table
