@@ -79,6 +79,7 @@ class RetentionDifference(Estimates):
         labelled = self.table.with_columns(pl.Series("label", labels, pl.String))
         figures.points(labelled, label="label", ax=ax, reference=0.0)
         figures.write_units(ax, self.unit, axis="x")
+        ax.set_xlabel(_("days") if self.unit == "days" else _("months"))
         ax.set_title(self.name)
         return ax
 

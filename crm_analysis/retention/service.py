@@ -451,7 +451,11 @@ def _words(rule: ServiceRule, as_of: date) -> str:
 def _notes(
     counted: pl.DataFrame, table: pl.DataFrame, by: tuple[str, ...], rule: ServiceRule
 ) -> tuple[str, ...]:
-    notes = small_n_notes(table, by, what=_("cars"))
+    named = table
+    if by == (_AGE,):
+        ages = [None if a is None else duration_text(a, "year") for a in table[_AGE]]
+        named = table.with_columns(pl.Series(_AGE, ages, pl.String))
+    notes = small_n_notes(named, by, what=_("cars"))
     if n_young := int(counted.filter(pl.col("mature") == 0)["n"].sum()):
         notes += (
             _(
