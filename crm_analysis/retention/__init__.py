@@ -12,12 +12,13 @@ from crm_analysis.retention.cohorts import (
     repeat_rate,
 )
 from crm_analysis.retention.curve import RetentionCurve, retention_curve
-from crm_analysis.retention.departures import DepartureCauses, departure_causes, repurchase_rate
+from crm_analysis.retention.departures import DepartureCauses, departure_causes
 from crm_analysis.retention.differences import RetentionDifference, retention_difference
 from crm_analysis.retention.hazards import DepartureHazard, departure_hazard
 from crm_analysis.retention.lengths import mean_retention, median_retention
 from crm_analysis.retention.ratios import HazardRatios, hazard_ratios
 from crm_analysis.retention.referrals import referral_rate
+from crm_analysis.retention.repurchases import repurchase_rate
 from crm_analysis.retention.risk import DepartureRisk, RiskCalibration, departure_risk
 from crm_analysis.retention.service import (
     SERVICE_RULES,

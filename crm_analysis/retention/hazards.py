@@ -58,10 +58,9 @@ def _banded(counts: pl.DataFrame, edges: Floats) -> tuple[Floats, Floats, Floats
     at = np.searchsorted(edges, np.maximum(key, 1e-9), side="left") - 1
     inside = (at >= 0) & (at < len(edges) - 1)
     ends = np.bincount(at[inside], ended[inside], len(edges) - 1).astype(np.float64)
-    cars = [
-        entered[key < high].sum() - left[key <= low].sum() + (entered[key == 0].sum() * (low < 0))
-        for low, high in pairwise(edges)
-    ]
+    # Who left on the very first day was still seen in the first band.
+    gone = np.where(key > 0, left, 0)
+    cars = [entered[key < high].sum() - gone[key <= low].sum() for low, high in pairwise(edges)]
     return ends, years, np.array(cars, np.float64)
 
 

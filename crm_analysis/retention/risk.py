@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -12,7 +11,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from crm_analysis import figures
 from crm_analysis.dates import add_months, date_of, to_day_number
@@ -23,10 +22,12 @@ from crm_analysis.frames import (
     check_as_of,
     check_conf_level,
     check_one_of,
+    check_whole,
     collect,
     open_table,
 )
 from crm_analysis.retention.listed import Listed
+from crm_analysis.retention.risk_model import RiskModel, bands, concordance, fit_risk, tenths
 from crm_analysis.uncertainty import normal_quantile, wilson_interval
 from crm_analysis.wording import _, date_text, duration_text, number, percent, word_of
 
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["DepartureRisk", "RiskCalibration", "departure_risk"]
 
 Floats = NDArray[np.float64]
-
-_TENTHS = 10
-_BANDS = (0.25, 0.5)
-"""Where the bands of risk begin: below a quarter, to a half, above."""
 
 _FEWEST_PER_FACTOR = 10
 """Departures (and stays) for each factor below which a model is not trusted (Peduzzi 1996)."""
@@ -95,120 +92,6 @@ def _parted(counted: pl.DataFrame, since: int | None, horizon_months: int) -> pl
 
 def _known(counted: pl.DataFrame, factors: Sequence[str]) -> pl.DataFrame:
     return counted.drop_nulls([f"x{i}" for i in range(len(factors))])
-
-
-# Estimate ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A fitted logistic model: coefficients (first the constant) and their covariance."""
-
-    coefficients: Floats
-    covariance: Floats
-
-    def predict(self, x: Floats) -> Floats:
-        return np.asarray(special.expit(_design(x) @ self.coefficients), np.float64)
-
-
-def _design(x: Floats) -> Floats:
-    return np.column_stack([np.ones(len(x)), x])
-
-
-def _fit(x: Floats, k: Floats, n: Floats) -> _Model | None:
-    """Return the fitted model; None where the data do not determine one."""
-    import statsmodels.api as sm
-    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
-
-    model = sm.GLM(np.column_stack([k, n - k]), _design(x), family=sm.families.Binomial())
-    # Where a factor tells all apart the odds run off, and are seen to have done so below.
-    with warnings.catch_warnings(), np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        warnings.simplefilter("error", PerfectSeparationWarning)
-        try:
-            fitted = model.fit(maxiter=100)
-        except (PerfectSeparationWarning, np.linalg.LinAlgError):
-            return None
-    covariance = np.asarray(fitted.cov_params(), np.float64)
-    spread = np.diag(covariance)
-    if not (fitted.converged and np.isfinite(spread).all() and (spread < _WIDEST).all()):
-        return None
-    return _Model(np.asarray(fitted.params, np.float64), covariance)
-
-
-_WIDEST = 1e4
-"""A coefficient with a larger variance runs off: some factor tells the outcome apart."""
-
-
-def _concordance(
-    p: Floats, k: Floats, n: Floats, conf_level: float
-) -> tuple[float, float, float, float]:
-    """Return the chance that one who left was given more risk than one who stayed (DeLong)."""
-    left, stayed = np.repeat(p, k.astype(int)), np.repeat(p, (n - k).astype(int))
-    if min(len(left), len(stayed)) < 2:
-        return (float("nan"),) * 4
-    ranks = stats.rankdata(np.concatenate([left, stayed]))
-    own_left, own_stayed = stats.rankdata(left), stats.rankdata(stayed)
-    above = (ranks[: len(left)] - own_left) / len(stayed)
-    below = 1 - (ranks[len(left) :] - own_stayed) / len(left)
-    area = float(above.mean())
-    error = float(np.sqrt(above.var(ddof=1) / len(left) + below.var(ddof=1) / len(stayed)))
-    if not 0 < area < 1 or error == 0:
-        return area, error, float("nan"), float("nan")
-    # On the logit scale the interval stays inside (0, 1).
-    half = normal_quantile(conf_level) * error / (area * (1 - area))
-    low, high = special.expit(special.logit(area) + np.array([-half, half]))
-    return area, error, float(low), float(high)
-
-
-def _tenths(p: Floats, k: Floats, n: Floats, conf_level: float) -> pl.DataFrame:
-    """Put customers into ten classes by predicted risk and say how many of each have left."""
-    order = np.argsort(p, kind="stable")
-    before = np.cumsum(n[order]) - n[order]
-    # A pattern goes whole into the class where its middle lies: ties are never split.
-    tenth = np.empty(len(p), np.int64)
-    tenth[order] = ((before + n[order] / 2) / max(n.sum(), 1) * _TENTHS).astype(np.int64)
-    table = (
-        pl.DataFrame({"tenth": tenth + 1, "n": n, "k": k, "sum": p * n})
-        .group_by("tenth")
-        .agg(pl.col("n", "k", "sum").sum())
-        .sort("tenth")
-    )
-    ended, size = table["k"].to_numpy(), table["n"].to_numpy()
-    low, high = wilson_interval(ended, size, conf_level)
-    share = ended / size
-    five = five_columns(size, share, np.sqrt(share * (1 - share) / size), low, high)
-    return table.select(
-        "tenth", (pl.col("sum") / pl.col("n")).alias("predicted"),
-        pl.col("k").cast(pl.Int64).alias("n_left"), **five,
-    )  # fmt: skip
-
-
-def _bands(
-    model: _Model | None, p: Floats, x: Floats, n: Floats, conf_level: float
-) -> pl.DataFrame:
-    """Say how many customers of each band of risk are expected to leave, and how sure that is."""
-    labels = (
-        _("risk below {share}", share=percent(_BANDS[0], 0)),
-        _("risk of {low} to {high}", low=percent(_BANDS[0], 0), high=percent(_BANDS[1], 0)),
-        _("risk above {share}", share=percent(_BANDS[1], 0)),
-    )
-    rows = []
-    for which, label in enumerate(labels):
-        if model is None:
-            rows.append((label, 0.0, *[float("nan")] * 4))
-            continue
-        own = np.digitize(p, _BANDS) == which
-        risk, size = p[own], n[own]
-        expected = float(np.sum(size * risk))
-        slope = (size * risk * (1 - risk)) @ _design(x[own])
-        # Chance of each customer, and doubt about the model.
-        variance = float(np.sum(size * risk * (1 - risk)) + slope @ model.covariance @ slope)
-        half = normal_quantile(conf_level) * np.sqrt(variance)
-        total = float(size.sum())
-        rows.append((label, total, expected, np.sqrt(variance), max(expected - half, 0.0),
-                     min(expected + half, total)))  # fmt: skip
-    names, *columns = zip(*rows, strict=True)
-    return pl.DataFrame({"risk": pl.Series(names, dtype=pl.String), **five_columns(*columns)})
 
 
 # Show -------------------------------------------------------------------------------------
@@ -371,6 +254,7 @@ def departure_risk(
     49:1373-1379.
     """
     conf_level = check_conf_level(conf_level)
+    check_whole("horizon_months", horizon_months)
     check_one_of("ci_method", ci_method, ("wald",))
     factors = _check_factors(factors)
     counted = _parted(
@@ -383,7 +267,7 @@ def departure_risk(
     varying = [i for i in range(len(factors)) if teach[f"x{i}"].n_unique() > 1]
     columns = [f"x{i}" for i in varying]
     x, k, n = _arrays(teach, columns)
-    model = _fit(x, k, n) if varying and 0 < k.sum() < n.sum() else None
+    model = fit_risk(x, k, n) if varying and 0 < k.sum() < n.sum() else None
     table = _ratios(model, factors, varying, int(n.sum()), conf_level)
     first = counted["since"].drop_nulls()
     since = date_text(date_of(first[0])) if len(first) else _("no day")
@@ -412,7 +296,7 @@ def departure_risk(
 class _Told:
     """A model (None = not fitted), the snapshots, and the words that say what they are."""
 
-    model: _Model | None
+    model: RiskModel | None
     known: pl.DataFrame
     columns: Sequence[str]
     horizon: str
@@ -436,7 +320,11 @@ def _arrays(part: pl.DataFrame, columns: Sequence[str]) -> tuple[Floats, Floats,
 
 
 def _ratios(
-    model: _Model | None, factors: Sequence[str], varying: Sequence[int], n: int, conf_level: float
+    model: RiskModel | None,
+    factors: Sequence[str],
+    varying: Sequence[int],
+    n: int,
+    conf_level: float,
 ) -> pl.DataFrame:
     beta = np.full(len(factors), np.nan)
     error = beta.copy()
@@ -460,7 +348,7 @@ def _ratios(
 
 def _concordance_of(told: _Told) -> Estimates:
     p, _x, k, n = told.part("tests")
-    found = _concordance(p, k, n, told.conf_level)
+    found = concordance(p, k, n, told.conf_level)
     return Estimates(
         table=pl.DataFrame(five_columns([n.sum()], *([value] for value in found))),
         name=_("Concordance of the departure model"),
@@ -477,7 +365,7 @@ def _concordance_of(told: _Told) -> Estimates:
 
 def _calibration_of(told: _Told) -> RiskCalibration:
     p, _x, k, n = told.part("tests")
-    table = _tenths(p, k, n, told.conf_level)
+    table = tenths(p, k, n, told.conf_level)
     return RiskCalibration(
         table=table,
         name=_("Predicted and observed departures"),
@@ -496,7 +384,7 @@ def _calibration_of(told: _Told) -> RiskCalibration:
 
 def _slipping_of(told: _Told) -> Estimates:
     p, x, _k, n = told.part("waits")
-    table = _bands(told.model, p, x, n, told.conf_level)
+    table = bands(told.model, p, x, n, told.conf_level)
     return Listed(
         table=table,
         name=_("Customers expected to fall silent within {horizon}", horizon=told.horizon),
