@@ -10,6 +10,7 @@ from .estimates import Estimates as Estimates
 from .estimates import definitions as definitions
 from .estimates import findings as findings
 from .estimates import key_figures as key_figures
+from .exports import to_csv as to_csv
 from .funnel import ConversionFunnel as ConversionFunnel
 from .funnel import TimeInStage as TimeInStage
 from .funnel import conversion_funnel as conversion_funnel

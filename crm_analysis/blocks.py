@@ -9,19 +9,45 @@ JSON, so that no renderer ever has to scrape words back out of HTML.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from html import escape
+from html import escape as escaped
 from typing import Any, Literal
 
-from crm_analysis.wording import _
+from crm_analysis.wording import _, visible
 
-__all__ = ["BLOCK_MIME", "Block", "BlockFigure", "BlockTable", "Column", "KeyFigure"]
+__all__ = ["BLOCK_MIME", "Block", "BlockFigure", "BlockTable", "Change", "Column", "KeyFigure"]
 
 BLOCK_MIME = "application/vnd.crm.block+json"
 """The mime type under which a block travels in a notebook's output."""
 
 BLOCK_VERSION = 1
+
+NOTEBOOK_STYLE = (
+    "<style>"
+    ".crm-block{max-width:46rem;color:var(--jp-ui-font-color1,inherit)}"
+    ".crm-block .crm-title{margin:.2em 0 .5em}"
+    ".crm-block p.crm-finding{font-size:1.1em;margin:.3em 0 .7em}"
+    ".crm-block .crm-key-figures{display:flex;flex-wrap:wrap;gap:.7em}"
+    ".crm-block .crm-key-figures>div{flex:1 1 11em;border:1px solid var(--jp-border-color2,#8886);"
+    "border-radius:8px;padding:.7em .9em;line-height:1.35}"
+    ".crm-block .crm-label,.crm-block small,.crm-block figcaption"
+    "{color:var(--jp-ui-font-color2,inherit)}"
+    ".crm-block .crm-value b{display:block;font-size:1.55em;margin:.15em 0}"
+    ".crm-block ul.crm-changes{list-style:none;margin:.6em 0 0;padding:.5em 0 0;"
+    "border-top:1px solid var(--jp-border-color2,#8886)}"
+    ".crm-block .crm-change small{display:block}"
+    ".crm-block .crm-good .crm-verdict,.crm-block .crm-bad .crm-verdict{font-weight:600}"
+    ".crm-block .crm-notes{border-left:3px solid var(--jp-warn-color1,#b36b00);padding:.1em .9em;"
+    "margin:.7em 0}"
+    ".crm-block .crm-figure{margin:.7em 0}"
+    ".crm-block .crm-figure img{max-width:100%;background:#fff;border-radius:6px}"
+    ".crm-block .crm-table{overflow-x:auto;max-height:30em}"
+    ".crm-block th.left,.crm-block td.left{text-align:left!important}"
+    ".crm-block summary{cursor:pointer;color:var(--jp-content-link-color,inherit)}"
+    "</style>"
+)
+"""How blocks look in a notebook, light or dark; a page has a style of its own and drops this."""
 
 CellKind = Literal["text", "integer", "number", "percent", "money", "date"]
 
@@ -60,14 +86,100 @@ class BlockFigure:
 
 
 @dataclass(frozen=True)
+class Change:
+    """How a key figure stands against something else.
+
+    Attributes
+    ----------
+    against : {"previous", "network", "target", "reported"}
+        What it is held against: the period before, the whole network, a target of the plan, or
+        the figure as it was reported last.
+    label : str
+        The same in words: "against the year before".
+    value : str
+        The difference, written: "+1.2 points".
+    direction : {"up", "down", "level"}
+        Where it went; level when no difference is established.
+    good : bool or None
+        Whether that is better; None when there is no better or no difference is established.
+    interval : str or None
+        The interval of the difference, written.
+    """
+
+    against: Literal["previous", "network", "target", "reported"]
+    label: str
+    value: str
+    direction: Literal["up", "down", "level"]
+    good: bool | None
+    interval: str | None = None
+
+    @property
+    def arrow(self) -> str:
+        """The direction as one sign."""
+        return {"up": "▲", "down": "▼", "level": "≈"}[self.direction]
+
+    @property
+    def tone(self) -> str:
+        """The word by which a page colours it: ``"good"``, ``"bad"`` or ``"level"``."""
+        return {True: "good", False: "bad", None: "level"}[self.good]
+
+    @property
+    def verdict(self) -> str:
+        """What the change means, in words; empty where it is neither better nor worse."""
+        if self.good is not None:
+            return _("better") if self.good else _("worse")
+        if self.direction != "level":
+            return ""
+        if self.interval is None:
+            return _("whether they differ cannot be tested")
+        return _("no difference established")
+
+
+@dataclass(frozen=True)
 class KeyFigure:
-    """One number for the head of a page, never without its interval and n."""
+    """One number for the head of a page, never without its interval and n.
+
+    Attributes
+    ----------
+    label, value : str
+        What it is, and the number in the reader's words.
+    interval, n, detail : str or None
+        Its interval and its n in words; one more remark.
+    key : str or None
+        A name for machines, the same in every language: ``"retention_after_24_months"``.
+    estimate, conf_low, conf_high : float or None
+        The number itself and its bounds; None where nothing can be known.
+    count : int or None
+        Units counted.
+    unit : str or None
+        What the estimate is measured in.
+    changes : tuple of Change
+        How it stands against other figures.
+    currency : str or None
+        ISO code, when the estimate is money and the currency is known.
+    better : {"higher", "lower"} or None
+        Which way is better; None when neither is.
+    """
 
     label: str
     value: str
     interval: str | None = None
     n: str | None = None
     detail: str | None = None
+    key: str | None = None
+    estimate: float | None = None
+    conf_low: float | None = None
+    conf_high: float | None = None
+    count: int | None = None
+    unit: str | None = None
+    changes: tuple[Change, ...] = ()
+    currency: str | None = None
+    better: Literal["higher", "lower"] | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> KeyFigure:
+        """Build the key figure that a block's JSON describes."""
+        return cls(**{**data, "changes": tuple(Change(**c) for c in data.get("changes", ()))})
 
 
 @dataclass(frozen=True)
@@ -123,7 +235,9 @@ class Block:
     def to_text(self) -> str:
         """Return the block in plain words: what a terminal shows."""
         lines = [self.title, self.finding, *self.findings]
-        lines += [f"{k.label}: {k.value}{_spaced(k.interval)}" for k in self.key_figures]
+        for item in self.key_figures:
+            lines.append(f"{item.label}: {item.value}{_spaced(item.interval)}")
+            lines += [f"  {c.arrow} {c.value} {c.label} {c.verdict}" for c in item.changes]
         lines += [f"! {note}" for note in self.notes]
         return "\n".join(line for line in lines if line)
 
@@ -137,10 +251,14 @@ class Block:
             _figure_html(self.figure),
             _notes_html(self.notes),
             self._table_html(),
-            _folded(_("Definition"), _tag("p", self.definition, ""), "crm-definition"),
+            _folded(self._definition_label(), _tag("p", self.definition, ""), "crm-definition"),
         ]
         body = "".join(part for part in parts if part)
         return f'<section class="crm-block crm-{self.kind}">{body}</section>'
+
+    def _definition_label(self) -> str:
+        compared = self.kind == "key_figures"
+        return _("How the figures are compared") if compared else _("Definition")
 
     def _table_html(self) -> str:
         table = _table_html(self.table)
@@ -149,12 +267,12 @@ class Block:
         return table if open_table else _folded(_("The numbers"), table, "crm-numbers")
 
     def _repr_html_(self) -> str:
-        return self.to_html()
+        return NOTEBOOK_STYLE + self.to_html()
 
     def _repr_mimebundle_(self, **_asked: object) -> dict[str, Any]:
         bundle: dict[str, Any] = {
             "text/plain": self.to_text(),
-            "text/html": self.to_html(),
+            "text/html": NOTEBOOK_STYLE + self.to_html(),
             BLOCK_MIME: self.to_json(),
         }
         if self.figure is not None:
@@ -162,6 +280,11 @@ class Block:
             raw = self.figure.data
             bundle[self.figure.mime] = raw.decode() if svg else base64.b64encode(raw).decode()
         return bundle
+
+
+def escape(text: str, *, quote: bool = True) -> str:
+    """Write a text so that it can be nothing but text, whatever the data call things."""
+    return escaped(visible(text), quote=quote)
 
 
 def _spaced(text: str | None) -> str:
@@ -208,11 +331,25 @@ def _key_figures_html(figures: Sequence[KeyFigure]) -> str:
     for item in figures:
         small = " · ".join(text for text in (item.interval, item.n, item.detail) if text)
         value = f"<b>{escape(item.value)}</b>{_tag('small', small, '')}"
+        changes = "".join(map(_change_html, item.changes))
+        listed = f'<ul class="crm-changes">{changes}</ul>' if changes else ""
         cards.append(
             f'<div><div class="crm-label">{escape(item.label)}</div>'
-            f'<div class="crm-value">{value}</div></div>'
+            f'<div class="crm-value">{value}</div>{listed}</div>'
         )
     return f'<div class="crm-key-figures">{"".join(cards)}</div>' if cards else ""
+
+
+def _change_html(change: Change) -> str:
+    """Write a change so that its arrow and colour only repeat what its words say."""
+    verdict = change.verdict
+    said = f'<span class="crm-verdict">{escape(verdict)}</span>' if verdict else ""
+    interval = _tag("small", change.interval, "")
+    return (
+        f'<li class="crm-change crm-{change.tone}"><span aria-hidden="true">{change.arrow}</span> '
+        f"<span><strong>{escape(change.value)}</strong> {escape(change.label)}"
+        f"{': ' if said else ''}{said} {interval}</span></li>"
+    )
 
 
 def _table_html(table: BlockTable | None) -> str:

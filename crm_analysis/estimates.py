@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.blocks import Block, BlockFigure, KeyFigure
+from crm_analysis.blocks import Block, BlockFigure, Change, KeyFigure
+from crm_analysis.changes import against_target, change, with_changes
 from crm_analysis.errors import CrmError, InputError
+from crm_analysis.exports import to_csv
 from crm_analysis.tables import to_block_table, typeset
 from crm_analysis.uncertainty import homogeneity_p_value
 from crm_analysis.wording import Unit, _, amount, interval_text, number, percent, word_of
@@ -41,6 +44,11 @@ FIVE = ("n", "estimate", "std_error", "conf_low", "conf_high")
 SMALL_N = 30
 """Below this many units an estimate carries a caution."""
 
+MOST_FINDINGS = 5
+"""A reader takes no more from the head of a page."""
+
+Better = Literal["higher", "lower"]
+
 _ROUNDING = 1e-9
 """How far an estimate may lie outside its interval through floating point alone."""
 
@@ -69,6 +77,11 @@ class Estimates:
         Cautions: small n, immature cohorts, failed assumptions.
     currency : str or None
         ISO code, when the estimate is money and the currency is known.
+    key : str or None
+        A name for machines, the same in every language, by which a key figure is remembered and
+        given a target: ``"retention_after_24_months"``.
+    better : {"higher", "lower"} or None
+        Which way is better; None when neither is.
     """
 
     table: pl.DataFrame
@@ -79,6 +92,8 @@ class Estimates:
     conf_level: float = 0.95
     notes: tuple[str, ...] = ()
     currency: str | None = None
+    key: str | None = None
+    better: Better | None = None
 
     columns_with_unit: ClassVar[tuple[str, ...]] = (
         "estimate",
@@ -202,9 +217,8 @@ class Estimates:
         return self.table.with_columns(pl.col(name).cast(pl.String) for name in names)
 
     def _figure(self) -> BlockFigure:
-        return BlockFigure(
-            figures.drawn(self.plot, height=self._figure_height()), alt=self.sentence()
-        )
+        data, mime = figures.inked(self.plot, height=self._figure_height())
+        return BlockFigure(data, alt=self.sentence(), mime=mime)
 
     def _figure_height(self) -> float | None:
         return figures.height_for(self.table.height)
@@ -215,6 +229,14 @@ class Estimates:
     def to_polars(self) -> pl.DataFrame:
         """Return the table."""
         return self.table
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write the table as a CSV file for a spreadsheet, and return its path.
+
+        Numbers stay numbers (a share is a fraction); null is an empty cell; a name from the data
+        that a spreadsheet would take for a formula is written as text. See `exports.to_csv`.
+        """
+        return to_csv(self.table, path)
 
     def to_gt(self) -> GT:
         """Return the table, typeset."""
@@ -227,7 +249,7 @@ class Estimates:
         return replace(self, notes=(*self.notes, *notes))
 
     def _repr_html_(self) -> str:
-        return self.show().to_html()
+        return self.show()._repr_html_()
 
     def _repr_mimebundle_(self, **asked: object) -> dict[str, Any]:
         return self.show()._repr_mimebundle_(**asked)
@@ -316,23 +338,110 @@ def groups_text(labels: Sequence[str], *, most: int = 6) -> str:
     return names + (_(" and {k} more", k=number(more)) if more > 0 else "")
 
 
-def key_figures(results: Mapping[str, Estimates] | Iterable[Estimates]) -> Block:
+Results = Mapping[str, Estimates] | Iterable[Estimates]
+
+
+def key_figures(
+    results: Results,
+    *,
+    previous: Results = (),
+    earlier: Results = (),
+    network: Results = (),
+    targets: Mapping[str, float] | None = None,
+) -> Block:
     """Return the head of a page: one card per single-row estimate, with interval and n.
+
+    Each card says how its figure stands against others of the same `key`: up or down where the
+    interval of the difference leaves out zero, else that no difference is established; better or
+    worse where the metric says which way is `better`.
 
     Parameters
     ----------
     results : iterable of Estimates, or mapping of label to Estimates
         Estimates of one row each; without a label the card says their name.
+    previous : same, optional
+        The same figures of a year earlier, from cases of their own (the answers of those days).
+    earlier : same, optional
+        The same figures as they stood a year earlier, from cases that today's include (all
+        customers until then). What the two looks share is taken into account.
+    network : same, optional
+        The same figures of the whole network, in which the dealership is included.
+    targets : mapping of key to float, optional
+        What was to be reached, in the unit of the estimate (a share as a fraction). Keys that no
+        figure here has are those of other pages.
 
     Raises
     ------
     InputError
-        An estimate has several rows: a card can say only one number.
+        An estimate has several rows: a card can say only one number. A target is no number.
     """
-    pairs = results.items() if isinstance(results, Mapping) else ((r.name, r) for r in results)
+    cards = _cards(results)
+    before, nested = _by_key(previous), _by_key(earlier)
+    whole = _by_key(network)
+    goals = dict(targets or {})
+    _check_targets(goals)
+    changed = [
+        with_changes(
+            card,
+            [
+                _against(card, before, "previous"),
+                _against(card, nested, "previous", nested=True),
+                _against(card, whole, "network", nested=True),
+                against_target(card, goals[card.key]) if card.key in goals else None,
+            ],
+        )
+        for card in cards
+    ]
+    compared = any(card.changes for card in changed)
     return Block(
-        kind="key_figures", key_figures=tuple(_card(label, result) for label, result in pairs)
+        kind="key_figures",
+        key_figures=tuple(changed),
+        definition=_how_compared() if compared else None,
     )
+
+
+def _how_compared() -> str:
+    return _(
+        "A figure is said to be above or below another where the {level} interval of their "
+        "difference leaves out zero; else no difference is established. The interval is put "
+        "together from those of the two figures (Zou and Donner, MOVER). The whole network "
+        "includes the dealership, and where all customers count those of a year earlier are among "
+        "today's: what the two share is taken into account. Several comparisons stand side by "
+        "side, so that one in twenty may be out by chance alone.",
+        level=percent(0.95, 0),
+    )
+
+
+def _by_key(results: Results) -> dict[str, KeyFigure]:
+    return {card.key: card for card in _cards(results) if card.key is not None}
+
+
+def _against(
+    card: KeyFigure,
+    others: Mapping[str, KeyFigure],
+    against: Literal["previous", "network"],
+    *,
+    nested: bool = False,
+) -> Change | None:
+    other = others.get(card.key or "")
+    # How many there are says nothing of a part beside its whole.
+    if other is None or (against == "network" and card.unit == "count"):
+        return None
+    return change(card, other, against=against, nested=nested)
+
+
+def _check_targets(targets: Mapping[str, float]) -> None:
+    for key, target in targets.items():
+        if isinstance(target, bool) or not isinstance(target, int | float):
+            raise InputError(
+                f"The target of {key!r} must be a number; got {target!r}. Give a share as a "
+                "fraction: 0.65."
+            )
+
+
+def _cards(results: Results) -> list[KeyFigure]:
+    pairs = results.items() if isinstance(results, Mapping) else ((r.name, r) for r in results)
+    return [_card(label, result) for label, result in pairs]
 
 
 def _card(label: str, estimates: Estimates) -> KeyFigure:
@@ -341,9 +450,8 @@ def _card(label: str, estimates: Estimates) -> KeyFigure:
             f"A key figure is one number; {estimates.name!r} has {estimates.table.height} rows. "
             "Pass an estimate without groups."
         )
-    row = estimates.table.row(0, named=True) if estimates.table.height else None
-    if row is None:
-        return KeyFigure(label, amount(None), n=_("n = {n}", n=number(0)))
+    unknown = dict.fromkeys(FIVE) | {"n": 0}
+    row = estimates.table.row(0, named=True) if estimates.table.height else unknown
     known = row["conf_low"] is not None and row["conf_high"] is not None
     interval = interval_text(
         row["conf_low"], row["conf_high"], estimates.unit, currency=estimates.currency
@@ -353,11 +461,30 @@ def _card(label: str, estimates: Estimates) -> KeyFigure:
         amount(row["estimate"], estimates.unit, currency=estimates.currency),
         interval=interval if known else None,
         n=_("n = {n}", n=number(row["n"])),
+        key=estimates.key,
+        estimate=row["estimate"],
+        conf_low=row["conf_low"],
+        conf_high=row["conf_high"],
+        count=row["n"],
+        unit=estimates.unit,
+        currency=estimates.currency,
+        better=estimates.better,
     )
 
 
 def findings(*results: Estimates | str) -> Block:
-    """Return the head of a page in sentences, the most important first."""
+    """Return the head of a page in sentences, the most important first.
+
+    Raises
+    ------
+    InputError
+        More than five.
+    """
+    if len(results) > MOST_FINDINGS:
+        raise InputError(
+            f"The head of a page takes at most {MOST_FINDINGS} findings; got {len(results)}. Pass "
+            "the most important ones; the others stand in their sections."
+        )
     return Block(kind="findings", findings=tuple(str(result) for result in results))
 
 

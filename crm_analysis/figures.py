@@ -7,11 +7,13 @@ group gets the same colour in every figure of a page, because colours follow sor
 from __future__ import annotations
 
 import io
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from crm_analysis.wording import Unit, amount, number, percent, word_of
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "LARGEST_SVG_BYTES",
     "MAX_CURVES",
     "bars",
     "calibration",
@@ -30,6 +33,7 @@ __all__ = [
     "height_for",
     "histogram",
     "house_style",
+    "inked",
     "new_axes",
     "points",
     "ratio_axis",
@@ -45,6 +49,16 @@ _STYLE = Path(__file__).with_name("house.mplstyle")
 _ROW_INCHES = 0.36
 _TITLE_LETTERS = 52
 """A longer title is wrapped: beside long labels no more letters fit."""
+
+_LABEL_LETTERS = 40
+
+LARGEST_SVG_BYTES = 200_000
+"""A figure whose drawing is larger than this is kept as a picture."""
+
+_PNG_DPI = 160
+_HASHED_ID = re.compile(rb'id="([a-zA-Z][0-9a-f]{10})"')
+_HASHED_NAME = re.compile(rb'(?<=["#])[a-zA-Z][0-9a-f]{10}(?=["\)])')
+_MISSING_LETTER = r"Glyph .* missing from font"
 
 
 def house_style() -> AbstractContextManager[None]:
@@ -78,16 +92,53 @@ def drawn(draw: Callable[[Axes], object], *, height: float | None = None) -> byt
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with house_style():
+    with house_style(), warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box; the words beside the figure have it.
+        warnings.filterwarnings("ignore", _MISSING_LETTER, UserWarning)
         figure = Figure()
         FigureCanvasSVG(figure)
-        if height is not None:
-            figure.set_figheight(height)
-        draw(figure.add_subplot())
-        _wrap_titles(figure)
+        _put_ink(figure, draw, height)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return _with_plain_ids(buffer.getvalue())
+
+
+def _with_plain_ids(drawing: bytes) -> bytes:
+    """Number the parts of a drawing instead of naming them by a hash of unrounded positions.
+
+    A sum over threads may differ in its last bit from run to run. The ink does not show that, and
+    the drawing's bytes shall not either.
+    """
+    found = dict.fromkeys(_HASHED_ID.findall(drawing))
+    numbered = {name: b"%s%d" % (name[:1], number) for number, name in enumerate(found)}
+    return _HASHED_NAME.sub(lambda match: numbered.get(match[0], match[0]), drawing)
+
+
+def inked(
+    draw: Callable[[Axes], object], *, height: float | None = None
+) -> tuple[bytes, Literal["image/svg+xml", "image/png"]]:
+    """Draw as `drawn` does, or as a picture where the drawing would be too large for a page."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawing = drawn(draw, height=height)
+    if len(drawing) <= LARGEST_SVG_BYTES:
+        return drawing, "image/svg+xml"
+    with house_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _MISSING_LETTER, UserWarning)
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        buffer = io.BytesIO()
+        _put_ink(figure, draw, height)
+        figure.savefig(buffer, format="png", dpi=_PNG_DPI, metadata={"Software": None})
+    return buffer.getvalue(), "image/png"
+
+
+def _put_ink(figure: Figure, draw: Callable[[Axes], object], height: float | None) -> None:
+    if height is not None:
+        figure.set_figheight(height)
+    draw(figure.add_subplot())
+    _wrap_titles(figure)
 
 
 def _wrap_titles(figure: Figure) -> None:
@@ -207,7 +258,7 @@ def curve(
     how = "steps-post" if step else "default"
     for label, part in _groups(table, by)[:MAX_CURVES]:
         known = part.drop_nulls(y)
-        (line,) = ax.plot(known[x], known[y], drawstyle=how, label=label or None)
+        (line,) = ax.plot(known[x], known[y], drawstyle=how, label=_fitted(label) or None)
         if band:
             inside = known.drop_nulls(["conf_low", "conf_high"])
             ax.fill_between(
@@ -331,8 +382,16 @@ def bars(
     return ax
 
 
+def _fitted(label: object) -> str:
+    """Cut the lines of a label that would leave no room for the ink; the table has it whole."""
+    lines = str(label).split("\n")
+    return "\n".join(
+        line if len(line) <= _LABEL_LETTERS else f"{line[: _LABEL_LETTERS - 1]}…" for line in lines
+    )
+
+
 def _label_rows(ax: Axes, labels: Sequence[object]) -> None:
-    ax.set_yticks(range(len(labels)), [str(label) for label in labels])
+    ax.set_yticks(range(len(labels)), [_fitted(label) for label in labels])
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
@@ -370,7 +429,7 @@ def heatmap(
         if v is not None:
             grid[rows.index(r), columns.index(c)] = v
     image = ax.imshow(np.ma.masked_invalid(grid), aspect="auto", cmap="Blues", vmin=0)
-    ax.set_yticks(range(len(rows)), [str(r) for r in rows])
+    ax.set_yticks(range(len(rows)), [_fitted(r) for r in rows])
     every = max(1, len(columns) // 12)
     ax.set_xticks(range(0, len(columns), every), [str(c) for c in columns[::every]])
     ax.grid(visible=False)

@@ -42,7 +42,9 @@ __all__ = [
     "percent",
     "plural",
     "set_language",
+    "signed",
     "speaking",
+    "visible",
     "word_of",
 ]
 
@@ -154,6 +156,26 @@ _CODE = re.compile(r"[a-z]+(_[a-z]+)*")
 _QUARTER = re.compile(r"(\d{4})-Q([1-4])")
 
 
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb]"
+    "|[\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    r"""Return a text without what cannot be seen and changes how the rest is read.
+
+    Control characters, and the marks by which a name could turn the direction of the words that
+    follow it, do not reach a page.
+
+    Examples
+    --------
+    >>> visible("North\x00 \u202eSouth")
+    'North South'
+    """
+    return _UNSEEN.sub("", text)
+
+
 def word_of(value: object) -> str:
     """Write a value of the data as a reader's word: codes such as ``service_drive`` in words.
 
@@ -167,7 +189,7 @@ def word_of(value: object) -> str:
     """
     if value is None:
         return _("unknown")
-    text = str(value)
+    text = visible(str(value))
     if quarter := _QUARTER.fullmatch(text):
         return _("{year}-Q{quarter}", year=quarter[1], quarter=quarter[2])
     return _(text.replace("_", " ")) if _CODE.fullmatch(text) else text
@@ -282,6 +304,35 @@ def amount(value: float | None, unit: Unit = "number", *, currency: str | None =
         return money(value, currency)
     digits = {"points": 1, "score": 2, "days": 1, "months": 1, "count": 0, "number": 2}[unit]
     return number(value, digits)
+
+
+def signed(
+    value: float | None, unit: Unit = "number", *, currency: str | None = None, bare: bool = False
+) -> str:
+    """Write a difference with its sign, shares in percentage points.
+
+    Parameters
+    ----------
+    bare : bool
+        Whether to leave out the unit where it is a word, as beside a number that has it.
+
+    Examples
+    --------
+    >>> signed(0.0123, "share"), signed(-4.2, "points"), signed(0, "count")
+    ('+1.2 points', '−4.2', '0')
+    >>> signed(-0.0123, "share", bare=True)
+    '−1.2'
+    """
+    if value is None or not _known(value):
+        return ABSENT
+    if unit in ("share", "days"):
+        size = number(abs(100 * value if unit == "share" else value), 1)
+    else:
+        size = amount(abs(value), unit, currency=currency)
+    sign = ("+" if value > 0 else "−") if re.search("[1-9]", size) else ""
+    if bare or unit not in ("share", "days"):
+        return sign + size
+    return sign + (_("{n} points", n=size) if unit == "share" else _("{n} days", n=size))
 
 
 def interval_text(

@@ -10,7 +10,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from crm_analysis.blocks import BLOCK_MIME, Block, BlockFigure, BlockTable, Column, KeyFigure
+from crm_analysis.blocks import (
+    BLOCK_MIME,
+    Block,
+    BlockFigure,
+    BlockTable,
+    Change,
+    Column,
+    KeyFigure,
+)
 from crm_analysis.wording import speaking
 
 EVIL = """<script>alert("x")</script>&'"<b>"""
@@ -63,7 +71,14 @@ def full(word: str = "word", *, figure: BlockFigure | None = None) -> Block:
         notes=(f"note {word}",),
         key_figures=(
             KeyFigure(
-                f"label {word}", f"value {word}", f"interval {word}", f"n {word}", f"d {word}"
+                f"label {word}",
+                f"value {word}",
+                f"interval {word}",
+                f"n {word}",
+                f"d {word}",
+                changes=(
+                    Change("network", f"against {word}", f"+1 {word}", "up", True, f"0 to {word}"),
+                ),
             ),
         ),
         findings=(f"first {word}", f"second {word}"),
@@ -77,7 +92,7 @@ def test_no_word_can_become_markup() -> None:
     assert tags.seen.count("b") == 1  # the key figure's own
     # Every place where the word was put says it as it was, in text or in the alternative text.
     said = tags.text + "".join(value or "" for _, value in tags.attributes)
-    assert said.count(EVIL) == 18
+    assert said.count(EVIL) == 21
 
 
 def test_the_parts_stand_in_the_order_a_reader_needs() -> None:
@@ -162,7 +177,7 @@ def rebuilt(data: dict[str, object]) -> Block:
         definition=data["definition"],  # type: ignore[arg-type]
         notes=tuple(data["notes"]),  # type: ignore[arg-type]
         findings=tuple(data["findings"]),  # type: ignore[arg-type]
-        key_figures=tuple(KeyFigure(**item) for item in data["key_figures"]),  # type: ignore[attr-defined]
+        key_figures=tuple(KeyFigure.from_json(item) for item in data["key_figures"]),  # type: ignore[attr-defined]
         table=None
         if table is None
         else BlockTable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from crm_analysis.figures import (
     height_for,
     histogram,
     house_style,
+    inked,
     new_axes,
     points,
     write_units,
@@ -194,3 +196,31 @@ def test_the_x_axis_has_units_too() -> None:
     write_units(ax, "share", axis="x")
     ax.figure.draw_without_rendering()
     assert all(text.get_text().endswith("%") for text in ax.get_xticklabels())
+
+
+def test_a_drawing_too_large_for_a_page_becomes_a_picture() -> None:
+    def many(ax: Axes) -> None:
+        ax.scatter(range(6_000), [(i * 7919) % 1000 for i in range(6_000)])
+
+    data, mime = inked(many)
+    assert mime == "image/png"
+    assert data.startswith(b"\x89PNG")
+    assert inked(many) == (data, mime)
+    small, kind = inked(lambda ax: ax.plot([1, 2]))
+    assert kind == "image/svg+xml"
+    assert small.startswith(b"<?xml")
+
+
+def test_noise_in_the_last_bit_leaves_the_bytes_as_they_were() -> None:
+    def with_noise(noise: float) -> bytes:
+        def draw(ax: Axes) -> None:
+            ax.scatter([1.0 + noise, 2.0], [3.0, 4.0 - noise])
+            ax.set_position((0.1 + noise, 0.1, 0.8, 0.8))
+
+        return drawn(draw)
+
+    plain = with_noise(0.0)
+    assert plain == with_noise(1e-15)
+    assert b"url(#p" in plain  # parts are still named, and found by their names
+    assert set(re.findall(rb"url\(#(\w+)\)", plain)) <= set(re.findall(rb'id="(\w+)"', plain))
+    assert not re.search(rb'id="[a-z][0-9a-f]{10}"', plain)

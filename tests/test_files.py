@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crm_analysis.errors import InputError
-from crm_analysis.files import check_writable
+from crm_analysis.files import check_writable, write_whole
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -26,3 +26,20 @@ def test_a_file_in_the_way_is_refused_and_left_alone(tmp_path: Path, below: str)
             taken / below, what="Reports were", remedy="name another", refusal=InputError
         )
     assert taken.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_file_is_written_whole_or_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "page.html"
+    write_whole(path, "ж")
+    assert path.read_bytes() == "ж".encode()
+
+    def full(_part: Path, _target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, b"longer than before", lasting=True)
+    assert path.read_bytes() == "ж".encode()
+    assert list(path.parent.iterdir()) == [path]

@@ -278,6 +278,7 @@ LATIN = re.compile(r"[A-Za-z]+(?:[/'’-][A-Za-z]+)*")
 ALLOWED = {
     "NPS", "BG/NBD",  # names of methods
     "n", "p", "k", "r", "a", "b", "q", "v", "alpha",  # symbols of statistics
+    "PDF", "English",  # where the page leads: a format, and a language by its own name
     "tiny",  # the preset of the data
 }  # fmt: skip
 
@@ -341,7 +342,8 @@ def test_a_russian_page_is_russian(
     page = Page(path)
     # Below "how this page was made" stand names of files, parameters and packages.
     text = page.text.partition("Как создана эта страница")[0]
-    words = {word for part in (text, *map(str, page.alternatives)) for word in LATIN.findall(part)}
+    parts = (text, page.title, *map(str, page.alternatives), *page.labels)
+    words = {word for part in parts for word in LATIN.findall(part)}
     assert words - ALLOWED - names_in_the_data == set()
     assert len(re.findall(r"[а-яё]{3,}", text)) > 20
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from crm_analysis.blocks import BLOCK_MIME
 from crm_analysis.reporting import make_batch, open_batch
 
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]
@@ -28,12 +32,15 @@ class Page(HTMLParser):
         self.words: list[str] = []
         self.addresses: list[str] = []
         self.alternatives: list[str | None] = []
+        self.labels: list[str] = []
         self._silent = 0
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._silent += tag in ("style", "script")
         given = dict(attrs)
+        names = ("aria-label", "title", "placeholder", "data-label")
+        self.labels += [value for name in names if (value := given.get(name))]
         self.addresses += [value for name in ("href", "src") if (value := given.get(name))]
         if tag == "img":
             self.alternatives.append(given.get("alt"))
@@ -44,6 +51,11 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self._silent:
             self.words.append(data)
+
+    @property
+    def title(self) -> str:
+        """What the browser's tab says; it is among the words too."""
+        return self.words[next(i for i, word in enumerate(self.words) if word.strip())]
 
     @property
     def text(self) -> str:
@@ -114,7 +126,10 @@ def test_a_page_stands_by_itself_and_says_its_figures(
 ) -> None:
     page = Page(pages[notebook, place])
     outside = [a for a in page.addresses if not a.startswith(("#", "data:"))]
-    assert outside == []
+    folder = pages[notebook, place].parent
+    # A page leads to files of its own batch, which are there, and nowhere else.
+    assert outside == ["../index.html"]
+    assert all((folder / address).is_file() for address in outside)
     assert all(alternative for alternative in page.alternatives)
     if place == "network":
         assert len(page.alternatives) >= 3
@@ -141,17 +156,65 @@ def test_an_empty_dealership_is_said_to_be_empty(
     assert re.search(r"nothing|nobody|no (one|lead|answer|customer|cohort|purchase)", text)
 
 
-def test_plain_papermill_executes_a_notebook(data: Path, tmp_path: Path) -> None:
+EVERY = (*NOTEBOOKS, "synthetic_network")
+
+
+def blocks_of(executed: Path) -> list[str]:
+    """Kinds of the blocks an executed notebook holds; nothing else may have been printed."""
+    notebook = json.loads(executed.read_text(encoding="utf-8"))
+    shown = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
+    assert [o for o in shown if o["output_type"] in ("stream", "error")] == []
+    return [o["data"][BLOCK_MIME]["kind"] for o in shown if BLOCK_MIME in o.get("data", {})]
+
+
+@pytest.mark.parametrize("notebook", EVERY)
+def test_papermills_own_command_executes_every_notebook(
+    tiny_network: Path, tmp_path: Path, notebook: str
+) -> None:
     """Any runner of papermill will do; ours only adds speed, checks and pages."""
+    executed = tmp_path / f"{notebook}.ipynb"
+    command = [
+        sys.executable, "-m", "papermill", str(ROOT / "notebooks" / f"{notebook}.ipynb"),
+        str(executed), "-p", "data", str(tiny_network), "-p", "lang", "ru", "--no-progress-bar",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    kinds = blocks_of(executed)
+    assert {"key_figures", "findings", "result", "notice"} <= set(kinds)
+
+
+def test_papermills_own_function_executes_a_notebook(data: Path, tmp_path: Path) -> None:
+    """As Airflow's operator and other schedulers call it."""
     import papermill
 
-    executed = papermill.execute_notebook(
+    papermill.execute_notebook(
         ROOT / "notebooks" / "overview.ipynb",
         tmp_path / "overview.ipynb",
-        parameters={"data": str(data)},
+        parameters={"data": str(data), "targets": {"net_promoter_score": 40}},
         cwd=ROOT,
         progress_bar=False,
     )
-    shown = [o for cell in executed.cells for o in cell.get("outputs", [])]
-    assert any("application/vnd.crm.block+json" in o.get("data", {}) for o in shown)
-    assert not [o for o in shown if o.output_type == "stream"]
+    assert "key_figures" in blocks_of(tmp_path / "overview.ipynb")
+
+
+def test_warm_and_isolated_kernels_give_the_same_bytes_for_every_notebook(
+    tiny_network: Path, tmp_path: Path
+) -> None:
+    """Nothing on a page changes between two runs of the same inputs, in either language."""
+    name = pl.read_parquet(tiny_network / "dealerships.parquet")["name"][0]
+    made: list[dict[str, bytes]] = []
+    for isolate in (False, True):
+        out = tmp_path / str(isolate)
+        plan = tmp_path / "plan.toml"
+        plan.write_text(
+            f'data = "{tiny_network.as_posix()}"\nout = "{out.as_posix()}"\n'
+            f'languages = ["en", "ru"]\nnotebooks = {json.dumps(NOTEBOOKS)}\n'
+            f"dealerships = [{json.dumps(name)}]\n"
+            '[[report]]\nnotebook = "synthetic_network"\ndealerships = ["network"]\n',
+            encoding="utf-8",
+        )
+        batch = make_batch(open_batch(plan, root=ROOT), isolate=isolate)
+        assert batch.count("made") == 2 * len(EVERY)
+        made.append({o.run.path: (out / o.run.path).read_bytes() for o in batch.outcomes})
+    warm, isolated = made
+    assert [path for path, page in warm.items() if page != isolated[path]] == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,36 @@ def test_a_dry_run_lists_and_makes_nothing(
     assert "north/retention.en.html" in out
     assert "2 to make, 0 unchanged" in out
     assert not (project / "out").exists()
+
+
+def test_the_list_and_the_summary_come_as_json_too(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = 'notebooks = ["retention"]\ndealerships = ["network", "North"]\nout = "out"'
+    (project / "reports" / "p.toml").write_text(plan, encoding="utf-8")
+    only = ("--only", "retention/nor*")
+    assert run(monkeypatch, "batch", "reports/p.toml", "--dry-run", "--json", *only) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["to_make"], said["unchanged"]) == (1, 0)
+    states = {one["paths"]["html"]: one["state"] for one in said["runs"]}
+    assert states == {
+        "network/retention.en.html": "left out",
+        "north/retention.en.html": "to make",
+    }
+
+
+@pytest.mark.notebook
+def test_a_batch_sums_up_in_json_what_became_of_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_notebook(project / "notebooks" / "bad.ipynb", [("code", "nowhere")])
+    plan = 'notebooks = ["retention", "bad"]\nout = "out"'
+    (project / "reports" / "p.toml").write_text(plan, encoding="utf-8")
+    assert run(monkeypatch, "batch", "reports/p.toml", "--json", "--workers", "1") == 1
+    said = json.loads(capsys.readouterr().out)
+    counts = {name: said[name] for name in ("made", "unchanged", "failed", "waiting")}
+    assert counts == {"made": 1, "unchanged": 0, "failed": 1, "waiting": 0}
+    assert said["exit_status"] == 1
+    [failure] = said["failures"]
+    assert (failure["path"], failure["cell"]) == ("bad.en.html", 1)
+    assert Path(said["index"]).is_file()

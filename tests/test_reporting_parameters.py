@@ -146,3 +146,46 @@ def test_files_that_are_no_python_notebook_are_refused(tmp_path: Path) -> None:
     twice = write_notebook(tmp_path / "t.ipynb", [("code", "x=1", "parameters")] * 2)
     with pytest.raises(ReportError, match="2 cells tagged"):
         read_parameters(twice)
+
+
+MAPPINGS = """\
+targets: dict[str, float] = {}  # what key figures should be
+names: "Optional[dict[str, str]]" = None
+limits: dict = {"least": 3}
+either: dict[str, int] | None = {"a": 1}
+"""
+
+
+def test_values_by_name_are_read_and_checked(tmp_path: Path) -> None:
+    found = parameters_of(tmp_path, MAPPINGS)
+    kinds = {name: (item.kind, item.is_mapping, item.optional) for name, item in found.items()}
+    assert kinds == {
+        "targets": ("float", True, False),
+        "names": ("str", True, True),
+        "limits": ("int", True, False),
+        "either": ("int", True, True),
+    }
+    assert parse(tmp_path, MAPPINGS, "targets=nps=40, csat=4.5") == {
+        "targets": {"nps": 40.0, "csat": 4.5}
+    }
+    assert parse(tmp_path, MAPPINGS, 'targets={"nps": 40}') == {"targets": {"nps": 40.0}}
+    assert parse(tmp_path, MAPPINGS, "names=") == {"names": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("targets", 40.0),
+        ("targets", {"nps": "high"}),
+        ("targets", {1: 2.0}),
+        ("limits", {"a": 1.5}),
+    ],
+)
+def test_values_by_name_of_another_kind_are_refused(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    found = parameters_of(tmp_path, MAPPINGS)
+    with pytest.raises(ReportError, match="names with values"):
+        check_values(found.values(), {name: value}, notebook="n")
+    with pytest.raises(ReportError, match="names with values"):
+        parse(tmp_path, MAPPINGS, "targets=nps")

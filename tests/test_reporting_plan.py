@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -18,15 +19,20 @@ def project(tmp_path: Path) -> Path:
     cells = [("markdown", "# Title"), ("code", PARAMETERS, "parameters")]
     for name in ("retention", "funnel"):
         write_notebook(root / "notebooks" / f"{name}.ipynb", cells)
+    aims = PARAMETERS + 'data: str = "x"\ntargets: dict[str, float] = {}\nleast_n: int = 10'
+    write_notebook(root / "notebooks" / "aims.ipynb", [("code", aims, "parameters")])
     source = 'data: str = "x"  # folder\ntop: int = 3'
     write_notebook(root / "notebooks" / "sales.ipynb", [("code", source, "parameters")])
     return root
 
 
-def runs_of(root: Path, toml: str) -> tuple[Run, ...]:
+LAST_DAY = date(2025, 12, 20)
+
+
+def runs_of(root: Path, toml: str, last_day: date | None = LAST_DAY) -> tuple[Run, ...]:
     path = root / "reports" / "p.toml"
     path.write_text(toml, encoding="utf-8")
-    return make_runs(read_plan(path, root=root), names)
+    return make_runs(read_plan(path, root=root), names, lambda _data: last_day)
 
 
 def names(_data: str) -> Sequence[str]:
@@ -99,9 +105,24 @@ def test_all_means_the_dealerships_of_the_data(project: Path) -> None:
         ("notebooks = 'retention'", "must be list"),
         ("notebooks = ['retention']\ntimeout_seconds = true", "must be int or float"),
         ("notebooks = ['retention']\n[parameters]\nhorizon = 3", "did you mean 'horizon_months'"),
-        ("notebooks = ['retention']\n[parameters]\nlang = 'en'", "Write it as 'langs'"),
+        ("notebooks = ['retention']\n[parameters]\nlang = 'en'", "Write it as 'languages'"),
         ("notebooks = ['retention', 'retention']", "asks twice for the page"),
         ("notebooks = [", "is not TOML"),
+        ("notebooks = ['aims']\nperiods = '2025-13'", "Write it as 2025-10"),
+        ("notebooks = ['aims']\nperiods = 'last 3 mnths'", "did you mean 'last 3 months'"),
+        ("notebooks = ['aims']\nperiods = '2026-01'", "its data end on 2025-12-20"),
+        ("notebooks = ['aims']\nperiods = [2025]", "must be texts in quotes"),
+        ("notebooks = ['sales']\nperiods = '2025'", "no parameter 'as_of'"),
+        ("notebooks = ['aims']\nperiods = '2025'\n[parameters]\nas_of = '2025-01-01'", "Take one"),
+        ("notebooks = ['aims']\nreader = 'manger'", "did you mean 'manager'"),
+        ("notebooks = ['aims']\nformats = []", "formats is empty"),
+        ("notebooks = ['aims']\n[targets]\nnps = 'high'", "names with values"),
+        ("notebooks = ['retention']\n[targets]\nnps = 40", "none of its notebooks"),
+        ("notebooks = ['aims']\n[targets.aim]\nnps = 40", "did you mean 'aims'"),
+        ("notebooks = ['aims', 'funnel']\n[targets.funnel]\nnps = 40", "no parameter 'targets'"),
+        ("[[report]]\nnotebook = 'retention'\ntargets = {nps = 40}", "no parameter 'targets'"),
+        ("notebooks = ['aims']\n[thresholds]\nleast = 5", "did you mean 'least_n'"),
+        ("notebooks = ['aims']\n[parameters]\ntargets = {}", "Write it as 'targets'"),
     ],
 )
 def test_a_plan_that_cannot_be_meant_is_refused(project: Path, toml: str, said: str) -> None:
@@ -140,3 +161,72 @@ def test_a_stamp_beside_the_data_does_not_change_them(
     assert Fingerprints(tmp_path).of_data(tmp_path) == before
     (tmp_path / "deals.parquet").write_bytes(b"other deals")
     assert Fingerprints(tmp_path).of_data(tmp_path) != before
+
+
+def test_a_period_sets_the_day_and_stands_in_folder_and_name(project: Path) -> None:
+    runs = runs_of(project, "notebooks = ['aims']\nperiods = ['2025-Q4', '2025-10', '2024']")
+    assert [(run.period, run.parameters["as_of"]) for run in runs] == [
+        ("2024", "2024-12-31"),
+        ("2025-10", "2025-10-31"),
+        ("2025-Q4", "2025-12-20"),  # the data end before the quarter does
+    ]
+    assert runs[1].path == "2025-10/aims.2025-10.en.html"
+
+
+def test_the_last_months_are_those_that_the_data_cover_whole(project: Path) -> None:
+    plan = "notebooks = ['aims']\nperiods = 'last 2 months'"
+    assert [run.period for run in runs_of(project, plan)] == ["2025-10", "2025-11"]
+    whole = runs_of(project, plan, date(2025, 12, 31))
+    assert [run.period for run in whole] == ["2025-11", "2025-12"]
+    with pytest.raises(ReportError, match="is not known before they are read"):
+        runs_of(project, plan, None)
+
+
+def test_targets_and_thresholds_reach_the_notebooks_that_take_them(project: Path) -> None:
+    aims, retention = runs_of(
+        project,
+        """
+        notebooks = ["aims", "retention"]
+        [targets]
+        nps = 40
+        [thresholds]
+        least_n = 5
+        """,
+    )
+    assert aims.parameters["targets"] == {"nps": 40.0}
+    assert aims.parameters["least_n"] == 5
+    assert not {"targets", "least_n"} & set(retention.parameters)
+
+
+def test_a_report_adds_targets_of_its_own(project: Path) -> None:
+    [run] = runs_of(
+        project,
+        """
+        targets = { nps = 40, csat = 4 }
+        [[report]]
+        notebook = "aims"
+        targets = { nps = 50 }
+        reader = "researcher"
+        """,
+    )
+    assert run.parameters["targets"] == {"nps": 50.0, "csat": 4.0}
+    assert run.reader == "researcher"
+
+
+def test_targets_under_a_reports_name_are_its_alone(project: Path) -> None:
+    first, second = runs_of(
+        project,
+        """
+        [targets]
+        nps = 40
+        [targets.other]
+        csat = 4
+        [[report]]
+        notebook = "aims"
+        [[report]]
+        notebook = "aims"
+        name = "other"
+        """,
+    )
+    assert first.parameters["targets"] == {"nps": 40.0}
+    assert second.parameters["targets"] == {"nps": 40.0, "csat": 4.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.estimates import Estimates, five_columns, group_label
+from crm_analysis.estimates import Better, Estimates, five_columns, group_label
 from crm_analysis.uncertainty import newcombe_difference
 from crm_analysis.wording import Unit, _, interval_text, number, percent, plural, word_of
 
@@ -87,6 +88,8 @@ class ConversionFunnel(Estimates):
                 stage=word_of(self.steps[-1]),
                 window=self._window_text(),
             ),
+            key=_key("conversion_to", self.steps[-1]),
+            better="higher",
         )
 
     def weakest_step(self) -> WeakestStep:
@@ -103,7 +106,8 @@ class ConversionFunnel(Estimates):
             table=rows.with_columns(stage=pl.Series(passed, dtype=pl.String)),
             name=f"{name}: {passed[0]}" if passed and not self.by else name,
             unit="share", definition=self.definition, by=self.by,
-            conf_level=self.conf_level, notes=self.notes,
+            conf_level=self.conf_level, notes=self.notes, better="higher",
+            key=_key("passing", *self._around(rows["step"][0])) if passed else None,
         )  # fmt: skip
 
     def counted(self) -> Estimates:
@@ -113,12 +117,20 @@ class ConversionFunnel(Estimates):
         table = first.select(*self.by, "n").with_columns(
             **five_columns(first["n"].to_numpy(), first["n"].to_numpy(), *[unknown] * 3)
         )
-        return self._part(table, _("Leads counted"), unit="count")
+        return self._part(table, _("Leads counted"), unit="count", key="leads_counted")
 
-    def _part(self, table: pl.DataFrame, name: str, unit: Unit = "share") -> Estimates:
+    def _part(
+        self,
+        table: pl.DataFrame,
+        name: str,
+        unit: Unit = "share",
+        *,
+        key: str | None = None,
+        better: Better | None = None,
+    ) -> Estimates:
         return Estimates(
             table=table, name=name, unit=unit, definition=self.definition, by=self.by,
-            conf_level=self.conf_level, notes=self.notes,
+            conf_level=self.conf_level, notes=self.notes, key=key, better=better,
         )  # fmt: skip
 
     def _step_rates(self) -> pl.DataFrame:
@@ -183,7 +195,10 @@ class ConversionFunnel(Estimates):
         return bool(newcombe_difference(k_1, n_1, k_2, n_2, self.conf_level)[0] > 0)
 
     def _step_text(self, step: int) -> str:
-        return f"{word_of(self.steps[step - 2])} → {word_of(self.steps[step - 1])}"
+        return " → ".join(map(word_of, self._around(step)))
+
+    def _around(self, step: int) -> tuple[str, str]:
+        return self.steps[step - 2], self.steps[step - 1]
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the funnel as bars, or one group beside another, and return the Axes."""
@@ -210,6 +225,11 @@ class ConversionFunnel(Estimates):
         if self.by:
             return figures.height_for(self.overall().table.height)
         return figures.height_for(2 * len(self.steps))
+
+
+def _key(*words: str) -> str | None:
+    """Join codes to a name for machines; None where one is a sentence in the reader's words."""
+    return "_".join(words) if all(re.fullmatch(r"\w+", word) for word in words) else None
 
 
 def days_text(days: float) -> str:

@@ -139,6 +139,7 @@ class TimeInStage(Estimates):
             name=name, unit=self.unit, definition=self.definition, by=self.by,
             conf_level=self.conf_level, notes=self.notes,
             slowest_stage=self.slowest_stage, p_value=self.p_value,
+            key=f"median_days_in_{self.slowest_stage}", better="lower",
         )  # fmt: skip
 
     def difference_p_value(self) -> float | None:

@@ -191,6 +191,8 @@ def lifetime_value(
         conf_level=conf_level,
         notes=notes + spend_notes + model_cautions(history) + _row_notes(table, by) + _shared(by),
         currency=currency,
+        key=f"value_over_{horizon_months}_months",
+        better="higher",
         customers=_customers(history, buying, spend, horizon),
     )
 
@@ -316,6 +318,8 @@ def expected_purchases(
         by=by,
         conf_level=conf_level,
         notes=notes + model_cautions(history) + _row_notes(table, by),
+        key=f"purchases_in_{horizon_months}_months",
+        better="higher",
     )
 
 
@@ -372,6 +376,8 @@ def active_share(
         by=by,
         conf_level=conf_level,
         notes=notes + model_cautions(history) + _row_notes(table, by),
+        key="active_share",
+        better="higher",
     )
 
 

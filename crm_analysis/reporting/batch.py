@@ -1,59 +1,43 @@
 """A batch: what changed is made, what did not is left, what failed is said.
 
 The folder of a batch holds its pages, `index.html`, `batch.json` (for a scheduler, and for the
-next time) and `.memory.json` (hashes of files already read).
+next time), `history.parquet` (every key figure as it was reported) and `.memory.json` (hashes of
+files already read, and how long reports take).
 """
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from crm_analysis.errors import ReportError
-from crm_analysis.files import check_writable
+from crm_analysis.reporting.chosen import chosen_runs
 from crm_analysis.reporting.dealerships import dealership_names
-from crm_analysis.reporting.fingerprints import Fingerprints
-from crm_analysis.reporting.parameters import Parameter, read_parameters
+from crm_analysis.reporting.fingerprints import Fingerprints, digest
+from crm_analysis.reporting.history import FILE as HISTORY
+from crm_analysis.reporting.history import Chain, History, figure_rows
+from crm_analysis.reporting.inputs import Inputs, read_json
+from crm_analysis.reporting.links import Links, Question, by_question, index_names, links_of
+from crm_analysis.reporting.pace import Pace
 from crm_analysis.reporting.places import find_root, resolve_path
-from crm_analysis.reporting.plan import Plan, Run, make_runs, read_plan
-from crm_analysis.reporting.pool import Job, cores, run_jobs
+from crm_analysis.reporting.plan import make_runs, read_plan
+from crm_analysis.reporting.records import (
+    MANIFEST,
+    MEMORY,
+    Outcome,
+    made_before,
+    manifest,
+    write_json,
+)
+from crm_analysis.reporting.runs import Run
 
-__all__ = ["Batch", "Outcome", "make_batch", "open_batch"]
+__all__ = ["Batch", "Outcome", "by_day", "open_batch", "single_batch"]
 
-_FORMAT = 1
-_MANIFEST = "batch.json"
-_MEMORY = ".memory.json"
 _SAVE_EVERY_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one run.
-
-    Attributes
-    ----------
-    run : Run
-    status : {"made", "unchanged", "failed", "waiting"}
-    key : str
-        Hash of everything the report depends on.
-    result : mapping
-        Title, findings, key figures, seconds; `failure` where it failed.
-    """
-
-    run: Run
-    status: str
-    key: str
-    result: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the outcome as plain JSON."""
-        return {**self.run.to_json(), "status": self.status, "key": self.key, **self.result}
 
 
 @dataclass
@@ -63,22 +47,49 @@ class Batch:
     Attributes
     ----------
     root, out : Path
-    title, plan : str
+    titles : mapping
+        By language.
+    plan : str
     outcomes : list of Outcome
         In the order of the plan.
-    prints : Fingerprints
+    inputs : Inputs
+    history : History
+    memory : dict
+        What is remembered between batches only to be quick.
+    before : mapping
+        By path, what an earlier batch says of a report.
+    chosen : set of str or None
+        Paths of the reports that are to be made now (`--only`); None for all.
+    pace : Pace
+    interrupted : bool
+    stopped : str or None
+        Why the batch ended before its end, such as a full disk.
+    notes : list of str
+        What else is to be known: a history that was damaged, a record that could not be written.
     """
 
     root: Path
     out: Path
-    title: str
+    titles: Mapping[str, str]
     plan: str
     outcomes: list[Outcome]
-    prints: Fingerprints
-    memory: dict[str, Any]
+    inputs: Inputs
+    history: History
+    memory: dict[str, Any] = field(default_factory=dict)
+    before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    chosen: set[str] | None = None
+    pace: Pace = field(default_factory=Pace)
     seconds: float = 0.0
     interrupted: bool = False
+    stopped: str | None = None
+    notes: list[str] = field(default_factory=list)
+    _identity: str = ""
     _saved_at: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """The title in the language of the first report."""
+        return self.titles[self.outcomes[0].run.lang]
 
     def count(self, status: str) -> int:
         """Count the runs of a status."""
@@ -87,7 +98,27 @@ class Batch:
     @property
     def exit_status(self) -> int:
         """Number of failed reports, at most 100; 130 when it was interrupted."""
-        return 130 if self.interrupted else min(self.count("failed"), 100)
+        if self.interrupted:
+            return 130
+        failed = self.count("failed") + (1 if self.stopped else 0)
+        return min(failed, 100)
+
+    @property
+    def identity(self) -> str:
+        """The batch's name for machines: a hash of everything that its runs rest on."""
+        if not self._identity:
+            self._identity = digest(sorted(self.inputs.key(o.run) for o in self.outcomes))[:12]
+        return self._identity
+
+    @property
+    def unfinished(self) -> list[Outcome]:
+        """The reports still to be made now."""
+        return [outcome for outcome in self.outcomes if self.is_to_make(outcome)]
+
+    def is_to_make(self, outcome: Outcome) -> bool:
+        """Whether a report waits and is among the chosen ones."""
+        chosen = self.chosen is None or outcome.run.path in self.chosen
+        return outcome.status == "waiting" and chosen
 
     def check(self) -> None:
         """Refuse the batch when the data of a run is not there.
@@ -97,30 +128,82 @@ class Batch:
         ReportError
         """
         for outcome in self.outcomes:
-            facts = facts_of(outcome.run, self.root, self.prints)
-            _check_data(facts["parameters"], outcome.run, self.root)
+            self.inputs.check(outcome.run)
 
-    def save(self, *, now: bool = True) -> None:
-        """Write `batch.json`, so that the next batch goes on from here."""
-        if not now and time.monotonic() - self._saved_at < _SAVE_EVERY_SECONDS:
+    def links(self, run: Run) -> Links:
+        """Return where the page of a run leads: there is an index where there is a plan."""
+        pages, indices = self._places
+        return links_of(run, pages, indices)
+
+    @cached_property
+    def _places(self) -> tuple[dict[Question, dict[str, str]], dict[str, str]]:
+        runs = [outcome.run for outcome in self.outcomes]
+        return by_question(runs), index_names(runs) if self.plan else {}
+
+    def remember(self, outcome: Outcome) -> None:
+        """Keep a report's key figures for the reports to come."""
+        figures = outcome.result.get("key_figures") or []
+        if figures and self.inputs.as_of(outcome.run) is not None:
+            origin = self.inputs.origin(outcome.run, self.identity)
+            self.history.add(self.inputs.chain(outcome.run), figure_rows(figures, origin))
+
+    def settle(self, index: int) -> None:
+        """Find out whether a report has to be made, all reports that it looks back on being done.
+
+        Its key covers what was reported before and what it links to, because its page shows that.
+        """
+        outcome = self.outcomes[index]
+        run = outcome.run
+        reported = self.history.reported(self.inputs.chain(run), self.inputs.as_of(run))
+        key = digest([self.inputs.key(run), reported, self.links(run).to_json()])
+        held = self.before.get(run.path, {})
+        there = all((self.out / path).is_file() for path in run.paths.values())
+        if there and held.get("key") == key and not outcome.forced:
+            result = {name: value for name, value in held.items() if name != "key"}
+            self.outcomes[index] = replace(outcome, status="unchanged", key=key, result=result)
+            if not self.history.trusted:  # it may lack what a batch that was killed has made
+                self.remember(self.outcomes[index])
+            return
+        older = held if (self.out / run.path).is_file() else {}
+        self.outcomes[index] = replace(outcome, key=key, older=older, reported=reported)
+
+    def unsettle(self, index: int) -> None:
+        """Let a report wait after all: one that it looks back on is to be made first."""
+        outcome = self.outcomes[index]
+        if outcome.status == "unchanged":
+            older = {**outcome.result, "key": outcome.key}
+            self.outcomes[index] = replace(outcome, status="waiting", result={}, older=older)
+
+    def save(self, *, running: bool = False) -> None:
+        """Write `batch.json`, so that the next batch goes on from here; said if that fails.
+
+        While the batch is running this is done about once a second.
+        """
+        if running and time.monotonic() - self._saved_at < _SAVE_EVERY_SECONDS:
             return
         self._saved_at = time.monotonic()
-        statuses = ("made", "unchanged", "failed", "waiting")
-        document = {
-            "format": _FORMAT,
-            "title": self.title,
-            "plan": self.plan,
-            **{status: self.count(status) for status in statuses},
-            "interrupted": self.interrupted,
-            "seconds": round(self.seconds, 3),
-            "runs": [outcome.to_json() for outcome in self.outcomes],
-        }
-        self.memory["files"] = self.prints.known
-        write_json(self.out / _MANIFEST, document)
-        write_json(self.out / _MEMORY, self.memory)
+        try:
+            if not running:
+                self.history.save()
+            self.memory["history"] = self.history.memo
+            self.memory["files"] = self.inputs.prints.known
+            self.memory["seconds"] = self.pace.means()
+            write_json(self.out / MANIFEST, manifest(self, running=running))
+            write_json(self.out / MEMORY, self.memory)
+        except OSError as error:
+            self.stopped = self.stopped or (
+                f"The record of the batch could not be written into {self.out}: "
+                f"{error.strerror or error}. Free some space; the same command makes the rest."
+            )
 
 
-def open_batch(plan_path: Path, *, root: Path | None = None, force: bool = False) -> Batch:
+def open_batch(
+    plan_path: Path,
+    *,
+    root: Path | None = None,
+    force: bool = False,
+    only: Sequence[str] = (),
+) -> Batch:
     """Read a plan, list its runs and find which of them are there already, unchanged.
 
     Parameters
@@ -131,6 +214,9 @@ def open_batch(plan_path: Path, *, root: Path | None = None, force: bool = False
         The project's root; by default the nearest folder above the plan with a pyproject.toml.
     force : bool
         Whether to make every report again.
+    only : sequence of str
+        Which reports to make: ``NAME``, ``NAME/dealership`` or ``NAME/dealership/period``, with
+        ``*`` for any; the others are left as they are.
 
     Raises
     ------
@@ -139,214 +225,74 @@ def open_batch(plan_path: Path, *, root: Path | None = None, force: bool = False
     """
     root = root or find_root(plan_path)
     plan = read_plan(plan_path.resolve(), root=root)
-    memory = _read_json(plan.out / _MEMORY)
-    prints = Fingerprints(root, memory.get("files", {}))
-    runs = make_runs(plan, lambda data: _names(data, root, prints, memory))
-    before = {} if force else _made_before(plan.out)
-    inputs = {str(report.notebook): report.inputs for report in plan.reports}
-    outcomes = [_look(run, prints, before, plan, inputs) for run in runs]
+    memory = read_json(plan.out / MEMORY)
+    document = read_json(plan.out / MANIFEST)
+    inputs = Inputs(root, Fingerprints(root, memory.get("files", {})))
+    runs = make_runs(plan, lambda data: _names(data, inputs, memory), inputs.last_day)
+    # After a batch that was killed the history may lack what the manifest holds: it is read anew.
+    memo = {} if document.get("running") else memory.get("history", {})
     source = plan.source.relative_to(root) if plan.source.is_relative_to(root) else plan.source
-    return Batch(root, plan.out, plan.title, source.as_posix(), outcomes, prints, memory)
-
-
-def make_batch(
-    batch: Batch,
-    *,
-    workers: int | None = None,
-    isolate: bool = False,
-    progress: Callable[[Outcome], None] | None = None,
-    started: Callable[[Run], None] | None = None,
-    keep: bool = True,
-) -> Batch:
-    """Make the reports of a batch that are not there yet, and its index.
-
-    Parameters
-    ----------
-    batch : Batch
-        From `open_batch`; its outcomes are filled in.
-    workers : int, optional
-        Reports made side by side; by default one for every processor core.
-    isolate : bool
-        Whether every report gets a new kernel instead of a warm one.
-    progress, started : callable, optional
-        Told of every report as it ends, and as it begins.
-    keep : bool
-        Whether to write the index and `batch.json`.
-
-    Returns
-    -------
-    Batch
-        The same batch. When interrupted, what was made is kept and the next batch resumes.
-    """
-    start = time.monotonic()
-    check_writable(
-        batch.out,
-        what="Reports were",
-        remedy="name another folder: 'out' in the plan, or --out",
-        refusal=ReportError,
+    chosen = chosen_runs(runs, only) if only else None
+    forced = {run.path for run in runs if force and (chosen is None or run.path in chosen)}
+    batch = Batch(
+        root,
+        plan.out,
+        plan.titles,
+        source.as_posix(),
+        [Outcome(run, "waiting", "", forced=run.path in forced) for run in runs],
+        inputs,
+        History(plan.out / HISTORY, memo),
+        memory,
+        before=made_before(document),
+        chosen=chosen,
+        pace=Pace(memory.get("seconds", {})),
     )
-    places = {outcome.run.path: index for index, outcome in enumerate(batch.outcomes)}
-    jobs = [_job(outcome, batch) for outcome in batch.outcomes if outcome.status == "waiting"]
-
-    def done(job: Job, result: dict[str, Any]) -> None:
-        index = places[job.run.path]
-        status = result.pop("status")
-        if result.get("failure", {}).get("kind") == "worker":
-            _write_failure(job, result["failure"])
-        batch.outcomes[index] = replace(batch.outcomes[index], status=status, result=result)
-        batch.seconds = time.monotonic() - start
-        if keep:
-            batch.save(now=False)
-        if progress is not None:
-            progress(batch.outcomes[index])
-
-    try:
-        if jobs:
-            run_jobs(
-                jobs,
-                root=batch.root,
-                workers=workers or cores(),
-                isolate=isolate,
-                done=done,
-                started=(lambda job: started(job.run)) if started else None,
-            )
-    except KeyboardInterrupt:
-        batch.interrupted = True
-    batch.seconds = time.monotonic() - start
-    if keep and (jobs or not (batch.out / "index.html").is_file()):
-        from crm_analysis.reporting.index import write_index
-
-        write_index(batch)
-        batch.save()
+    batch.check()
+    _settle_all(batch)
     return batch
+
+
+def _settle_all(batch: Batch) -> None:
+    """Look at every run, the earlier days first; one after a run to be made waits for it."""
+    for groups in by_day(batch):
+        changing = False
+        for group in groups:
+            for index in group:
+                batch.settle(index)
+                if changing:
+                    batch.unsettle(index)
+            changing = changing or any(batch.is_to_make(batch.outcomes[i]) for i in group)
+    if batch.history.damaged:
+        batch.notes.append(batch.history.damaged)
+
+
+def by_day(batch: Batch) -> list[list[list[int]]]:
+    """Gather the runs by chain, and in a chain by day: a later day looks back on an earlier."""
+    chains: dict[Chain, dict[str, list[int]]] = {}
+    for index, outcome in enumerate(batch.outcomes):
+        days = chains.setdefault(batch.inputs.chain(outcome.run), {})
+        days.setdefault(batch.inputs.as_of(outcome.run) or "", []).append(index)
+    return [[days[day] for day in sorted(days)] for days in chains.values()]
 
 
 def single_batch(run: Run, *, root: Path, out: Path) -> Batch:
     """Build a batch of one run, to be made whatever is there already."""
-    prints = Fingerprints(root)
+    inputs = Inputs(root, Fingerprints(root))
     outcome = Outcome(run, "waiting", key="")
-    return Batch(root, out, run.name, "", [outcome], prints, {})
+    return Batch(root, out, {run.lang: run.name}, "", [outcome], inputs, History(out / HISTORY))
 
 
-def facts_of(run: Run, root: Path, prints: Fingerprints) -> dict[str, Any]:
-    """Collect what a report's page states about its making."""
-    notebook = root / run.notebook
-    values = {**_defaults(read_parameters(notebook)), **run.parameters}
-    whole = replace(run, parameters=values)
-    manifest = _manifest_of(values, root)
-    as_of = values.get("as_of") or manifest.get("as_of")
-    seed = manifest.get("seed")
-    return {
-        "notebook_hash": prints.of_notebook(notebook),
-        "parameters": values,
-        "inputs": prints.of_inputs(whole),
-        "as_of": as_of if _is_date(as_of) else None,
-        "seed": None if seed is None else str(seed),
-    }
-
-
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write JSON so that it is there whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    text = json.dumps(document, ensure_ascii=False, indent=1)
-    part.write_text(text + "\n", encoding="utf-8", newline="\n")
-    part.replace(path)
-
-
-def _look(
-    run: Run,
-    prints: Fingerprints,
-    before: Mapping[str, Mapping[str, Any]],
-    plan: Plan,
-    inputs: Mapping[str, Sequence[Parameter]],
-) -> Outcome:
-    defaults = _defaults(inputs[str(plan.root / run.notebook)])
-    _check_data({**defaults, **run.parameters}, run, plan.root)
-    key = prints.of_run(run, defaults)
-    held = before.get(run.path)
-    if held is None or held["key"] != key or not (plan.out / run.path).is_file():
-        return Outcome(run, "waiting", key)
-    names = set(run.to_json()) | {"status", "key"}
-    return Outcome(run, "unchanged", key, {k: v for k, v in held.items() if k not in names})
-
-
-def _defaults(parameters: Iterable[Parameter]) -> dict[str, Any]:
-    return {item.name: item.default for item in parameters if item.kind != "computed"}
-
-
-def _check_data(values: Mapping[str, Any], run: Run, root: Path) -> None:
-    data = values.get("data")
-    if isinstance(data, str) and resolve_path(data, root=root) is None:
-        raise ReportError(
-            f"The report {run.name!r} reads its data from {data!r}, and there is no such file or "
-            f"folder in {root.name}/. Generate it (python -m synthetic generate --preset small "
-            f"--seed 1 --out {data}) or set 'data' to a folder that is there."
-        )
-
-
-def _job(outcome: Outcome, batch: Batch) -> Job:
-    facts = facts_of(outcome.run, batch.root, batch.prints)
-    return Job(outcome.run, facts, batch.out / outcome.run.path)
-
-
-def _write_failure(job: Job, failure: Mapping[str, Any]) -> None:
-    """Write the page of a report whose worker was lost, and could not write it."""
-    import nbformat
-
-    from crm_analysis.reporting.execute import Failure
-    from crm_analysis.reporting.render import Facts, make_exporter, render_failure
-    from crm_analysis.wording import speaking
-
-    facts = Facts.from_json(job.facts)
-    empty = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
-    with speaking(job.run.lang):
-        page = render_failure(empty, job.run, facts, Failure(**failure), make_exporter())
-    job.path.parent.mkdir(parents=True, exist_ok=True)
-    job.path.write_text(page.html, encoding="utf-8", newline="\n")
-
-
-def _names(data: str, root: Path, prints: Fingerprints, memory: dict[str, Any]) -> Sequence[str]:
-    path = resolve_path(data, root=root)
+def _names(data: str, inputs: Inputs, memory: dict[str, Any]) -> Sequence[str]:
+    path = resolve_path(data, root=inputs.root)
     if path is None:
         raise ReportError(
             f"The plan asks for all dealerships of the data {data!r}, and there is no such file "
-            f"or folder in {root.name}/. Generate it (python -m synthetic generate --preset small "
-            f"--seed 1 --out {data}) or list the dealerships by name."
+            f"or folder in {inputs.root.name}/. Generate it (python -m synthetic generate "
+            f"--preset small --seed 1 --out {data}) or list the dealerships by name."
         )
     held: dict[str, list[str]] = memory.setdefault("dealerships", {})
-    key = prints.of_data(path)
+    key = inputs.prints.of_data(path)
     if key not in held:
         held.clear()
         held[key] = dealership_names(path)
     return held[key]
-
-
-def _made_before(out: Path) -> dict[str, Mapping[str, Any]]:
-    document = _read_json(out / _MANIFEST)
-    if document.get("format") != _FORMAT:
-        return {}
-    return {run["path"]: run for run in document["runs"] if run["status"] in ("made", "unchanged")}
-
-
-def _manifest_of(values: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    data = values.get("data")
-    path = resolve_path(data, root=root) if isinstance(data, str) else None
-    return _read_json(path / "manifest.json") if path is not None and path.is_dir() else {}
-
-
-def _is_date(text: object) -> bool:
-    try:
-        date.fromisoformat(str(text))
-    except ValueError:
-        return False
-    return True
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read JSON; a file that is missing or was cut short counts as empty."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}

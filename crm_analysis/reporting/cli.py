@@ -1,36 +1,29 @@
-"""The commands: `crm-report run`, `batch`, `list` and `messages`."""
+"""The commands: `crm-report run`, `batch`, `list`, `new`, `lab` and `messages`."""
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
-from crm_analysis.errors import CrmError, ReportError, listed
-from crm_analysis.reporting.batch import (
-    Batch,
-    Outcome,
-    make_batch,
-    open_batch,
-    single_batch,
-)
+from crm_analysis.errors import CrmError, ReportError
+from crm_analysis.reporting.batch import Batch, open_batch, single_batch
+from crm_analysis.reporting.making import make_batch
 from crm_analysis.reporting.parameters import Parameter, parse_values, read_parameters
 from crm_analysis.reporting.places import find_notebook, find_root, notebook_names
-from crm_analysis.reporting.plan import LANGUAGES, NETWORK, Run, make_run
+from crm_analysis.reporting.plan import check_formats
+from crm_analysis.reporting.records import STATUSES, manifest
+from crm_analysis.reporting.single import single_run
 
 __all__ = ["app", "commands"]
 
@@ -59,6 +52,10 @@ def run_one(
     ] = None,
     lang: Annotated[str | None, typer.Option(help="Language of the page: en or ru.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the page.")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="html (default) or pdf; repeat it for both."),
+    ] = None,
     show_code: Annotated[bool, typer.Option("--show-code", help="Show the code too.")] = False,
     isolate: Annotated[bool, typer.Option("--isolate", help="Use a kernel of its own.")] = False,
     timeout: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 600.0,
@@ -66,11 +63,23 @@ def run_one(
     """Make one report and print where its page is."""
     root = find_root(Path.cwd())
     path = find_notebook(notebook, root=root)
-    run = _single_run(path, parameters or [], lang, root, timeout, show_code)
+    inputs = read_parameters(path)
+    run = single_run(
+        path,
+        inputs,
+        parse_values(inputs, parameters or [], notebook=path.stem),
+        lang=lang,
+        root=root,
+        timeout_seconds=timeout,
+        show_code=show_code,
+    )
+    if formats:
+        check_formats(formats, f"The report {run.name!r}")
+        run = replace(run, formats=tuple(dict.fromkeys(formats)))
     folder = out if out is not None else root / "reports" / "out" / "single"
     batch = single_batch(run, root=root, out=folder.resolve())
     batch.check()
-    with _err.status(f"Making {escape(run.name)} …"):
+    with _ending_in_order(), _err.status(f"Making {escape(run.name)} …"):
         make_batch(batch, workers=1, isolate=isolate, keep=False)
     _tell_single(batch)
     raise typer.Exit(batch.exit_status)
@@ -82,25 +91,39 @@ def run_batch(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Reports made side by side (default: cores).")
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[/DEALERSHIP[/PERIOD]]", help="Make these only; * is any."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make every report again.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the reports and make none.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the list or the summary as JSON.")
     ] = False,
     isolate: Annotated[
         bool, typer.Option("--isolate", help="Use a new kernel for every report.")
     ] = False,
 ) -> None:
     """Make the reports of a plan; those that are there already and unchanged are left alone."""
-    batch = open_batch(plan, force=force)
+    from crm_analysis.reporting.terminal import (
+        list_runs,
+        make_with_progress,
+        runs_document,
+        tell,
+    )
+
+    batch = open_batch(plan, force=force, only=only or ())
     if dry_run:
-        _list_runs(batch)
+        _print_json(runs_document(batch)) if as_json else list_runs(batch, _out)
         return
-    signal.signal(signal.SIGTERM, _interrupt)
-    if batch.count("waiting"):
-        _make_with_progress(batch, workers, isolate)
-    else:
-        make_batch(batch)
-    _tell(batch)
+    with _ending_in_order():
+        if batch.unfinished:
+            make_with_progress(batch, workers, _err, isolate=isolate)
+        else:
+            make_batch(batch)
+    _print_json(_summary(batch)) if as_json else tell(batch, _out)
     raise typer.Exit(batch.exit_status)
 
 
@@ -117,6 +140,38 @@ def list_notebooks() -> None:
         path = find_notebook(name, root=root)
         _out.print(f"[bold]{escape(name)}[/]  {escape(path.relative_to(root).as_posix())}")
         _out.print(_parameters_table(read_parameters(path)))
+
+
+@commands.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the notebook to make: price_lists.")],
+    like: Annotated[str, typer.Option("--from", help="The notebook to copy.")] = "retention",
+    title: Annotated[str | None, typer.Option(help="The question that it answers.")] = None,
+) -> None:
+    """Copy a notebook to start from: own ids, no outputs, a title."""
+    from crm_analysis.reporting.desk import new_notebook
+
+    path = new_notebook(name, like=like, title=title, root=find_root(Path.cwd()))
+    _out.print(escape(str(path)), soft_wrap=True)
+    _out.print(
+        f"Next: crm-report lab {name}; crm-report run {name}; add it to a plan in reports/, and "
+        "put its words into Russian with crm-report messages."
+    )
+
+
+@commands.command(
+    "lab", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def lab(
+    context: typer.Context,
+    notebook: Annotated[
+        str | None, typer.Argument(help="A notebook's name (retention) or its path.")
+    ] = None,
+) -> None:
+    """Open JupyterLab in the project's folder; options go to JupyterLab (--no-browser)."""
+    from crm_analysis.reporting.desk import open_lab
+
+    raise typer.Exit(open_lab(notebook, root=find_root(Path.cwd()), options=context.args))
 
 
 @commands.command("messages")
@@ -154,118 +209,58 @@ def app() -> None:
         sys.exit(REFUSED)
 
 
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let Ctrl-C and a scheduler's SIGTERM end a batch once; a second one finds it ending."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _single_run(
-    path: Path,
-    assignments: list[str],
-    lang: str | None,
-    root: Path,
-    timeout: float,
-    show_code: bool,
-) -> Run:
-    inputs = read_parameters(path)
-    defaults = {item.name: item.default for item in inputs}
-    values: dict[str, Any] = parse_values(inputs, assignments, notebook=path.stem)
-    chosen = lang or values.get("lang") or defaults.get("lang") or "en"
-    if chosen not in LANGUAGES:
-        raise ReportError(
-            f"A page in the language {chosen!r} was asked for. Pages are written in: "
-            f"{listed(LANGUAGES)}."
-        )
-    asked = values.pop("dealership", defaults.get("dealership"))
-    dealership = (asked or NETWORK) if "dealership" in defaults else None
-    return make_run(
-        path,
-        values,
-        takes=defaults,
-        root=root,
-        name=path.stem,
-        dealership=dealership,
-        lang=str(chosen),
-        timeout_seconds=timeout,
-        show_code=show_code,
-    )
+def _print_json(document: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+
+
+def _summary(batch: Batch) -> dict[str, Any]:
+    """Return how a batch went, without the results of reports that went well."""
+    whole = manifest(batch, running=False)
+    failed = [
+        {"path": o.run.path, **(o.result.get("failure") or {})}
+        for o in batch.outcomes
+        if o.status == "failed"
+    ]
+    names = ("title", "plan", "batch", *STATUSES, "interrupted", "stopped", "notes", "exit_status")
+    return {
+        **{name: whole[name] for name in names},
+        "seconds": whole["seconds"],
+        "index": str(batch.out / "index.html"),
+        "failures": failed,
+    }
 
 
 def _tell_single(batch: Batch) -> None:
+    from crm_analysis.reporting.terminal import reason
+
     outcome = batch.outcomes[0]
     if outcome.status == "failed":
-        _err.print(f"[bold red]Failed.[/] {escape(_reason(outcome))}", soft_wrap=True)
+        _err.print(f"[bold red]Failed.[/] {escape(reason(outcome))}", soft_wrap=True)
     if batch.interrupted:
         _err.print("Interrupted; no page was made.")
-    page = batch.out / outcome.run.path
-    if page.is_file() and not batch.interrupted:
-        _out.print(escape(str(page)), soft_wrap=True)
-
-
-def _make_with_progress(batch: Batch, workers: int | None, isolate: bool) -> None:
-    columns = (
-        SpinnerColumn(),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=_err, transient=True) as bar:
-        task = bar.add_task("starting", total=batch.count("waiting"))
-
-        def ended(outcome: Outcome) -> None:
-            if outcome.status == "failed":
-                reason = escape(_reason(outcome))
-                bar.console.print(f"[red]failed[/]  {escape(outcome.run.path)}  {reason}")
-            bar.advance(task)
-
-        make_batch(
-            batch,
-            workers=workers,
-            isolate=isolate,
-            progress=ended,
-            started=lambda run: bar.update(task, description=escape(run.path)),
-        )
-
-
-def _reason(outcome: Outcome) -> str:
-    failure = outcome.result.get("failure") or {}
-    where = f"Cell {failure['cell']}: " if failure.get("cell") else ""
-    return where + str(failure.get("message", ""))
-
-
-def _tell(batch: Batch) -> None:
-    made, unchanged = batch.count("made"), batch.count("unchanged")
-    failed, waiting = batch.count("failed"), batch.count("waiting")
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("made", f"[bold]{made}[/]")
-    table.add_row("unchanged", f"[bold]{unchanged}[/]")
-    table.add_row("failed", f"[bold{' red' if failed else ''}]{failed}[/]")
-    if waiting:
-        table.add_row("not made yet", f"[bold]{waiting}[/]")
-    _out.print(table)
-    if not (made or failed or waiting):
-        _out.print("Nothing has changed since the last batch, so nothing was made.")
-    for outcome in batch.outcomes:
-        if outcome.status == "failed":
-            _out.print(f"  {escape(outcome.run.path)}: {escape(_reason(outcome))}", soft_wrap=True)
-    if batch.interrupted:
-        _out.print("Interrupted. What was made is kept; the same command makes the rest.")
-    seconds = f" in {batch.seconds:.1f} s" if made or failed else ""
-    _out.print(f"{escape(str(batch.out / 'index.html'))}{seconds}", soft_wrap=True)
-
-
-def _list_runs(batch: Batch) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("page", "notebook", "parameters", ""):
-        table.add_column(heading, overflow="fold")
-    for outcome in batch.outcomes:
-        run = outcome.run
-        values = ", ".join(f"{name}={value!r}" for name, value in run.parameters.items())
-        state = "unchanged" if outcome.status == "unchanged" else "to make"
-        table.add_row(escape(run.path), escape(run.notebook), escape(values), state)
-    _out.print(table)
-    made, left = batch.count("waiting"), batch.count("unchanged")
-    _out.print(f"{made} to make, {left} unchanged.")
+    for path in dict.fromkeys((*outcome.run.paths.values(), outcome.run.path)):
+        page = batch.out / path
+        if page.is_file() and not batch.interrupted:
+            _out.print(escape(str(page)), soft_wrap=True)
 
 
 def _parameters_table(parameters: tuple[Parameter, ...]) -> Table:

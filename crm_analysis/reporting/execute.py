@@ -11,7 +11,7 @@ from typing import Any
 from crm_analysis.reporting.kernel import ENGINE, Kernel
 from crm_analysis.reporting.messages import translate_notebook
 from crm_analysis.reporting.places import resolve_path
-from crm_analysis.reporting.plan import Run
+from crm_analysis.reporting.runs import Run
 from crm_analysis.wording import _
 
 __all__ = ["Failure", "execute"]
@@ -97,7 +97,18 @@ def execute(run: Run, kernel: Kernel, *, root: Path) -> tuple[Any, Failure | Non
         return executed, _timeout_failure(run, notebook, kernel.cell_index)
     except DeadKernelError:
         return executed, _death_failure(run, notebook, kernel.cell_index)
+    # papermill takes sys.exit() for a good end; a page that lacks its second half is none.
+    if any(_is_exit(cell) for cell in executed.cells):
+        return executed, _exit_failure(run, notebook, kernel.cell_index)
     return executed, None
+
+
+def _is_exit(cell: Any) -> bool:
+    allowed = "raises-exception" in cell.metadata.get("tags", [])
+    return not allowed and any(
+        output.output_type == "error" and output.ename == "SystemExit"
+        for output in cell.get("outputs", [])
+    )
 
 
 def _without_outputs(notebook: Any) -> Any:
@@ -146,15 +157,25 @@ def _in_words(name: str, value: str) -> str:
     """Say an exception of Python's in words a reader of reports can use."""
     if name == "KeyError":
         return _("Something was looked up by a name that is not there: {name}.", name=value)
-    if name == "FileNotFoundError":
-        return _("A file or folder is not there. {detail}", detail=value)
-    if name in ("ModuleNotFoundError", "ImportError"):
-        return _("A package the notebook needs is not installed. {detail}", detail=value)
-    if name == "NameError":
-        return _("The notebook uses a name it has not set. {detail}", detail=value)
-    if name == "MemoryError":
-        return _("The computer ran out of memory.")
+    if name in ("SystemExit", "MemoryError"):
+        return _exit_words() if name == "SystemExit" else _("The computer ran out of memory.")
+    words = {
+        "FileNotFoundError": _("A file or folder is not there. {detail}", detail=value),
+        "ModuleNotFoundError": _missing_package(value),
+        "ImportError": _missing_package(value),
+        "NameError": _("The notebook uses a name it has not set. {detail}", detail=value),
+    }
+    if name in words:
+        return words[name]
     return _("The computation stopped with {name}: {detail}", name=name, detail=value or "–")
+
+
+def _exit_words() -> str:
+    return _("The notebook ended itself before its last cell (sys.exit).")
+
+
+def _missing_package(detail: str) -> str:
+    return _("A package the notebook needs is not installed. {detail}", detail=detail)
 
 
 def _timeout_failure(run: Run, notebook: Any, index: int | None) -> Failure:
@@ -176,6 +197,17 @@ def _death_failure(run: Run, notebook: Any, index: int | None) -> Failure:
         "kernel",
         _("The process that computes the report ended by itself; often it ran out of memory."),
         _("Try with fewer workers, or with less data."),
+        run,
+        notebook,
+        index,
+    )
+
+
+def _exit_failure(run: Run, notebook: Any, index: int | None) -> Failure:
+    return _stopped(
+        "cell",
+        _exit_words(),
+        _("Take the call out, or raise an error that says what is missing."),
         run,
         notebook,
         index,

@@ -12,19 +12,20 @@ import hashlib
 import json
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crm_analysis.errors import ReportError
 from crm_analysis.reporting.places import resolve_path
-from crm_analysis.reporting.plan import Run
+from crm_analysis.reporting.runs import Run
 
-__all__ = ["Fingerprints", "short"]
+__all__ = ["Fingerprints", "digest", "short"]
 
 SHOWN_DIGITS = 12
 _PACKAGE = Path(__file__).resolve().parents[1]
-_SOURCE_SUFFIXES = {".py", ".pyi", ".mplstyle", ".j2", ".css", ".json", ".po"}
+_SOURCE_SUFFIXES = {".py", ".pyi", ".mplstyle", ".j2", ".css", ".js", ".json", ".po", ".typ"}
 
 
 def short(digest: str) -> str:
@@ -39,6 +40,7 @@ class Fingerprints:
     root: Path
     known: dict[str, list[Any]] = field(default_factory=dict)
     _once: dict[str, str] = field(default_factory=dict)
+    _paths: dict[str, Path | None] = field(default_factory=dict)
 
     def of_file(self, path: Path) -> str:
         """Return the SHA-256 of a file's bytes."""
@@ -60,6 +62,15 @@ class Fingerprints:
         return self._cached(f"data:{path}", lambda: self._of_data(path))
 
     def _of_data(self, path: Path) -> str:
+        try:
+            return self._read_data(path)
+        except OSError as error:
+            raise ReportError(
+                f"The data {path} could not be read: {error.strerror} ({error.filename}). Were "
+                "they being written just now? Wait until they are whole, and run it again."
+            ) from error
+
+    def _read_data(self, path: Path) -> str:
         if path.is_file():
             return self.of_file(path)
         # A hidden file is somebody's note beside the data, such as the stamp of a passed check.
@@ -72,7 +83,7 @@ class Fingerprints:
             lines += [[file.relative_to(path).as_posix(), file.stat().st_size] for file in files]
         else:
             lines = [[file.relative_to(path).as_posix(), self.of_file(file)] for file in files]
-        return _digest(lines)
+        return digest(lines)
 
     def of_notebook(self, path: Path) -> str:
         """Return the hash of a notebook's file."""
@@ -93,42 +104,49 @@ class Fingerprints:
         lock = self.root / "requirements.lock"
         files += [lock] if lock.is_file() else []
         lines: list[Any] = [[file.name, self.of_file(file)] for file in files]
-        return _digest([*lines, sys.version, _installed()])
+        return digest([*lines, sys.version, _installed()])
 
     def of_inputs(self, run: Run) -> dict[str, str]:
         """Return the hash of every file or folder that a parameter of the run names."""
         found = {}
         for name, value in run.parameters.items():
-            path = resolve_path(value, root=self.root) if isinstance(value, str) else None
+            path = self._named(value) if isinstance(value, str) else None
             if path is not None and not self.root.is_relative_to(path):
                 found[name] = self.of_data(path)
         return found
 
-    def of_run(self, run: Run, defaults: Mapping[str, Any]) -> str:
+    def _named(self, value: str) -> Path | None:
+        if value not in self._paths:
+            self._paths[value] = resolve_path(value, root=self.root)
+        return self._paths[value]
+
+    def of_run(self, run: Run) -> str:
         """Return the key of a run: while it stays, the report need not be made again.
 
         Parameters
         ----------
         run : Run
-        defaults : mapping
-            The notebook's own values, for the inputs that the run does not set.
+            With a value for every parameter of its notebook. For whom the report is and in how
+            many formats changes nothing in it.
         """
+        asked = run.to_json()
+        for name in ("reader", "formats", "timeout_seconds"):
+            del asked[name]
         notebook = self.root / run.notebook
-        beside = sorted(notebook.parent.glob("*.py"))
-        whole = Run.from_json(
-            {**run.to_json(), "parameters": {**defaults, **run.parameters}, "timeout_seconds": 0}
-        )
-        return _digest(
+        return digest(
             [
-                whole.to_json(),
+                asked,
                 self.of_notebook(notebook),
-                [self.of_file(path) for path in beside],
-                self.of_inputs(whole),
+                self._cached(f"beside:{notebook.parent}", lambda: self._beside(notebook)),
+                self.of_inputs(run),
                 self.of_library(),
             ]
         )
 
-    def _cached(self, key: str, compute: Any) -> str:
+    def _beside(self, notebook: Path) -> str:
+        return digest([self.of_file(path) for path in sorted(notebook.parent.glob("*.py"))])
+
+    def _cached(self, key: str, compute: Callable[[], str]) -> str:
         if key not in self._once:
             self._once[key] = compute()
         return self._once[key]
@@ -144,6 +162,7 @@ def _installed() -> list[str]:
     )
 
 
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
+    """Return the SHA-256 of a plain value, the same whatever the order of its names."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

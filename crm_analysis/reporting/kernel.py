@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from crm_analysis.errors import ReportError
+from crm_analysis.reporting.pool import end_group
+from crm_analysis.reporting.runs import INSIDE
 
 # jsonschema's checks of international web addresses build a grammar at import, which takes two
 # seconds; its time durations load a calendar library. Notebooks contain neither.
@@ -33,6 +36,9 @@ _START_SECONDS = 120.0
 _RESTORE_SECONDS = 60.0
 _SHORTEST_SECONDS = 0.05
 _FRESH = "__import__('crm_analysis.reporting.fresh', fromlist=['fresh'])"
+_GUARD = "__import__('crm_analysis.reporting.guard', fromlist=['guard'])"
+_MOST_SHOWN = 30_000_000
+"""Characters that the cells of one report may show before the rest is left out."""
 
 
 @dataclass
@@ -88,8 +94,30 @@ class Kernel:
         self.client.start_channels()
         run_sync(self.client.wait_for_ready)(timeout=_START_SECONDS)
         self.client.allow_stdin = False
-        self._run(f"{_FRESH}.warm_up()", _START_SECONDS)
+        self._run(f"{_FRESH}.warm_up(); {_GUARD}.remember()", _START_SECONDS)
         self._warm = True
+
+    def fit(self) -> bool:
+        """Whether the next report can be made here: nothing of the last one is left.
+
+        Outputs and signals are put back; what cannot be, such as a thread that is still
+        running, asks for a new kernel.
+        """
+        try:
+            self.wait()
+            self._run(f"{_GUARD}.check()", _RESTORE_SECONDS)
+        except (ReportError, RuntimeError, TimeoutError, OSError):
+            return False
+        return True
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the process holds now; 0 where it cannot be asked."""
+        import psutil
+
+        with suppress(psutil.Error):
+            return int(psutil.Process(self.process_id).memory_info().rss)
+        return 0
 
     def restore(self, folder: Path) -> None:
         """Give the next report a new namespace and an untouched process, in `folder`."""
@@ -101,6 +129,7 @@ class Kernel:
         if self.client is not None:
             self.client.stop_channels()
         if self.manager is not None:
+            end_group(self.process_id)
             run_sync(self.manager.shutdown_kernel)(now=True)
         self._warm = False
 
@@ -118,6 +147,17 @@ class Kernel:
             )
 
 
+def _size(content: dict[str, Any]) -> int:
+    values = [content.get("text", ""), *content.get("data", {}).values()]
+    return sum(len(value) for value in values if isinstance(value, str))
+
+
+def _left_out(message: dict[str, Any]) -> dict[str, Any]:
+    text = "… the rest of what the cells showed was left out.\n"
+    header = {**message["header"], "msg_type": "stream"}
+    return {**message, "header": header, "content": {"name": "stderr", "text": text}}
+
+
 def _ignore(_message: object) -> None:
     """Drop what the preparation prints."""
 
@@ -130,7 +170,8 @@ def _transport() -> dict[str, str]:
 
 def _environment() -> dict[str, str]:
     """Return the kernel's environment: nothing from the user's own profile, one fixed hash seed."""
-    return {**os.environ, "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    own = {"PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1", INSIDE: "1"}
+    return {**os.environ, **own}
 
 
 def register_engine() -> None:
@@ -139,8 +180,22 @@ def register_engine() -> None:
     Done when needed rather than by an entry point: papermill loads every entry point at its own
     import, in programs that have nothing to do with reports.
     """
+    from nbformat.v4 import output_from_msg
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import Engine, papermill_engines
+
+    class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
+        """Keeps so much of what cells show, and no more: a loop may show without end."""
+
+        shown = 0
+
+        def output(self, outs: list[Any], msg: Any, *words: Any) -> Any:
+            before, self.shown = self.shown, self.shown + _size(msg["content"])
+            if self.shown <= _MOST_SHOWN:
+                return super().output(outs, msg, *words)
+            if before <= _MOST_SHOWN:
+                outs.append(output_from_msg(_left_out(msg)))  # type: ignore[no-untyped-call]
+            return None
 
     class WarmEngine(Engine):  # type: ignore[misc]
         """Runs a notebook's cells in a kernel that is already there."""
@@ -163,7 +218,7 @@ def register_engine() -> None:
             def note(cell_index: int, **_cell: object) -> None:
                 kernel.cell_index = cell_index
 
-            client = PapermillNotebookClient(
+            client = BoundedClient(
                 nb_man, km=kernel.manager, timeout_func=remaining, on_cell_start=note
             )
             client.kc = kernel.client

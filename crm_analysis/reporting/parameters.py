@@ -24,9 +24,10 @@ __all__ = ["Parameter", "Value", "check_values", "parse_values", "read_parameter
 
 Kind = Literal["str", "int", "float", "bool", "date", "computed"]
 Scalar = str | int | float | bool
-Value = Scalar | list[str] | list[int] | list[float] | None
+Value = Scalar | list[str] | list[int] | list[float] | Mapping[str, Scalar] | None
 
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_MAPPING = re.compile(r"\b[Dd]ict\b(\[\s*\w+\s*,\s*(?P<kind>\w+))?")
 _WORDS_FOR = {
     "str": "text",
     "int": "a whole number",
@@ -49,6 +50,8 @@ class Parameter:
         `computed` is a default that is not a plain value; it cannot be set from outside.
     is_list, optional : bool
         Whether several values are taken, and whether none (`None`) is.
+    is_mapping : bool
+        Whether values by name are taken (`dict[str, float]`); `kind` is that of each value.
     default : value
         As written in the notebook (None when `computed`).
     help : str
@@ -64,6 +67,7 @@ class Parameter:
     default: Value = None
     help: str = ""
     choices: tuple[Scalar, ...] = ()
+    is_mapping: bool = False
 
     @property
     def expects(self) -> str:
@@ -73,6 +77,8 @@ class Parameter:
             words = f"one of {listed(self.choices)}"
         if self.is_list:
             words = f"a list, each item {words}"
+        if self.is_mapping:
+            words = f"names with values, each value {words}"
         return f"{words}, or nothing" if self.optional else words
 
 
@@ -128,7 +134,8 @@ def parse_values(
 ) -> dict[str, Value]:
     """Check `name=value` texts (from a command line) against a notebook's parameters.
 
-    Lists are written `a,b` or as JSON; nothing after the sign means none.
+    Lists are written `a,b` or as JSON, values by name `a=1,b=2` or as JSON; nothing after the
+    sign means none.
 
     Raises
     ------
@@ -219,10 +226,26 @@ def _parameter(
         return Parameter(name, "computed", help=help_text)
     if isinstance(default, tuple):
         default = list(default)
+    if mapping := _mapping(annotation, default):
+        kind, optional = mapping
+        return Parameter(name, kind, False, optional, default, help_text, is_mapping=True)
     kind, is_list, optional, choices = _shape(annotation, default)
     if kind == "str" and not is_list and _looks_like_date(name, default):
         kind = "date"
     return Parameter(name, kind, is_list, optional or default is None, default, help_text, choices)
+
+
+def _mapping(annotation: ast.expr | None, default: object) -> tuple[Kind, bool] | None:
+    """Return the kind of a mapping's values and whether none is taken; None for anything else."""
+    words = ast.unparse(annotation).strip("'\"") if annotation is not None else ""
+    named = _MAPPING.search(words)
+    if named is None and not isinstance(default, dict):
+        return None
+    values = list(default.values()) if isinstance(default, dict) else []
+    kind = named["kind"] if named is not None else None
+    if kind not in ("str", "int", "float", "bool"):
+        kind = _shape_of_value(values[0] if values else 0.0)[0]
+    return kind, default is None or "None" in words or "Optional" in words  # type: ignore[return-value]
 
 
 def _looks_like_date(name: str, default: object) -> bool:
@@ -313,11 +336,19 @@ def _checked(parameter: Parameter, value: object, notebook: str) -> Value:
         if parameter.optional:
             return None
         raise _refused(parameter, value, notebook)
+    if parameter.is_mapping:
+        return _values_by_name(parameter, value, notebook)
     if not parameter.is_list:
         return _scalar(parameter, value, notebook)
     if not isinstance(value, list):
         raise _refused(parameter, value, notebook)
     return [_scalar(parameter, item, notebook) for item in value]  # type: ignore[return-value]
+
+
+def _values_by_name(parameter: Parameter, value: object, notebook: str) -> dict[str, Scalar]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise _refused(parameter, value, notebook)
+    return {name: _scalar(parameter, item, notebook) for name, item in value.items()}
 
 
 def _scalar(parameter: Parameter, value: object, notebook: str) -> Scalar:
@@ -345,14 +376,22 @@ def _is_iso_date(text: str) -> bool:
 def _from_text(parameter: Parameter, text: str, notebook: str) -> object:
     if parameter.optional and text.casefold() in ("", "none", "null"):
         return None
-    if not parameter.is_list:
+    if not (parameter.is_list or parameter.is_mapping):
         return _scalar_from_text(parameter, text, notebook)
-    if text.startswith("["):
+    if text.startswith("{" if parameter.is_mapping else "["):
         try:
             return json.loads(text)
         except ValueError:
             raise _refused(parameter, text, notebook) from None
     items = [item.strip() for item in text.split(",") if item.strip()]
+    if parameter.is_mapping:
+        pairs = [item.partition("=") for item in items]
+        if not all(sign for _name, sign, _value in pairs):
+            raise _refused(parameter, text, notebook)
+        return {
+            name.strip(): _scalar_from_text(parameter, value.strip(), notebook)
+            for name, _sign, value in pairs
+        }
     return [_scalar_from_text(parameter, item, notebook) for item in items]
 
 

@@ -1,106 +1,87 @@
 """From a plan (`reports/*.toml`) to the runs it asks for: pure, and checked before anything runs.
 
-A plan names notebooks, dealerships, languages and formats; every combination is one `Run`, a
-frozen value that says everything about one report: which notebook, with which parameters, and
-where its page goes.
+A plan names notebooks, dealerships, periods, languages and formats; every combination is one
+`Run`, a frozen value that says everything about one report.
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
+from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from crm_analysis.errors import ReportError, listed, near
 from crm_analysis.reporting.parameters import Parameter, Value, check_values, read_parameters
+from crm_analysis.reporting.periods import Period, read_periods
 from crm_analysis.reporting.places import find_notebook, notebook_names
+from crm_analysis.reporting.runs import (
+    DEFAULT_FORMATS,
+    DEFAULT_READER,
+    DEFAULT_TIMEOUT_SECONDS,
+    NETWORK,
+    Run,
+    make_run,
+    slug,
+)
 
-__all__ = ["FORMATS", "NETWORK", "Plan", "Report", "Run", "make_runs", "read_plan", "slug"]
-
-NETWORK = "network"
-"""The word for no filter: all dealerships together."""
+__all__ = [
+    "FORMATS",
+    "LANGUAGES",
+    "NETWORK",
+    "READERS",
+    "Plan",
+    "Report",
+    "Run",
+    "check_formats",
+    "make_run",
+    "make_runs",
+    "read_plan",
+    "slug",
+]
 
 ALL = "all"
-FORMATS = ("html",)
+FORMATS = ("html", "pdf")
 LANGUAGES = ("en", "ru")
-DEFAULT_TIMEOUT_SECONDS = 600.0
+READERS = ("manager", "analyst", "researcher", "teacher")
+"""For whom a report may be; the index groups by them, in this order."""
 
 _OF_REPORT: dict[str, type | tuple[type, ...]] = {
     "dealerships": (str, list),
+    "periods": (str, list),
     "languages": (str, list),
     "formats": (str, list),
+    "reader": str,
     "data": str,
     "parameters": dict,
+    "targets": dict,
+    "thresholds": dict,
     "timeout_seconds": (int, float),
     "show_code": bool,
     "subject": str,
 }
-_OF_PLAN = {**_OF_REPORT, "title": str, "out": str, "notebooks": list, "report": list}
+_OF_PLAN = {**_OF_REPORT, "title": (str, dict), "out": str, "notebooks": list, "report": list}
 _OF_ENTRY = {**_OF_REPORT, "notebook": str, "name": str}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One report to make.
-
-    Attributes
-    ----------
-    name : str
-        What the report is called in its batch; the notebook's own name unless the plan says else.
-    notebook : str
-        The notebook's path, relative to the project's root where it lies inside.
-    parameters : mapping
-        Checked values that differ from, or confirm, the notebook's defaults.
-    dealership : str or None
-        One dealership, ``"network"`` for all together, or None where the plan speaks of none.
-    lang : str
-        Language of the page, ``"en"`` or ``"ru"``.
-    path : str
-        Where the page goes, relative to the batch's folder, with forward slashes.
-    formats : tuple of str
-    timeout_seconds : float
-        After this the report is given up.
-    show_code : bool
-        Whether the page shows code (the researcher's version).
-    subject : str or None
-        Whose data these are, over the title, where no dealership says it.
-    """
-
-    name: str
-    notebook: str
-    path: str
-    parameters: Mapping[str, Value] = field(default_factory=dict)
-    dealership: str | None = None
-    lang: str = "en"
-    formats: tuple[str, ...] = FORMATS
-    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
-    show_code: bool = False
-    subject: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the run as plain JSON, for a worker or a manifest."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Run:
-        """Build the run that `to_json` described."""
-        return cls(**{**data, "formats": tuple(data["formats"])})
+_SET_ELSEWHERE = {"dealership": "dealerships", "lang": "languages", "targets": "targets"}
+"""Parameters that have a key of their own in a plan."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """One notebook of a plan and how it is to be spread over dealerships and languages."""
+    """One notebook of a plan and how it is to be spread over dealerships, periods, languages."""
 
     name: str
     notebook: Path
     inputs: tuple[Parameter, ...]
     parameters: Mapping[str, Value]
     dealerships: tuple[str, ...]
+    periods: tuple[str, ...]
     languages: tuple[str, ...]
     formats: tuple[str, ...]
+    reader: str
     timeout_seconds: float
     show_code: bool
     subject: str | None
@@ -110,12 +91,19 @@ class Report:
         """Names of the notebook's parameters."""
         return frozenset(item.name for item in self.inputs)
 
+    @property
+    def data(self) -> str | None:
+        """Where the notebook reads its data, if a parameter says so."""
+        default = next((item.default for item in self.inputs if item.name == "data"), None)
+        data = self.parameters.get("data", default)
+        return data if isinstance(data, str) else None
+
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan as read: its title, where its pages go, and its reports."""
+    """A plan as read: its title in each language, where its pages go, and its reports."""
 
-    title: str
+    titles: Mapping[str, str]
     source: Path
     root: Path
     out: Path
@@ -129,11 +117,15 @@ def read_plan(path: Path, *, root: Path) -> Plan:
     Parameters
     ----------
     path : Path
-        A TOML file. Keys: `title`, `data`, `out`, `notebooks` (names), `dealerships`
-        (``"network"``, ``"all"``, names), `languages`, `formats`, `timeout_seconds`,
-        `show_code`, `subject` (whose data, over the title), `[parameters]` for every notebook
-        that has them, and `[[report]]` tables
-        with `notebook`, `name` and any of these again, for that notebook alone.
+        A TOML file. Keys: `title` (text, or one for each language,
+        ``{ en = "…", ru = "…" }``), `data`, `out`, `notebooks` (names), `dealerships`
+        (``"network"``, ``"all"``, names), `periods` (``"2025-10"``, ``"2025-Q4"``, ``"2025"``,
+        ``"last 3 months"``), `languages`, `formats`, `reader`, `timeout_seconds`, `show_code`,
+        `subject` (whose data, over the title), `[parameters]` and `[thresholds]` for every
+        notebook that has them, `[targets]` (the key of a key figure and what it should be) for
+        every notebook with a parameter `targets`, `[targets.NAME]` for the report of that name
+        alone, and `[[report]]` tables with `notebook`,
+        `name` and any of these again, for that notebook alone.
     root : Path
         The project's root: paths in the plan are relative to it.
 
@@ -153,9 +145,9 @@ def read_plan(path: Path, *, root: Path) -> Plan:
             f"[[report]] table. Notebooks here: {listed(notebook_names(root))}."
         )
     reports = tuple(_read_report(entry, table, path, root) for entry in entries)
-    _check_shared(table.get("parameters", {}), reports, path)
+    _check_shared(table, reports, path)
     return Plan(
-        title=table.get("title", path.stem.replace("_", " ").capitalize()),
+        titles=_titles(table, path),
         source=path,
         root=root,
         out=root / table.get("out", f"reports/out/{path.stem}"),
@@ -164,7 +156,11 @@ def read_plan(path: Path, *, root: Path) -> Plan:
     )
 
 
-def make_runs(plan: Plan, names_of: Callable[[str], Sequence[str]]) -> tuple[Run, ...]:
+def make_runs(
+    plan: Plan,
+    names_of: Callable[[str], Sequence[str]],
+    last_day_of: Callable[[str], date | None] = lambda _data: None,
+) -> tuple[Run, ...]:
     """List every report that a plan asks for.
 
     Parameters
@@ -173,13 +169,16 @@ def make_runs(plan: Plan, names_of: Callable[[str], Sequence[str]]) -> tuple[Run
     names_of : callable
         Given the data's path, the names of its dealerships; called only where the plan says
         ``"all"``.
+    last_day_of : callable
+        Given the data's path, the last day they cover, or None where that is not known before
+        they are read; called only where the plan has periods.
 
     Raises
     ------
     ReportError
-        Two reports that would be written to the same page.
+        Two reports that would be written to the same page, or a period that cannot be meant.
     """
-    runs = [run for report in plan.reports for run in _spread(report, plan.root, names_of)]
+    runs = [run for report in plan.reports for run in _spread(report, plan, names_of, last_day_of)]
     taken: dict[str, Run] = {}
     for run in runs:
         other = taken.setdefault(run.path.casefold(), run)
@@ -191,23 +190,6 @@ def make_runs(plan: Plan, names_of: Callable[[str], Sequence[str]]) -> tuple[Run
     return tuple(runs)
 
 
-def slug(name: str) -> str:
-    """Make a folder name of a dealership's name: letters and digits of any script, and dashes.
-
-    Examples
-    --------
-    >>> slug("North Star / Motors"), slug("Автомир №2")
-    ('north-star-motors', 'автомир-2')
-    """
-    return re.sub(r"[^\w]+", "-", name.casefold()).strip("-_") or "dealership"
-
-
-def page_path(name: str, dealership: str | None, lang: str) -> str:
-    """Say where a report's page goes inside its batch's folder."""
-    page = f"{slug(name).replace('-', '_')}.{lang}.html"
-    return page if dealership is None else f"{slug(dealership)}/{page}"
-
-
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -215,7 +197,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ReportError(
             f"The plan {path} cannot be opened: {error.strerror}. Plans lie in reports/*.toml."
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not TOML, or not text in UTF-8
         raise ReportError(f"The plan {path} is not TOML: {error}.") from error
 
 
@@ -235,6 +217,18 @@ def _check_keys(
             raise ReportError(f"{where}: {key!r} must be {words}, not {value!r}.")
 
 
+def _titles(table: Mapping[str, Any], path: Path) -> dict[str, str]:
+    title = table.get("title", path.stem.replace("_", " ").capitalize())
+    if isinstance(title, str):
+        return dict.fromkeys(LANGUAGES, title)
+    where = f"The title of the plan {path.name}"
+    _check_keys(title, dict.fromkeys(LANGUAGES, str), where)
+    if not title:
+        raise ReportError(f"{where} is empty. Write it as text, or one for each language.")
+    first = next(iter(title.values()))
+    return {lang: title.get(lang, first) for lang in LANGUAGES}
+
+
 def _read_report(
     entry: Mapping[str, Any], table: Mapping[str, Any], path: Path, root: Path
 ) -> Report:
@@ -252,10 +246,12 @@ def _read_report(
         name=entry.get("name", notebook.stem),
         notebook=notebook,
         inputs=inputs,
-        parameters=_parameters(entry, table, inputs, notebook.stem),
-        dealerships=_words(merged.get("dealerships", [])),
-        languages=_words(merged.get("languages", ["en"])),
-        formats=_words(merged.get("formats", list(FORMATS))),
+        parameters=_parameters(entry, table, inputs, where),
+        dealerships=_words(merged, "dealerships", (), where),
+        periods=_words(merged, "periods", (), where),
+        languages=_words(merged, "languages", ("en",), where),
+        formats=_words(merged, "formats", DEFAULT_FORMATS, where),
+        reader=merged.get("reader", DEFAULT_READER),
         timeout_seconds=float(merged.get("timeout_seconds", DEFAULT_TIMEOUT_SECONDS)),
         show_code=merged.get("show_code", False),
         subject=merged.get("subject"),
@@ -265,115 +261,164 @@ def _read_report(
 
 
 def _parameters(
-    entry: Mapping[str, Any],
-    table: Mapping[str, Any],
-    inputs: Sequence[Parameter],
-    notebook: str,
+    entry: Mapping[str, Any], table: Mapping[str, Any], inputs: Sequence[Parameter], where: str
 ) -> dict[str, Value]:
+    """Gather a report's values: the plan's where the notebook takes them, then its own."""
     takes = {item.name for item in inputs}
-    shared = {k: v for k, v in table.get("parameters", {}).items() if k in takes}
-    own = dict(entry.get("parameters", {}))
+    given = {**table.get("thresholds", {}), **table.get("parameters", {})}
+    shared = {name: value for name, value in given.items() if name in takes}
+    own = {**entry.get("thresholds", {}), **entry.get("parameters", {})}
+    for name, key in _SET_ELSEWHERE.items():
+        if name in {**given, **own}:
+            raise ReportError(
+                f"{where} sets the parameter {name!r}. Write it as '{key}' in the plan, so that "
+                "the page goes to its own place and every report is held to the same."
+            )
+    targets = _targets(entry, table)
+    if targets and ("targets" in takes or not _for_all(table).items() >= targets.items()):
+        own["targets"] = targets
     if "data" in entry:
         own.setdefault("data", entry["data"])
     elif "data" in table and "data" in takes:
         shared.setdefault("data", table["data"])
-    return check_values(inputs, {**shared, **own}, notebook=notebook)
+    return check_values(inputs, {**shared, **own}, notebook=Path(entry["notebook"]).stem)
 
 
-def _words(value: str | list[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _for_all(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the targets that hold for every report: those not under a report's name."""
+    targets = table.get("targets", {})
+    return {key: value for key, value in targets.items() if not isinstance(value, dict)}
+
+
+def _targets(entry: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """Gather a report's targets: those for all, those under its name, then its own."""
+    name = entry.get("name", Path(entry["notebook"]).stem)
+    under_its_name = table.get("targets", {}).get(name, {})
+    named = under_its_name if isinstance(under_its_name, dict) else {}
+    return {**_for_all(table), **named, **entry.get("targets", {})}
+
+
+def _words(
+    table: Mapping[str, Any], key: str, default: tuple[str, ...], where: str
+) -> tuple[str, ...]:
+    value = table.get(key, list(default))
+    words = [value] if isinstance(value, str) else value
+    if not all(isinstance(word, str) for word in words):
+        raise ReportError(f"{where}: {key!r} must be texts in quotes, not {value!r}.")
+    return tuple(dict.fromkeys(words))
+
+
+def check_formats(formats: Sequence[str], where: str) -> None:
+    """Refuse formats that do not exist, or whose maker is not installed.
+
+    Raises
+    ------
+    ReportError
+    """
+    _check_words(formats, FORMATS, "formats", where)
+    if "pdf" in formats and find_spec("typst") is None:
+        raise ReportError(
+            f"{where} is to be made as PDF, and the package 'typst', which sets it, is not "
+            'installed. Install it (python -m pip install typst), or ask for formats = ["html"].'
+        )
 
 
 def _check_report(report: Report, where: str) -> None:
-    for words, allowed, key in (
-        (report.languages, LANGUAGES, "languages"),
-        (report.formats, FORMATS, "formats"),
+    _check_words(report.languages, LANGUAGES, "languages", where)
+    check_formats(report.formats, where)
+    _check_words((report.reader,), READERS, "reader", where)
+    for words, parameter, key in (
+        (report.dealerships, "dealership", "dealerships"),
+        (report.periods, "as_of", "periods"),
     ):
-        for word in words:
-            if word not in allowed:
-                raise ReportError(f"{where}: {key} has {word!r}. It may have: {listed(allowed)}.")
-    if report.dealerships and "dealership" not in report.takes:
+        if words and parameter not in report.takes:
+            raise ReportError(
+                f"{where} is to be made for {listed(words)}, but its notebook has no "
+                f"parameter {parameter!r}. Put {key} = [] into its [[report]] table."
+            )
+    if report.periods and "as_of" in report.parameters:
         raise ReportError(
-            f"{where} is to be made for {listed(report.dealerships)}, but its notebook has no "
-            "parameter 'dealership'. Put dealerships = [] into its [[report]] table."
+            f"{where} has 'periods' and sets the parameter 'as_of' too. Take one of them out: "
+            "a period sets 'as_of' to its last day."
         )
     if "lang" not in report.takes and report.languages != ("en",):
         raise ReportError(
             f"{where} is to be made in {listed(report.languages)}, but its notebook has no "
             "parameter 'lang'. Put languages = [\"en\"] into its [[report]] table."
         )
-    for name in ("dealership", "lang"):
-        if name in report.parameters:
+
+
+def _check_words(words: Iterable[str], allowed: Sequence[str], key: str, where: str) -> None:
+    found = list(words)
+    for word in found:
+        if word not in allowed:
             raise ReportError(
-                f"{where} sets the parameter {name!r}. Write it as '{name}s' in the plan, so that "
-                "the page goes to its own place."
+                f"{where}: {key} has {word!r}{near(word, allowed)}. It may have: {listed(allowed)}."
             )
+    if not found:
+        raise ReportError(f"{where}: {key} is empty. It may have: {listed(allowed)}.")
 
 
-def _check_shared(shared: Mapping[str, Any], reports: Iterable[Report], path: Path) -> None:
+def _check_shared(table: Mapping[str, Any], reports: Sequence[Report], path: Path) -> None:
     every = {name for report in reports for name in report.takes}
-    for name in shared:
-        if name not in every:
+    for key in ("parameters", "thresholds"):
+        for name in table.get(key, {}):
+            if name not in every:
+                raise ReportError(
+                    f"The plan {path.name} sets the parameter {name!r} for all notebooks, under "
+                    f"[{key}], and none has it{near(name, every)}. "
+                    f"They have: {listed(sorted(every))}."
+                )
+    names = [report.name for report in reports]
+    for name, value in table.get("targets", {}).items():
+        if isinstance(value, dict) and name not in names:
             raise ReportError(
-                f"The plan {path.name} sets the parameter {name!r} for all notebooks, and none "
-                f"has it{near(name, every)}. They have: {listed(sorted(every))}."
+                f"The plan {path.name} sets targets for the report {name!r}{near(name, names)}, "
+                f"and has none of that name. It has: {listed(names)}."
             )
+    if table.get("targets") and "targets" not in every:
+        raise ReportError(
+            f"The plan {path.name} sets [targets], and none of its notebooks has the parameter "
+            "'targets'. Add  targets: dict[str, float] = {}  to the parameters of one."
+        )
 
 
-def _spread(report: Report, root: Path, names_of: Callable[[str], Sequence[str]]) -> Iterable[Run]:
-    for dealership in _dealerships(report, names_of):
-        for lang in report.languages:
-            yield make_run(
-                report.notebook,
-                report.parameters,
-                takes=report.takes,
-                root=root,
-                name=report.name,
-                dealership=dealership,
-                lang=lang,
-                formats=report.formats,
-                timeout_seconds=report.timeout_seconds,
-                show_code=report.show_code,
-                subject=report.subject,
-            )
+def _spread(
+    report: Report,
+    plan: Plan,
+    names_of: Callable[[str], Sequence[str]],
+    last_day_of: Callable[[str], date | None],
+) -> Iterable[Run]:
+    for period, as_of in _periods(report, plan, last_day_of):
+        values = {**report.parameters, **({"as_of": as_of} if as_of else {})}
+        for dealership in _dealerships(report, names_of):
+            for lang in report.languages:
+                yield make_run(
+                    report.notebook,
+                    values,
+                    takes=report.takes,
+                    root=plan.root,
+                    name=report.name,
+                    dealership=dealership,
+                    lang=lang,
+                    period=period.label if period else None,
+                    formats=report.formats,
+                    reader=report.reader,
+                    timeout_seconds=report.timeout_seconds,
+                    show_code=report.show_code,
+                    subject=report.subject,
+                )
 
 
-def make_run(
-    notebook: Path,
-    parameters: Mapping[str, Value],
-    *,
-    takes: Iterable[str],
-    root: Path,
-    name: str,
-    dealership: str | None,
-    lang: str,
-    formats: tuple[str, ...] = FORMATS,
-    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-    show_code: bool = False,
-    subject: str | None = None,
-) -> Run:
-    """Build one run; `dealership` and `lang` become parameters where the notebook takes them."""
-    values = dict(parameters)
-    if dealership is not None:
-        values["dealership"] = None if dealership == NETWORK else dealership
-    if "lang" in set(takes):
-        values["lang"] = lang
-    return Run(
-        name=name,
-        notebook=_relative(notebook, root),
-        path=page_path(name, dealership, lang),
-        parameters=values,
-        dealership=dealership,
-        lang=lang,
-        formats=formats,
-        timeout_seconds=timeout_seconds,
-        show_code=show_code,
-        subject=subject,
-    )
-
-
-def _relative(path: Path, root: Path) -> str:
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+def _periods(
+    report: Report, plan: Plan, last_day_of: Callable[[str], date | None]
+) -> list[tuple[Period | None, str | None]]:
+    if not report.periods:
+        return [(None, None)]
+    last_day = last_day_of(report.data) if report.data else None
+    where = f"The report {report.name!r} of {plan.source.name}"
+    periods = read_periods(report.periods, last_day=last_day, where=where)
+    return [(period, period.as_of(last_day).isoformat()) for period in periods]
 
 
 def _dealerships(
@@ -386,12 +431,10 @@ def _dealerships(
         if word != ALL:
             names[word] = None
             continue
-        default = next((i.default for i in report.inputs if i.name == "data"), None)
-        data = report.parameters.get("data", default)
-        if not isinstance(data, str):
+        if report.data is None:
             raise ReportError(
                 f"The report {report.name!r} is to be made for all dealerships, but names no data "
                 "to read them from. Set 'data' in the plan, or list the dealerships by name."
             )
-        names.update(dict.fromkeys(names_of(data)))
+        names.update(dict.fromkeys(names_of(report.data)))
     return tuple(names)

@@ -11,15 +11,15 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crm_analysis.reporting.plan import Run
+from crm_analysis.reporting.runs import Run
 
-__all__ = ["Job", "cores", "run_jobs"]
+__all__ = ["Job", "StopBatch", "cores", "end_group", "run_jobs"]
 
 GRACE_SECONDS = 150.0
 """On top of a report's own timeout, for the start of a kernel and for the page."""
@@ -33,21 +33,32 @@ _THREADS = (
     "VECLIB_MAXIMUM_THREADS",
 )
 
+_LOG_BYTES, _LOG_LINES = 20_000, 40
 _LOST = "lost"
 """Status of a report whose worker is no more; `_lost` says it in words."""
 
 
+class StopBatch(Exception):  # noqa: N818
+    """Raised by `done` to hand out no more runs."""
+
+
 @dataclass(frozen=True)
 class Job:
-    """One run, the facts its page states, and the file it becomes."""
+    """One run, the facts its page states, the file it becomes, and what was reported before."""
 
     run: Run
     facts: Mapping[str, Any]
     path: Path
+    reported: Sequence[Mapping[str, Any]] = ()
 
     def to_line(self) -> str:
         """Return the job as one line of JSON."""
-        data = {"run": self.run.to_json(), "facts": dict(self.facts), "path": str(self.path)}
+        data = {
+            "run": self.run.to_json(),
+            "facts": dict(self.facts),
+            "path": str(self.path),
+            "reported": list(self.reported),
+        }
         return json.dumps(data) + "\n"
 
 
@@ -64,7 +75,7 @@ def run_jobs(
     root: Path,
     workers: int,
     isolate: bool,
-    done: Callable[[Job, dict[str, Any]], None],
+    done: Callable[[Job, dict[str, Any]], Iterable[Job]],
     started: Callable[[Job], None] | None = None,
 ) -> None:
     """Make reports with `workers` processes side by side.
@@ -72,13 +83,15 @@ def run_jobs(
     Parameters
     ----------
     jobs : iterable of Job
+        Those that may begin at once.
     root : Path
         The project's root.
     workers : int
     isolate : bool
         Whether every report gets a kernel of its own.
     done : callable
-        Called here, in this thread, with each job and its result as it ends.
+        Called here, in this thread, with each job and its result as it ends; returns the jobs
+        that may begin now. It may raise `StopBatch`.
     started : callable, optional
         Called with each job as a worker takes it, from the worker's thread.
 
@@ -86,13 +99,10 @@ def run_jobs(
     -----
     When this is interrupted every worker is ended at once; what was made stays.
     """
-    waiting = list(jobs)
-    todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in waiting:
-        todo.put(job)
+    todo: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
     results: queue.SimpleQueue[tuple[Job, dict[str, Any]]] = queue.SimpleQueue()
     with _short_folder() as folder:
-        crew = [_Hand(root, folder / f"w{i}", isolate) for i in range(min(workers, len(waiting)))]
+        crew = [_Hand(root, folder / f"w{i}", isolate) for i in range(workers)]
         threads = [
             threading.Thread(target=hand.serve, args=(todo, results, started), daemon=True)
             for hand in crew
@@ -100,14 +110,31 @@ def run_jobs(
         try:
             for thread in threads:
                 thread.start()
-            for _count in waiting:
-                job, result = _next(results)
-                done(job, _lost(job, result) if result["status"] == _LOST else result)
+            _hand_out(jobs, todo, results, done)
+        except StopBatch:
+            pass
         finally:
             for hand in crew:
                 hand.dismiss()
+                todo.put(None)
             for thread in threads:
                 thread.join(timeout=10)
+
+
+def _hand_out(
+    jobs: Iterable[Job],
+    todo: queue.SimpleQueue[Job | None],
+    results: queue.SimpleQueue[tuple[Job, dict[str, Any]]],
+    done: Callable[[Job, dict[str, Any]], Iterable[Job]],
+) -> None:
+    ready, under_way = list(jobs), 0
+    while ready or under_way:
+        for job in ready:
+            todo.put(job)
+        under_way += len(ready)
+        job, result = _next(results)
+        under_way -= 1
+        ready = list(done(job, _lost(job, result) if result["status"] == _LOST else result))
 
 
 def _next(
@@ -144,19 +171,18 @@ class _Hand:
 
     def serve(
         self,
-        todo: queue.SimpleQueue[Job],
+        todo: queue.SimpleQueue[Job | None],
         results: queue.SimpleQueue[tuple[Job, dict[str, Any]]],
         started: Callable[[Job], None] | None,
     ) -> None:
         """Take runs until there are none."""
-        while not self.dismissed:
-            try:
-                job = todo.get_nowait()
-            except queue.Empty:
-                return
+        while (job := todo.get()) is not None and not self.dismissed:
             if started is not None:
                 started(job)
-            result = self._make(job)
+            try:
+                result = self._make(job)
+            except OSError as error:  # no more processes, files or space for the worker itself
+                result = {"status": _LOST, "limit": None, "details": str(error)}
             if not self.dismissed:
                 results.put((job, result))
 
@@ -212,7 +238,9 @@ class _Hand:
             )
         first = {"root": str(self.root), "folder": str(self.folder), "isolate": self.isolate}
         self.process = process
-        with suppress(OSError):
+        if self.dismissed:
+            self._end()
+        with suppress(OSError, ValueError):
             assert process.stdin is not None
             process.stdin.write(json.dumps(first) + "\n")
             process.stdin.flush()
@@ -225,8 +253,7 @@ class _Hand:
             return
         process.kill()
         if kernel is not None:
-            with suppress(OSError):
-                os.kill(kernel, getattr(signal, "SIGKILL", signal.SIGTERM))
+            end_group(kernel)
         process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
@@ -235,9 +262,21 @@ class _Hand:
 
     def _last_words(self) -> str:
         try:
-            return "\n".join(self._log.read_text(encoding="utf-8").splitlines()[-40:])
+            with self._log.open("rb") as log:
+                log.seek(max(self._log.stat().st_size - _LOG_BYTES, 0))
+                words = log.read().decode(errors="replace")
+            return "\n".join(words.splitlines()[-_LOG_LINES:])
         except OSError:
             return ""
+
+
+def end_group(leader: int) -> None:
+    """End a kernel at once, with every process that its notebook may have left behind."""
+    with suppress(OSError):
+        if os.name == "posix":
+            os.killpg(leader, signal.SIGKILL)
+        else:
+            os.kill(leader, signal.SIGTERM)
 
 
 def _environment(folder: Path) -> dict[str, str]:

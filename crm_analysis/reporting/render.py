@@ -10,41 +10,29 @@ import base64
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from html import escape
-from importlib import metadata
 from pathlib import Path
-from platform import python_version
 from typing import Any
 
 import mistune
 from nbconvert.exporters.templateexporter import TemplateExporter
 
-from crm_analysis.blocks import BLOCK_MIME
+from crm_analysis.blocks import BLOCK_MIME, NOTEBOOK_STYLE
 from crm_analysis.reporting.clean import Heading, PageState, clean
 from crm_analysis.reporting.execute import Failure
-from crm_analysis.reporting.fingerprints import short
-from crm_analysis.reporting.plan import NETWORK, Run
-from crm_analysis.wording import _, date_text
+from crm_analysis.reporting.provenance import Facts, provenance
+from crm_analysis.reporting.runs import NETWORK, Run
+from crm_analysis.wording import _, date_text, visible
 
-__all__ = ["Facts", "Page", "make_exporter", "render_failure", "render_report"]
+__all__ = ["Facts", "Page", "make_exporter", "render_failure", "render_report", "whose"]
 
 _HERE = Path(__file__).resolve().parent
 _HIDDEN_TAGS = {"parameters", "injected-parameters", "remove-cell"}
 _RESEARCHER_TAGS = {"diagnostics"}
 _MOST_FINDINGS = 5
-_SHOWN_VERSIONS = (
-    "polars",
-    "narwhals",
-    "numpy",
-    "scipy",
-    "statsmodels",
-    "matplotlib",
-    "papermill",
-    "nbconvert",
-)
 _LANGUAGE_NAMES = {"en": "English", "ru": "Русский"}
 _TITLE = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
 _SECTION = re.compile(r"^##[ \t]+\S", re.MULTILINE)
@@ -56,40 +44,6 @@ _BARE_OBJECT = re.compile(
     r"\s*[\[(]*(<[^<>]*(at 0x[0-9a-f]+|Axes|Figure)[^<>]*>|Text\()", re.IGNORECASE
 )
 _IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a page states about its making.
-
-    Attributes
-    ----------
-    notebook_hash : str
-        SHA-256 of the notebook's file.
-    parameters : mapping
-        Every parameter with the value that was used.
-    inputs : mapping
-        For each parameter that names data: the hash of it.
-    as_of : str or None
-        Last day the data covers, ISO.
-    seed : str or None
-        Seed of generated data.
-    """
-
-    notebook_hash: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    as_of: str | None = None
-    seed: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the facts as plain JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Facts:
-        """Build the facts that `to_json` described."""
-        return cls(**data)
 
 
 @dataclass(frozen=True)
@@ -168,18 +122,19 @@ def _export(
         "title": title,
         "lang": run.lang,
         "style": _style(),
-        "whose": _whose(run),
+        "whose": whose(run),
         "as_of": date_text(date.fromisoformat(facts.as_of)) if facts.as_of else None,
         "as_of_iso": facts.as_of,
         "language": _LANGUAGE_NAMES[run.lang],
         "contents": _contents(state.headings),
-        "provenance": list(_provenance(run, facts)),
+        "provenance": list(provenance(run, facts)),
+        "links": list(_links(facts.links)),
         "show_code": run.show_code,
         "failure": failure,
         "excerpt": _excerpt(failure) if failure else [],
     }
     html, _resources = exporter.from_notebook_node(notebook, resources={"page": page})
-    return str(html)
+    return visible(str(html))
 
 
 @cache
@@ -187,7 +142,18 @@ def _style() -> str:
     return (_HERE / "template" / "page.css").read_text(encoding="utf-8")
 
 
-def _whose(run: Run) -> str | None:
+def _links(links: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """List where the page leads: the words, the address, and the language of what is there."""
+    if links.get("index"):
+        yield {"words": _("All reports"), "href": links["index"], "kind": "index"}
+    for lang, href in (links.get("languages") or {}).items():
+        yield {"words": _LANGUAGE_NAMES[lang], "href": href, "kind": "language", "lang": lang}
+    if links.get("pdf"):
+        yield {"words": "PDF", "href": links["pdf"], "kind": "pdf"}
+
+
+def whose(run: Run) -> str | None:
+    """Say whose data a report shows: a dealership's, the network's, or as the plan says."""
     if run.dealership is None:
         return run.subject
     return _("The whole network") if run.dealership == NETWORK else run.dealership
@@ -288,7 +254,8 @@ def _data_html(output: Any, cell: Any, state: PageState, show_code: bool) -> str
     image = next((mime for mime in _IMAGES if mime in data), None)
     if "text/html" in data:
         before = state.saved()
-        cleaned = clean(_text(data["text/html"]), state)
+        html = _text(data["text/html"]).removeprefix(NOTEBOOK_STYLE)
+        cleaned = clean(html, state)
         if not cleaned.empty and not (cleaned.scripted and image):
             return cleaned.html if BLOCK_MIME in data else _framed(cleaned.html)
         state.back_to(before)
@@ -351,41 +318,6 @@ def _summary(notebook: Any, title: str, facts: Facts) -> dict[str, Any]:
 
 def _counts(state: PageState) -> dict[str, int]:
     return {"figures": state.figures, "tables": state.tables}
-
-
-def _provenance(run: Run, facts: Facts) -> Iterator[tuple[str, list[str]]]:
-    name = Path(run.notebook).name
-    yield _("Notebook"), [f"{name} · {short(facts.notebook_hash)}"]
-    if facts.parameters:
-        yield _("Parameters"), [f"{k} = {_shown(v)}" for k, v in facts.parameters.items()]
-    if facts.inputs:
-        yield _("Data"), [f"{facts.parameters[k]} · {short(v)}" for k, v in facts.inputs.items()]
-    if facts.seed is not None:
-        yield _("Seed"), [facts.seed]
-    yield _("Versions"), list(_versions())
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    return "–" if value is None else str(value)
-
-
-@cache
-def _versions() -> tuple[str, ...]:
-    found = [
-        f"{name} {version}" for name in ("crm-dealership-analysis",) if (version := _version(name))
-    ]
-    found.append(f"Python {python_version()}")
-    found += [f"{name} {version}" for name in _SHOWN_VERSIONS if (version := _version(name))]
-    return tuple(found)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _excerpt(failure: Failure) -> list[tuple[int, str, bool]]:

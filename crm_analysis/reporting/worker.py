@@ -7,6 +7,7 @@ ended without the others.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -16,15 +17,18 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from crm_analysis import wording
+from crm_analysis.errors import ReportError
+from crm_analysis.files import write_whole
 from crm_analysis.reporting.execute import Failure, execute
 from crm_analysis.reporting.kernel import Kernel, register_engine
-from crm_analysis.reporting.plan import Run
+from crm_analysis.reporting.runs import Run
 from crm_analysis.wording import _
 
 __all__ = ["main"]
 
 _REPORTS_PER_KERNEL = 200
-"""A kernel is replaced after so many reports, so that memory cannot grow without end."""
+_MOST_KERNEL_BYTES = 1_500_000_000
+"""A kernel is replaced after so many reports, or past so much memory, which else may grow."""
 
 
 class Worker:
@@ -51,6 +55,8 @@ class Worker:
         self.made = 0
         self.started = 0
         self.exporter: Any = None
+        self.press: Any = None
+        self.ready_at = 0.0
 
     def prepare(self) -> None:
         """Start a kernel, and import what rendering needs while it wakes up."""
@@ -61,10 +67,12 @@ class Worker:
         sys.modules.setdefault("pyarrow.fs", None)  # type: ignore[arg-type]
         register_engine()
         self.exporter = make_exporter()
+        gc.freeze()  # what was imported stays: it need not be looked through after every page
 
     def make(self, job: dict[str, Any]) -> dict[str, Any]:
         """Make one report and say how it went."""
         from crm_analysis.reporting.render import Facts, render_failure, render_report
+        from crm_analysis.reporting.reported import show_reported
 
         run = Run.from_json(job["run"])
         facts = Facts.from_json(job["facts"])
@@ -72,15 +80,24 @@ class Worker:
         with wording.speaking(run.lang):
             notebook, failure = execute(run, kernel, root=self.root)
             if failure is None:
+                show_reported(notebook, job["reported"])
                 page = render_report(notebook, run, facts, self.exporter)
             else:
                 page = render_failure(notebook, run, facts, failure, self.exporter)
+            printed, refused = self._printed(notebook, run, facts, failure)
         self.made += 1
         broken = failure is not None and failure.kind != "cell"
-        if broken or self.isolate or self.made >= _REPORTS_PER_KERNEL:
+        if broken or self.isolate or self._is_worn(kernel):
             self.stop()
+        failure = failure or refused
+        path = Path(job["path"])
         try:
-            write_whole(Path(job["path"]), page.html)
+            if "html" in run.formats or refused is not None:
+                write_whole(path, page.html)
+            if printed is not None:
+                write_whole(path.with_suffix(".pdf"), printed)
+            else:  # one of a time when it could be made would mislead
+                path.with_suffix(".pdf").unlink(missing_ok=True)
         except OSError as error:
             with wording.speaking(run.lang):
                 failure = unwritten(error)
@@ -90,6 +107,22 @@ class Worker:
             **page.summary,
         }
 
+    def _printed(
+        self, notebook: Any, run: Run, facts: Any, failure: Failure | None
+    ) -> tuple[bytes | None, Failure | None]:
+        """Print the PDF where one is asked for; when that fails the page still stands."""
+        if "pdf" not in run.formats:
+            return None, None
+        from crm_analysis.reporting.pdf import Press
+
+        try:
+            self.press = self.press or Press()
+            if failure is None:
+                return self.press.report(notebook, run, facts), None
+            return self.press.failure(notebook, run, facts, failure), None
+        except ReportError as error:
+            return None, unprinted(error)
+
     def stop(self) -> None:
         """End the kernel."""
         if self.kernel is not None:
@@ -97,9 +130,16 @@ class Worker:
         self.kernel, self.made = None, 0
 
     def _ready_kernel(self) -> Kernel:
-        if self.kernel is not None and not self.kernel.alive:
+        """Return a kernel in which nothing of an earlier report is left."""
+        if self.kernel is not None and not (self.kernel.alive and self.kernel.fit()):
             self.stop()
-        return self.kernel or self._launch()
+        kernel = self.kernel or self._launch()
+        kernel.wait()
+        self.ready_at = time.monotonic()
+        return kernel
+
+    def _is_worn(self, kernel: Kernel) -> bool:
+        return self.made >= _REPORTS_PER_KERNEL or kernel.memory_bytes > _MOST_KERNEL_BYTES
 
     def _launch(self) -> Kernel:
         self.kernel = Kernel(self.folder, self.started)
@@ -109,23 +149,21 @@ class Worker:
         return self.kernel
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def unwritten(error: OSError) -> Failure:
     """Say that a page was made and could not be kept."""
     return Failure(
         kind="disk",
         message=_("The page could not be written: {reason}.", reason=error.strerror or error),
         advice=_("Free some space, or choose another folder with 'out', and run it again."),
+    )
+
+
+def unprinted(error: ReportError) -> Failure:
+    """Say that a report was made and its PDF could not be."""
+    return Failure(
+        kind="pdf",
+        message=str(error),
+        advice=_("The HTML page was made and holds everything; only its PDF is missing."),
     )
 
 
@@ -142,9 +180,9 @@ def main() -> None:
     try:
         worker.prepare()
         for line in sys.stdin:
-            start = time.monotonic()
             result = worker.make(json.loads(line))
-            tell({"result": {**result, "seconds": round(time.monotonic() - start, 3)}})
+            seconds = round(time.monotonic() - worker.ready_at, 3)  # a kernel's start left out
+            tell({"result": {**result, "seconds": seconds}})
     finally:
         worker.stop()
 

@@ -388,6 +388,8 @@ def repeat_rate(
         by=by,
         conf_level=conf_level,
         notes=_repeat_notes(counted, table, by, within_months),
+        key=f"repeat_rate_within_{within_months}_months",
+        better="higher",
     )
 
 

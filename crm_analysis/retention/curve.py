@@ -133,6 +133,8 @@ class RetentionCurve(Estimates):
             by=self.by,
             conf_level=self.conf_level,
             notes=(_("Nobody has been observed for so long."),) if late else (),
+            key=f"retention_after_{time}_{self.time_unit}s",
+            better="higher",
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:

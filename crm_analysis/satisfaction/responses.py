@@ -111,7 +111,7 @@ def response_rate(
         groups=groups, classes=("n_in_time",), limits=(0.0, 1.0), name=_("Response rate"),
         unit="share", conf_level=conf_level, what=_("surveys"),
         definition=_response_definition(within_days, first, as_of),
-        notes=_response_notes(counted),
+        notes=_response_notes(counted), key=f"response_rate_within_{within_days:g}_days",
     )  # fmt: skip
 
 

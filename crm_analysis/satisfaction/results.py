@@ -260,6 +260,7 @@ def estimated(
     conf_level: float,
     period: Period | None = None,
     what: str | None = None,
+    key: str | None = None,
 ) -> ScoreEstimates:
     """Assemble an answer: raw estimates with intervals, and groups compared and shrunk.
 
@@ -296,7 +297,7 @@ def estimated(
         table=table, name=name, unit=unit, by=groups, conf_level=conf_level,
         definition=_with_shrinkage(definition, shrunk), period=period, p_value=compared.p_value,
         between_sd=None if shrunk is None else factor * float(np.sqrt(shrunk.between_variance)),
-        what=what or _("answers"),
+        what=what or _("answers"), key=key, better="higher",
     )  # fmt: skip
     return answer.with_notes(*notes, *_cautions(answer))
 

@@ -185,7 +185,7 @@ def net_promoter_score(
               promoters=score_text(promoters_from), detractors=score_text(detractors_to))
         ),
         notes=question.notes(counts, repeats) + _other_scale_note(counts.table, detractors_to),
-        conf_level=conf_level, period=period,
+        conf_level=conf_level, period=period, key="net_promoter_score",
     )  # fmt: skip
 
 
@@ -303,6 +303,7 @@ def top_box_score(
         summary, population_error(summary), share_bounds(summary, "n_top", conf_level, effect),
         groups=question.groups, design_effect=effect, classes=("n_top",), limits=(0.0, 1.0),
         name=_("Share of the top {top} scores", top=number(top)), unit="share",
+        key=f"top_{top}_scores",
         definition=question.definition(
             _("Share of answers above {cut}.", cut=score_text(high - top))
         ),
@@ -374,6 +375,7 @@ def mean_score(
     return estimated(
         summary, std_error, (np.maximum(low, scale[0]), np.minimum(high, scale[1])),
         groups=question.groups, design_effect=effect, limits=scale, name=_("Mean score"),
+        key="mean_score",
         unit="score",
         definition=question.definition(_("Mean of the answers.")),
         notes=question.notes(counts, repeats), conf_level=conf_level, period=period,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,31 @@ class Warehouse:
     def dealerships(self) -> list[str]:
         """Return the names of the dealerships, in order of their id."""
         return _names(self.table("dealerships"))
+
+    def network(self) -> Warehouse:
+        """Return the same data without the limit to one dealership."""
+        return replace(self, dealership=None, dealership_id=None)
+
+    def looks(self, day: date, *, earlier_days: int = 365) -> dict[str, tuple[Warehouse, date]]:
+        """Return how to look at the data so that a figure can be held against others.
+
+        Parameters
+        ----------
+        day : date
+            The day as of which the page looks at them.
+        earlier_days : int
+            How many days before it the other look lies.
+
+        Returns
+        -------
+        dict of str to (Warehouse, date)
+            ``"now"``; ``"earlier"``, the same data as of the earlier day; and, where one
+            dealership was chosen, ``"network"``, all dealerships as of `day`.
+        """
+        found = {"now": (self, day), "earlier": (self, day - timedelta(days=earlier_days))}
+        if self.dealership_id is not None:
+            found["network"] = (self.network(), day)
+        return found
 
     def spells(self, *, inactive_months: int = 18, as_of: date | None = None) -> pl.LazyFrame:
         """Return each customer's service relationship: when it began, and when it ended if it did.
@@ -386,16 +411,18 @@ class Warehouse:
             )
         return views.scores(self.table, question=question)
 
-    def lead_events(self, *, since: date | None = None) -> pl.LazyFrame:
+    def lead_events(self, *, since: date | None = None, until: date | None = None) -> pl.LazyFrame:
         """Return stage events with the opportunity's customer, manager, source and opening.
 
         Parameters
         ----------
-        since : date, optional
-            Only opportunities opened on this day or later.
+        since, until : date, optional
+            Only opportunities opened on these days or between them.
         """
         events = self._view("lead_events", lambda: views.lead_events(self.table))
-        return events if since is None else events.filter(pl.col("opened_at").dt.date() >= since)
+        opened_on = pl.col("opened_at").dt.date()
+        events = events if since is None else events.filter(opened_on >= since)
+        return events if until is None else events.filter(opened_on <= until)
 
 
 def open_warehouse(

@@ -1,0 +1,298 @@
+"""How fast reports are made, beside a loop of command lines and beside the floor, in one run.
+
+``python benchmarks/reports.py`` (after ``python run.py data``) makes the demonstration batch: every
+notebook, for the network and for each dealership, in English and Russian, HTML and PDF. Beside it:
+
+* **loop**: what one would write without this toolkit, `papermill` and then `jupyter nbconvert --to
+  html` for each report, over a sample of the same reports. It makes no PDF (nbconvert's needs TeX,
+  or a browser that playwright downloads), so that the batch does more in its time;
+* **floor**: the same sample in one warm process: the cells and both renderings, nothing else.
+
+CPU seconds are those of every process that took part, kernels too (on Linux their orphans are
+adopted and counted). Sample means are weighted by the batch's share of network and dealership
+reports. Ratios are of seconds per report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = tuple(sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")))
+SCRATCH = ROOT / "reports" / "out" / "benchmark"
+_PR_SET_CHILD_SUBREAPER = 36
+
+_FLOOR = """
+import json, sys, time
+sys.modules.setdefault("rfc3987_syntax", None)
+import nbformat
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from crm_analysis import wording
+from crm_analysis.reporting import fresh
+from crm_analysis.reporting.messages import translate_notebook
+from crm_analysis.reporting.pdf import Press
+from crm_analysis.reporting.render import Facts, make_exporter, render_report
+from crm_analysis.reporting.runs import Run
+
+jobs = json.loads(sys.stdin.read())
+shell = InteractiveShell.instance()
+fresh.warm_up()
+exporter, press = make_exporter(), Press()
+
+def bundle(output):
+    return nbformat.v4.new_output("display_data", data=output.data, metadata=output.metadata or {})
+
+def make(job):
+    run, facts = Run.from_json(job["run"]), Facts.from_json(job["facts"])
+    notebook = nbformat.read(job["notebook"], as_version=4)
+    shell.reset(new_session=True)
+    fresh.restore(job["folder"])
+    marks = [time.process_time()]
+    with wording.speaking(run.lang):
+        translate_notebook(notebook)
+        for cell in (c for c in notebook.cells if c.cell_type == "code"):
+            cell.outputs = []
+            source = cell.source
+            if "parameters" in cell.metadata.get("tags", []):
+                source += "".join(f"\\n{k} = {v!r}" for k, v in job["values"].items())
+            with capture_output() as shown:
+                result = shell.run_cell(source)
+            result.raise_error()
+            cell.outputs = [bundle(output) for output in shown.outputs]
+    marks.append(time.process_time())
+    with wording.speaking(run.lang):
+        page = render_report(notebook, run, facts, exporter)
+        marks.append(time.process_time())
+        printed = press.report(notebook, run, facts)
+    marks.append(time.process_time())
+    assert len(page.html) > 5_000 and printed.startswith(b"%PDF")
+    return [late - early for early, late in zip(marks, marks[1:])]
+
+make(jobs[0])  # everything is imported, compiled and cached by now
+for job in jobs:
+    start, cpu = time.monotonic(), time.process_time()
+    phases = make(job)
+    print(json.dumps([time.monotonic() - start, time.process_time() - cpu, *phases]), flush=True)
+"""
+
+
+@dataclass
+class Cost:
+    """Seconds by the clock and of the processors."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    def of(self, n: float) -> Cost:
+        """Return the cost of one of `n`."""
+        return Cost(self.wall / n, self.cpu / n)
+
+
+@dataclass
+class Sample:
+    """Costs of single reports, for the network and for dealerships."""
+
+    network: list[Cost] = field(default_factory=list)
+    dealership: list[Cost] = field(default_factory=list)
+
+    def add(self, place: str, cost: Cost) -> None:
+        """Keep one."""
+        (self.network if place == "network" else self.dealership).append(cost)
+
+    def mean(self, network_share: float) -> Cost:
+        """Return the mean of a report where so large a share is for the network."""
+        parts = ((self.network, network_share), (self.dealership, 1 - network_share))
+        mean = Cost()
+        for costs, share in parts:
+            mean.wall += share * sum(cost.wall for cost in costs) / len(costs)
+            mean.cpu += share * sum(cost.cpu for cost in costs) / len(costs)
+        return mean
+
+
+@contextmanager
+def measured() -> Iterator[Cost]:
+    """Measure what happens inside: the clock, and every process that was started and ended."""
+    cost, start, before = Cost(), time.monotonic(), os.times()
+    yield cost
+    cost.wall = time.monotonic() - start
+    _reap()
+    after = os.times()
+    cost.cpu = (after.children_user - before.children_user) + (
+        after.children_system - before.children_system
+    )
+
+
+def adopt_orphans() -> None:
+    """Let the kernels of an ended program become our children, whose time the system tells us."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _reap() -> None:
+    deadline = time.monotonic() + 10
+    with suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.05)
+
+
+def write_plan(data: str, notebooks: list[str], dealerships: list[str]) -> Path:
+    """Write the plan of the batch into the project, where its paths are looked for."""
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    plan = SCRATCH / "plan.toml"
+    lines = {
+        "data": data,
+        "out": (SCRATCH / "batch").as_posix(),
+        "notebooks": notebooks,
+        "dealerships": ["network", *dealerships],
+        "languages": ["en", "ru"],
+        "formats": ["html", "pdf"],
+    }
+    plan.write_text(
+        "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in lines.items())
+    )
+    return plan
+
+
+def run(command: list[str], *, told: str | None = None) -> str:
+    """Run a program from the project's root and return what it prints."""
+    done = subprocess.run(
+        command, cwd=ROOT, input=told, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{command[:4]} failed:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def batch(plan: Path, *options: str) -> Cost:
+    """Run the batch's command."""
+    command = [sys.executable, "-m", "crm_analysis.reporting", "batch", str(plan), *options]
+    with measured() as cost:
+        run(command)
+    return cost
+
+
+def sample_jobs(plan: Path, notebooks: list[str]) -> list[dict[str, object]]:
+    """Choose each notebook for the network and for one dealership, languages in turn."""
+    from crm_analysis.reporting import open_batch
+
+    opened = open_batch(plan, root=ROOT, force=True)
+    first = next(o.run.dealership for o in opened.outcomes if o.run.dealership != "network")
+    jobs: list[dict[str, object]] = []
+    for number, name in enumerate(notebooks):
+        for place, lang in (("network", "en"), (first, "ru")):
+            wanted = lang if number % 2 == 0 else {"en": "ru", "ru": "en"}[lang]
+            [one] = [
+                outcome.run
+                for outcome in opened.outcomes
+                if (outcome.run.name, outcome.run.dealership, outcome.run.lang)
+                == (name, place, wanted)
+            ]
+            facts = opened.inputs.facts(one)
+            values = {**one.parameters, "data": str(Path(ROOT / str(facts["parameters"]["data"])))}
+            jobs.append(
+                {
+                    "run": one.to_json(),
+                    "facts": facts,
+                    "values": values,
+                    "notebook": str(ROOT / one.notebook),
+                    "folder": str((ROOT / one.notebook).parent),
+                    "place": "network" if place == "network" else "dealership",
+                }
+            )
+    return jobs
+
+
+def loop(jobs: list[dict[str, object]]) -> Sample:
+    """Execute and convert each report by command lines, one after another."""
+    found = Sample()
+    with tempfile.TemporaryDirectory(prefix="reports-benchmark-") as folder:
+        for job in jobs:
+            with measured() as cost:
+                _by_command_lines(job, Path(folder))
+            found.add(str(job["place"]), cost)
+    return found
+
+
+def _by_command_lines(job: dict[str, object], folder: Path) -> None:
+    executed = folder / "executed.ipynb"
+    values = folder / "values.yaml"
+    values.write_text(json.dumps(job["values"]), encoding="utf-8")
+    bin_folder = Path(sys.executable).parent
+    papermill = [str(bin_folder / "papermill"), str(job["notebook"]), str(executed)]
+    options = ["-f", str(values), "--no-progress-bar", "--cwd", str(job["folder"])]
+    run([*papermill, *options, "-k", "python3"])
+    convert = [str(bin_folder / "jupyter"), "nbconvert", "--to", "html", "--no-input"]
+    run([*convert, str(executed), "--output", "page.html", "--output-dir", str(folder)])
+
+
+def floor(jobs: list[dict[str, object]]) -> tuple[Sample, list[float]]:
+    """Make each report in one warm process; return the costs and the CPU seconds by phase."""
+    lines = run([sys.executable, "-c", _FLOOR], told=json.dumps(jobs)).strip().splitlines()
+    found, phases = Sample(), [0.0, 0.0, 0.0]
+    for job, line in zip(jobs, lines[-len(jobs) :], strict=True):
+        wall, cpu, *parts = json.loads(line)
+        found.add(str(job["place"]), Cost(wall, cpu))
+        phases = [sum(pair) for pair in zip(phases, parts, strict=True)]
+    return found, [seconds / len(jobs) for seconds in phases]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="reports/out/data/small")
+    parser.add_argument("--notebooks", nargs="+", default=list(NOTEBOOKS))
+    parser.add_argument("--dealerships", nargs="+", default=["all"], help="names, or all")
+    parser.add_argument("--workers", type=int, default=None)
+    parser.add_argument("--no-loop", action="store_true", help="leave the slow loop out")
+    asked = parser.parse_args()
+    adopt_orphans()
+    plan = write_plan(asked.data, asked.notebooks, asked.dealerships)
+    workers = ["--workers", str(asked.workers)] if asked.workers else []
+    whole = batch(plan, "--force", *workers)
+    manifest = json.loads((SCRATCH / "batch" / "batch.json").read_text(encoding="utf-8"))
+    again = batch(plan)
+    runs = manifest["runs"]
+    n = len(runs)
+    share = sum(one["dealership"] == "network" for one in runs) / n
+    jobs = sample_jobs(plan, asked.notebooks)
+    lowest, phases = floor(jobs)
+    rows = {
+        f"**batch**: {n} reports, HTML + PDF": whole.of(n),
+        "floor: one warm process, HTML + PDF": lowest.mean(share),
+    }
+    if not asked.no_loop:
+        rows["loop: papermill, then nbconvert, HTML only"] = loop(jobs).mean(share)
+    _print(rows, n, whole, again, phases)
+
+
+def _print(rows: dict[str, Cost], n: int, whole: Cost, again: Cost, phases: list[float]) -> None:
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
+    print("| seconds a report | wall | CPU | wall / batch's | CPU / batch's |")
+    print("|---|--:|--:|--:|--:|")
+    own = next(iter(rows.values()))
+    for what, cost in rows.items():
+        ratios = f"{cost.wall / own.wall:.2f} | {cost.cpu / own.cpu:.2f}"
+        print(f"| {what} | {cost.wall:.2f} | {cost.cpu:.2f} | {ratios} |")
+    print(f"\nThe whole batch of {n}: {whole.wall:.0f} s, {whole.cpu:.0f} CPU s. Again, nothing")
+    print(f"having changed: {again.wall:.2f} s, {again.cpu:.2f} CPU s.")
+    words = ("cells", "HTML", "PDF")
+    said = ", ".join(f"{word} {seconds:.2f}" for word, seconds in zip(words, phases, strict=True))
+    print(f"The floor's CPU seconds a report: {said}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Pages in a real browser: accessible by axe-core's rules, and never wider than a phone.
+
+Left out of the daily run: needs Chromium, chromedriver and npm (`python run.py test -m browser`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from browser import Browser, browser_paths, opened_browser
+from toy_notebooks import write_notebook
+
+from crm_analysis.reporting import make_batch, open_batch
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.notebook]
+
+ROOT = Path(__file__).parents[1]
+OF_DEALERSHIP = ("overview", "retention", "lifetime", "funnel", "satisfaction")
+LANGUAGES = ("en", "ru")
+AXE = "axe-core@4.14.1"
+DESKTOP, TABLET, PHONE = 1280, 820, 390
+GRAVE = ("serious", "critical")
+RUN_AXE = """
+const done = arguments[arguments.length - 1];
+axe.run(document, {resultTypes: ["violations"]}).then(
+  r => done(r.violations.map(v => ({
+    rule: v.id, impact: v.impact, help: v.help,
+    where: v.nodes.slice(0, 3).map(n => n.html.slice(0, 160) + " " + (n.failureSummary || "")),
+  }))), e => done([{rule: "error", impact: "critical", help: String(e), where: []}]));
+"""
+
+CASES = [
+    *((notebook, lang) for notebook in (*OF_DEALERSHIP, "synthetic_network") for lang in LANGUAGES),
+    ("broken", "en"),
+    ("index", "en"),
+]
+
+
+@pytest.fixture(scope="module")
+def axe(request: pytest.FixtureRequest) -> str:
+    """The script of axe-core, fetched once by npm into pytest's cache."""
+    npm = shutil.which("npm")
+    assert npm is not None, "npm fetches axe-core: install Node.js"
+    folder = request.config.cache.mkdir("axe")
+    archive = folder / f"{AXE.replace('@', '-')}.tgz"
+    if not archive.is_file():
+        subprocess.run([npm, "pack", AXE, "--silent"], cwd=folder, check=True, timeout=300)
+    with tarfile.open(archive) as package:
+        member = package.extractfile("package/axe.min.js")
+        assert member is not None
+        return member.read().decode()
+
+
+@pytest.fixture(scope="module")
+def pages(
+    tiny_network: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], Path]:
+    """Every notebook in both languages, a report that failed, and the index over them."""
+    out = tmp_path_factory.mktemp("browser")
+    broken = write_notebook(
+        out / "broken.ipynb",
+        [("markdown", "# Broken\n\nWhy?"), ("code", "1 / 0  # nobody can")],
+    )
+    name = pl.read_parquet(tiny_network / "dealerships.parquet")["name"][0]
+    plan = out / "plan.toml"
+    plan.write_text(
+        f'title = "Browser"\ndata = "{tiny_network.as_posix()}"\n'
+        f'out = "{(out / "made").as_posix()}"\nlanguages = ["en", "ru"]\n'
+        f"notebooks = {json.dumps(OF_DEALERSHIP)}\ndealerships = [{json.dumps(name)}]\n"
+        '[[report]]\nnotebook = "synthetic_network"\ndealerships = ["network"]\n'
+        f'[[report]]\nnotebook = "{broken.as_posix()}"\ndealerships = []\nlanguages = ["en"]\n',
+        encoding="utf-8",
+    )
+    batch = make_batch(open_batch(plan, root=ROOT))
+    failed = [o.run.name for o in batch.outcomes if o.status == "failed"]
+    assert failed == ["broken"]
+    made = {(o.run.name, o.run.lang): batch.out / o.run.path for o in batch.outcomes}
+    return {**made, ("index", "en"): batch.out / "index.html"}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    assert browser_paths() is not None, "install Chromium and its chromedriver"
+    with opened_browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+def violations(browser: Browser, axe: str) -> list[Any]:
+    browser.run(axe)
+    found = browser.run_async(RUN_AXE)
+    assert isinstance(found, list)
+    return [one for one in found if one["impact"] in GRAVE]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [DESKTOP, PHONE])
+@pytest.mark.parametrize(("notebook", "lang"), CASES)
+def test_axe_finds_nothing_serious(
+    pages: dict[tuple[str, str], Path],
+    browser: Browser,
+    axe: str,
+    notebook: str,
+    lang: str,
+    width: int,
+    dark: bool,
+) -> None:
+    browser.open(pages[notebook, lang], width=width, dark=dark)
+    browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert violations(browser, axe) == []
+
+
+@pytest.mark.parametrize("width", [PHONE, TABLET, DESKTOP])
+@pytest.mark.parametrize(("notebook", "lang"), CASES)
+def test_a_page_is_never_wider_than_the_screen(
+    pages: dict[tuple[str, str], Path], browser: Browser, notebook: str, lang: str, width: int
+) -> None:
+    browser.open(pages[notebook, lang], width=width)
+    browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    assert browser.run("return document.body.scrollWidth") <= width
+
+
+def test_a_page_is_printed_on_white_whatever_the_screen(
+    pages: dict[tuple[str, str], Path], browser: Browser
+) -> None:
+    browser.open(pages["overview", "ru"], dark=True)
+    look = "return [getComputedStyle(document.body).backgroundColor, matchMedia('print').matches]"
+    assert browser.run(look)[0] != "rgb(255, 255, 255)"
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    browser.devtools("Emulation.setEmulatedMedia", media="print", features=dark)
+    assert browser.run(look) == ["rgb(255, 255, 255)", True]
+
+
+def test_axe_would_find_a_fault(browser: Browser, axe: str, tmp_path: Path) -> None:
+    """A check that cannot fail is a defect: grey on grey, a picture without words."""
+    page = tmp_path / "faulty.html"
+    page.write_text(
+        '<!DOCTYPE html><html lang="en"><title>t</title><main><h1>t</h1>'
+        '<p style="color:#aaa;background:#bbb">grey</p><img src="data:image/png;base64,AAAA">'
+        '<div style="width:900px">wide</div></main></html>',
+        encoding="utf-8",
+    )
+    browser.open(page, width=PHONE)
+    assert {one["rule"] for one in violations(browser, axe)} >= {"color-contrast", "image-alt"}
+    assert browser.run("return document.documentElement.scrollWidth") > PHONE
