@@ -111,7 +111,7 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "overview": ("lead_events", "purchases", "scores", "spells"),
         "retention": ("car_parc", "purchases", "service_visits", "spells"),
         "departures": ("car_parc", "departure_snapshots", "ownership_spells", "spells"),
-        "lifetime": ("purchases",),
+        "lifetime": ("purchases", "spells"),
         "funnel": ("lead_events",),
         "satisfaction": ("scores",),
         "synthetic_network": ("lead_events", "purchases", "spells"),
