@@ -176,6 +176,7 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
         "overview",
         "retention",
         "departures",
+        "lifetime",
         "synthetic_network",
     ]
     line = next(one for one in dictionary("ru").splitlines() if one.startswith("| `sale_price`"))
