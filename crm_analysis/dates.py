@@ -7,6 +7,7 @@ where their own date types do not.
 
 from __future__ import annotations
 
+from calendar import monthrange
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ __all__ = [
     "SECONDS_PER_DAY",
     "TIME_UNITS",
     "TimeUnit",
+    "add_months",
     "date_of",
     "day_number",
     "epoch_second",
@@ -75,6 +77,19 @@ def month_number(day: date) -> int:
     2
     """
     return day.year * 12 + day.month - 1
+
+
+def add_months(day: date, months: int) -> date:
+    """Return the day so many calendar months later, or the month's last day where it is shorter.
+
+    Examples
+    --------
+    >>> add_months(date(2024, 1, 31), 1), add_months(date(2024, 2, 29), -12)
+    (datetime.date(2024, 2, 29), datetime.date(2023, 2, 28))
+    """
+    year, month = divmod(month_number(day) + months, 12)
+    last = monthrange(year, month + 1)[1]
+    return date(year, month + 1, min(day.day, last))
 
 
 def floor_divide(number: nw.Expr, divisor: int) -> nw.Expr:

@@ -34,6 +34,7 @@ __all__ = [
     "group_label",
     "groups_text",
     "key_figures",
+    "p_text",
     "share_columns",
     "small_n_notes",
 ]
@@ -257,6 +258,17 @@ class Estimates:
 
 def _slack() -> pl.Expr:
     return _ROUNDING * (1 + pl.col("estimate").abs())
+
+
+def p_text(p: float) -> str:
+    """Write a p-value as a comparison: ``p = 0.03`` or ``p < 0.001``.
+
+    Examples
+    --------
+    >>> p_text(0.034), p_text(0.0000012)
+    ('p = 0.03', 'p < 0.001')
+    """
+    return _("p {p}", p=_p_comparison(p))
 
 
 def _p_text(p: float) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "LARGEST_SVG_BYTES",
     "MAX_CURVES",
     "bars",
+    "calibration",
     "curve",
     "drawn",
     "heatmap",
@@ -36,6 +37,8 @@ __all__ = [
     "inked",
     "new_axes",
     "points",
+    "ratio_axis",
+    "time_axis",
     "whole_ticks",
     "write_units",
 ]
@@ -207,6 +210,45 @@ def whole_ticks(ax: Axes, step: int) -> None:
     ax.xaxis.set_major_locator(MultipleLocator(step * every))
 
 
+def time_axis(
+    ax: Axes, table: pl.DataFrame, *, x: str, n: str, label: str, step: int, by: Sequence[str] = ()
+) -> None:
+    """Write under a time axis from zero how many are behind each curve, at each of its ticks.
+
+    Parameters
+    ----------
+    table : polars DataFrame
+        The table that `curve` has drawn, with the numbers in column `n`.
+    label : str
+        The words before the numbers.
+    step : int
+        Ticks stand on whole multiples of it.
+    """
+    ax.set_xlim(left=0)
+    whole_ticks(ax, step)
+    if table.is_empty():
+        return
+    low, high = ax.get_xlim()
+    ticks = [float(t) for t in ax.get_xticks() if low <= t <= high]
+    ax.set_xticks(ticks)
+    colours = [line.get_color() for line in ax.lines]
+    for row, ((_, part), colour) in enumerate(
+        zip(_groups(table, by)[:MAX_CURVES], colours, strict=False)
+    ):
+        known = dict(part.select(x, n).iter_rows())
+        for tick in ticks:
+            _write_below(ax, tick, row, number(known.get(tick, 0)), colour, "center")
+    _write_below(ax, low, -1, label, "#444444", "left")
+
+
+def _write_below(ax: Axes, x: float, row: int, text: str, colour: Any, align: str) -> None:
+    ax.annotate(
+        text, (x, 0), xycoords=("data", "axes fraction"), xytext=(0, -55 - 12 * row),
+        textcoords="offset points", ha=align, va="top", fontsize=8.5, color=colour,
+        annotation_clip=False,
+    )  # fmt: skip
+
+
 def _groups(table: pl.DataFrame, by: Sequence[str]) -> list[tuple[str, pl.DataFrame]]:
     if not by:
         return [("", table)]
@@ -280,6 +322,44 @@ def points(
     ax.scatter([v for v, _ in known], [r for _, r in known], color="C0", zorder=3)
     _label_rows(ax, table[label].to_list())
     return ax
+
+
+def calibration(table: pl.DataFrame, *, x: str, ax: Axes, y: str = "estimate") -> Axes:
+    """Draw observed values with their intervals over predicted ones, and the line of agreement.
+
+    Parameters
+    ----------
+    table : polars DataFrame
+        Columns `x`, `y`, ``conf_low`` and ``conf_high``.
+    """
+    known = table.drop_nulls([x, y])
+    most = max([1e-9, *known[x], *known["conf_high"].drop_nulls()])
+    ax.plot([0, most], [0, most], color="#999999", linewidth=1, linestyle="--", zorder=1)
+    for at, low, high in known.select(x, "conf_low", "conf_high").iter_rows():
+        if low is not None and high is not None:
+            ax.plot([at, at], [low, high], color="C0", linewidth=2.2, alpha=0.55, zorder=2)
+    ax.scatter(known[x].to_list(), known[y].to_list(), color="C0", zorder=3)
+    ax.set_xlim(0, 1.05 * most)
+    ax.set_ylim(0, 1.05 * most)
+    return ax
+
+
+def ratio_axis(ax: Axes) -> None:
+    """Give the x axis the scale of ratios, on which a half and a double lie as far from one."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    steps = [s * 10.0**e for e in range(-6, 7) for s in (1, 1.5, 2, 3, 5, 7)]
+    inside = [step for step in steps if low <= step <= high]
+    few = inside if len(inside) <= 9 else [step for step in inside if f"{step:e}"[0] in "125"]
+    ax.xaxis.set_major_locator(FixedLocator(few[:: max(1, len(few) // 9)] or [1.0]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, _decimals(value))))
+
+
+def _decimals(value: float) -> int:
+    return next((digits for digits in range(4) if _is_whole(value, digits)), 4)
 
 
 def bars(

@@ -23,6 +23,8 @@ __all__ = [
     "check_as_of",
     "check_conf_level",
     "check_one_of",
+    "check_since",
+    "check_whole",
     "collect",
     "group_names",
     "keys_of",
@@ -226,6 +228,26 @@ def check_one_of(argument: str, value: str, allowed: Sequence[str]) -> str:
             f"It takes: {listed(allowed)}."
         )
     return value
+
+
+def check_whole(argument: str, value: object, *, least: int = 1) -> int:
+    """Return `value`, or say that `argument` must be a whole number of at least `least`."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        return value
+    raise InputError(
+        f"{argument!r} must be a whole number, at least {least}; got {value!r}. "
+        f"Pass, say, {max(least, 12)}."
+    )
+
+
+def check_since(since: object, as_of: date) -> date:
+    """Return the first day of a period, or say that it must be a date not after its last."""
+    if isinstance(since, date) and since <= as_of:
+        return since
+    raise InputError(
+        f"'since' must be the first day of the period, a date not after 'as_of' ({as_of}); "
+        f"got {since!r}. Pass, say, the day a year before."
+    )
 
 
 def _as_lazy(data: object) -> nw.LazyFrame[Any]:

@@ -86,6 +86,22 @@ RESOLUTIONS = ("fixed", "compensated", "explained", "rejected")
 TIERS = ("bronze", "silver", "gold")
 POINT_KINDS = ("earn", "redeem", "expire")
 DIRECTIONS = ("outgoing", "incoming")
+OWNERSHIP_ENDS = ("repurchased_here", "bought_elsewhere", "stopped_coming")
+WARRANTY_STATES = ("in_warranty", "after_warranty")
+RISK_FACTORS = (
+    "months_since_visit",
+    "overdue",
+    "visits_two_years",
+    "years_with_us",
+    "bought_here",
+    "car_age_years",
+    "after_warranty",
+    "low_score",
+    "high_score",
+    "complained",
+    "contacts_a_year",
+)
+"""Columns of `departure_snapshots` that say what was known of a customer on that day."""
 
 
 def _key(meaning: str) -> dy.Int64:
@@ -690,6 +706,83 @@ class Spells(dy.Schema):
         return cls.ended_on.col > cls.started_on.col
 
 
+class OwnershipSpells(dy.Schema):
+    """One row a car delivered here: how long until the next one, and how that ended."""
+
+    vehicle_id = _key("car")
+    customer_id = _ref("buyer")
+    dealership_id = _ref("dealership that delivered it")
+    dealership = _text("name of the dealership; null = not known", nullable=True)
+    brand = _text("brand; null = not known", nullable=True)
+    condition = _one_of(CONDITIONS, "new, used or demonstrator; null = not known", nullable=True)
+    started_on = _on("day of delivery")
+    ended_on = _on("day of the end; null = open", nullable=True)
+    cause = _one_of(OWNERSHIP_ENDS, "how it ended; null = open", nullable=True)
+
+    @dy.rule()
+    def ended_after_started(cls) -> pl.Expr:
+        return cls.ended_on.col >= cls.started_on.col
+
+    @dy.rule()
+    def ended_has_cause(cls) -> pl.Expr:
+        return cls.ended_on.col.is_null() == cls.cause.col.is_null()
+
+
+class CarParc(dy.Schema):
+    """One row a car that was ever delivered or serviced here, with what is known of it by a day."""
+
+    vehicle_id = _key("car")
+    customer_id = _ref("customer who last bought or brought it")
+    dealership_id = _ref("dealership of that")
+    dealership = _text("name of the dealership; null = not known", nullable=True)
+    brand = _text("brand; null = not known", nullable=True)
+    model = _text("model; null = not known", nullable=True)
+    condition = _one_of(CONDITIONS, "new, used or demonstrator; null = not known", nullable=True)
+    sold_here = _yes("delivered here")
+    in_use_on = _on(
+        "day from which its age counts: delivery of a new car, else 1 July of the model year"
+    )
+    warranty_months = _count("maker's warranty; null = not known", "months", nullable=True)
+    started_on = _on("first delivery or visit here")
+    last_on = _on("last delivery or visit here")
+    left_on = _on("day it was traded in here for another; null = was not", nullable=True)
+    until_on = _on(
+        "last visit of a car whose owner came later with another; null = none did", nullable=True
+    )
+    ended_on = _on(
+        "middle of the gap after the last visit before a silence; null = none", nullable=True
+    )
+    age_years = _count("completed years since in_use_on", "years")
+    warranty = _one_of(WARRANTY_STATES, "by date alone; null = not known", nullable=True)
+
+
+class DepartureSnapshots(dy.Schema):
+    """One row a customer and yearly date on which they were active: what was known, what came."""
+
+    customer_id = _key("customer")
+    snapshot_on = dy.Date(
+        primary_key=True, description="day of the snapshot", metadata={"unit": "date"}
+    )
+    dealership_id = _ref("dealership of the last activity")
+    dealership = _text("name of the dealership; null = not known", nullable=True)
+    left = dy.Bool(
+        nullable=True,
+        description="nothing in the following twelve months; null = they are not over",
+        metadata={"unit": "true or false"},
+    )
+    months_since_visit = _count("since the last delivery or visit", "months")
+    overdue = _yes("that is more than twelve months ago")
+    visits_two_years = _count("deliveries and visits in the last two years", "visits")
+    years_with_us = _count("completed years since the first activity", "years")
+    bought_here = _yes("has taken delivery of a car here")
+    car_age_years = _count("age of the car last seen; null = not known", "years", nullable=True)
+    after_warranty = _yes("that car is past its maker's warranty by date")
+    low_score = _yes("last answer to a recommendation question was 0 to 6")
+    high_score = _yes("last answer to a recommendation question was 9 or 10")
+    complained = _yes("complained in the last two years")
+    contacts_a_year = _count("contacts done in the last twelve months", "contacts")
+
+
 class Purchases(dy.Schema):
     """One row a delivered car or a closed service order the customer paid for or received."""
 
@@ -783,6 +876,9 @@ TABLES: Mapping[str, type[dy.Schema]] = MappingProxyType(
 VIEWS: Mapping[str, type[dy.Schema]] = MappingProxyType(
     {
         "spells": Spells,
+        "ownership_spells": OwnershipSpells,
+        "car_parc": CarParc,
+        "departure_snapshots": DepartureSnapshots,
         "purchases": Purchases,
         "scores": Scores,
         "lead_events": LeadEvents,

@@ -21,8 +21,57 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
         | {
             "models": ("model_id", "brand"),
             "vehicles": ("vehicle_id", "model_id"),
-            "deals": ("dealership_id", "customer_id", "model_id", "delivery_on", "cancelled_on"),
+            "deals": (
+                "dealership_id", "customer_id", "vehicle_id", "model_id",
+                "delivery_on", "cancelled_on",
+            ),
             "service_orders": ("dealership_id", "vehicle_id", "customer_id", "opened_at"),
+        },
+        "ownership_spells": _DEALERSHIP
+        | {
+            "models": ("model_id", "brand"),
+            "vehicles": ("vehicle_id", "model_id", "condition"),
+            "opportunities": ("customer_id", "lost_reason", "closed_at"),
+            "deals": (
+                "dealership_id", "customer_id", "vehicle_id", "model_id",
+                "delivery_on", "cancelled_on",
+            ),
+            "service_orders": ("dealership_id", "vehicle_id", "customer_id", "opened_at"),
+        },
+        "car_parc": _DEALERSHIP
+        | {
+            "models": ("model_id", "brand", "model", "warranty_months"),
+            "vehicles": ("vehicle_id", "model_id", "condition", "model_year"),
+            "deals": (
+                "dealership_id", "customer_id", "vehicle_id", "model_id",
+                "delivery_on", "trade_in", "cancelled_on",
+            ),
+            "service_orders": ("dealership_id", "vehicle_id", "customer_id", "opened_at"),
+        },
+        "departure_snapshots": _DEALERSHIP
+        | {
+            "models": ("model_id", "brand", "model", "warranty_months"),
+            "vehicles": ("vehicle_id", "model_id", "condition", "model_year"),
+            "deals": (
+                "dealership_id", "customer_id", "vehicle_id", "model_id",
+                "delivery_on", "cancelled_on",
+            ),
+            "service_orders": ("dealership_id", "vehicle_id", "customer_id", "opened_at"),
+            "contacts": ("customer_id", "done_at"),
+            "cases": ("customer_id", "kind", "opened_at"),
+            "surveys": ("survey_id", "customer_id", "answered_at"),
+            "survey_questions": ("question_id", "code"),
+            "survey_answers": ("survey_id", "question_id", "value"),
+        },
+        "service_visits": {
+            "models": ("model_id", "brand", "model"),
+            "vehicles": ("vehicle_id", "model_id"),
+            "service_orders": (
+                "service_order_id", "dealership_id", "vehicle_id", "customer_id",
+                "advisor_id", "opened_at", "closed_at", "kind", "payer",
+                "mileage_km", "labour", "parts", "costs", "discount",
+                "fixed_first_time", "next_due_on",
+            ),
         },
         "purchases": _DEALERSHIP
         | {
@@ -60,8 +109,9 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
 REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "overview": ("lead_events", "purchases", "scores", "spells"),
-        "retention": ("purchases", "spells"),
-        "lifetime": ("purchases",),
+        "retention": ("car_parc", "purchases", "service_visits", "spells"),
+        "departures": ("car_parc", "departure_snapshots", "ownership_spells", "spells"),
+        "lifetime": ("purchases", "spells"),
         "funnel": ("lead_events",),
         "satisfaction": ("scores",),
         "synthetic_network": ("lead_events", "purchases", "spells"),

@@ -111,6 +111,14 @@ def test_the_page_is_whole_and_links_inside_itself(lang: str) -> None:
 
 _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
     "spells": lambda tables: views.spells(tables, as_of=date(2025, 1, 1), inactive_months=18),
+    "ownership_spells": lambda tables: views.ownership_spells(
+        tables, as_of=date(2025, 1, 1), inactive_months=18
+    ),
+    "car_parc": lambda tables: views.car_parc(tables, as_of=date(2025, 1, 1), inactive_months=18),
+    "departure_snapshots": lambda tables: views.departure_snapshots(
+        tables, as_of=date(2025, 1, 1), active_months=18, horizon_months=12
+    ),
+    "service_visits": views.service_visits,
     "purchases": views.purchases,
     "scores": lambda tables: views.scores(tables, question="nps"),
     "lead_events": views.lead_events,
@@ -164,7 +172,13 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
     ]
     assert readers("customers", "phone") == []
     assert readers("renewals") == []
-    assert readers("spells", "ended_on") == ["overview", "retention", "synthetic_network"]
+    assert readers("spells", "ended_on") == [
+        "overview",
+        "retention",
+        "departures",
+        "lifetime",
+        "synthetic_network",
+    ]
     line = next(one for one in dictionary("ru").splitlines() if one.startswith("| `sale_price`"))
     assert line.endswith("| overview, retention, lifetime, synthetic_network |")
 

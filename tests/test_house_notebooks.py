@@ -26,7 +26,7 @@ NOTEBOOKS = sorted(
 Notebook = dict[str, Any]
 Cell = dict[str, Any]
 
-TAGS = {"parameters", "setup", "figure", "finding", "definitions"}
+TAGS = {"parameters", "setup", "figure", "finding", "diagnostics", "definitions"}
 REQUIRED_PARAMETERS = {"dealership", "as_of", "data", "lang"}
 SIMPLE_TYPES = {"str", "int", "float", "bool"}
 FEWEST_CELLS, MOST_CELLS = 8, 20

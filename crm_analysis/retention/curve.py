@@ -7,188 +7,52 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from crm_analysis import figures
-from crm_analysis.dates import (
-    TIME_UNITS,
-    TimeUnit,
-    keys_per_unit,
-    to_day_number,
-    with_elapsed_key,
-)
-from crm_analysis.errors import InputError
+from crm_analysis.dates import TIME_UNITS, TimeUnit, keys_per_unit
 from crm_analysis.estimates import SMALL_N, Estimates, five_columns, group_label, small_n_notes
-from crm_analysis.frames import (
-    Asked,
-    check_as_of,
-    check_conf_level,
-    check_one_of,
-    collect,
-    group_names,
-    keys_of,
-    open_table,
+from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
+from crm_analysis.retention.spells import (
+    count_exits,
+    curve_of,
+    labelled,
+    last_at,
+    parts_of,
+    watched_at,
+    whole_units,
 )
-from crm_analysis.survival import kaplan_meier
 from crm_analysis.uncertainty import log_log_interval, wilson_interval
 from crm_analysis.wording import _, date_text, duration_text, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["RetentionCurve", "count_exits", "retention_curve"]
+__all__ = ["RetentionCurve", "retention_curve", "time_axis"]
 
 Floats = NDArray[np.float64]
-
-
-# Count ------------------------------------------------------------------------------------
-
-
-def count_exits(
-    spells: object,
-    *,
-    start_col: str = "started_on",
-    end_col: str = "ended_on",
-    entry_col: str | None = None,
-    as_of: date,
-    unit: TimeUnit = "month",
-    by: Sequence[str] = (),
-) -> pl.DataFrame:
-    """Count how many spells entered, ended and were censored at each duration.
-
-    Runs where the data lives; what comes home has at most one row per distinct duration.
-
-    Parameters
-    ----------
-    spells : table
-        One row per spell.
-    start_col, end_col : str
-        First and last day; a null end, or one after `as_of`, is open at `as_of`.
-    entry_col : str, optional
-        Day from which the spell was observed, when that is after its start (left truncation):
-        customers of before the CRM are known only because they stayed until it came.
-    as_of : date
-        Last day the data covers; spells that start later are not counted.
-    unit : {"day", "week", "month", "year"}
-    by : sequence of str
-
-    Returns
-    -------
-    polars DataFrame
-        The columns of `by`, ``key`` (duration as in `dates.with_elapsed_key`), and counts
-        ``n_entered``, ``n_exits``, ``n_censored`` at that duration.
-
-    Raises
-    ------
-    InputError
-        A spell ends, or is first observed, before it starts.
-    """
-    last_day = to_day_number(as_of)
-    frame = _open_spells(spells, start_col, end_col, entry_col, by)
-    frame = frame.filter(nw.col("start") <= last_day, nw.col("entry") <= last_day)
-    frame = frame.with_columns(
-        (~nw.col("end").is_null() & (nw.col("end") <= last_day)).cast(nw.Int64).alias("ended")
-    ).with_columns(
-        nw.when(nw.col("ended") == 1).then(nw.col("end")).otherwise(nw.lit(last_day)).alias("end")
-    )
-    frame = with_elapsed_key(frame, "start", "end", unit, name="key")
-    frame = with_elapsed_key(frame, "start", "entry", unit, name="entry_key")
-    groups = keys_of(by)
-    counted = collect(
-        frame.group_by(*groups, "key", "entry_key").agg(
-            nw.len().alias("n_spells"), nw.col("ended").sum().alias("n_exits")
-        ),
-        by=by,
-        order=["key", "entry_key"],
-    )
-    _check_order(counted, start_col, end_col, entry_col)
-    return _byduration_text(counted, by)
-
-
-def _open_spells(
-    spells: object, start_col: str, end_col: str, entry_col: str | None, by: Sequence[str]
-) -> nw.LazyFrame[Any]:
-    asked = {
-        "start": Asked(start_col, "date", "start_col"),
-        "end": Asked(end_col, "date", "end_col", nullable=True),
-    }
-    if entry_col is not None:
-        asked["entry"] = Asked(entry_col, "date", "entry_col", nullable=True)
-    frame = open_table(spells, asked, by=by)
-    entry = nw.coalesce("entry", "start") if entry_col is not None else nw.col("start")
-    return frame.with_columns(entry.alias("entry"))
-
-
-def _check_order(
-    counted: pl.DataFrame, start_col: str, end_col: str, entry_col: str | None
-) -> None:
-    backward = counted.filter(pl.col("key") < 0)["n_spells"].sum()
-    if backward:
-        raise InputError(
-            f"Spells must end on or after the day they start; {backward} of "
-            f"{counted['n_spells'].sum()} have {end_col!r} before {start_col!r}. "
-            "Correct or leave out those rows."
-        )
-    early = counted.filter(pl.col("entry_key") < 0)["n_spells"].sum()
-    if early:
-        raise InputError(
-            f"A spell is observed from its start or later; {early} of "
-            f"{counted['n_spells'].sum()} have {entry_col!r} before {start_col!r}. "
-            "Put the later of the two days in the entry column."
-        )
-
-
-def _byduration_text(counted: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    # A spell that ends on the day it is first seen was never at risk, unless it also starts then.
-    seen = counted.filter((pl.col("entry_key") < pl.col("key")) | (pl.col("entry_key") == 0))
-    leaving = seen.select(
-        *by,
-        "key",
-        n_entered=pl.lit(0, pl.Int64),
-        n_exits="n_exits",
-        n_censored=pl.col("n_spells") - pl.col("n_exits"),
-    )
-    entering = seen.select(
-        *by,
-        key="entry_key",
-        n_entered="n_spells",
-        n_exits=pl.lit(0, pl.Int64),
-        n_censored=pl.lit(0, pl.Int64),
-    )
-    return (
-        pl.concat([leaving, entering])
-        .group_by(*by, "key")
-        .agg(pl.col("n_entered", "n_exits", "n_censored").sum())
-        .sort(*by, "key", nulls_last=True)
-    )
 
 
 # Estimate ---------------------------------------------------------------------------------
 
 
 def _curve_rows(counts: pl.DataFrame, unit: TimeUnit, conf_level: float) -> pl.DataFrame:
-    columns = (counts[c].to_numpy() for c in ("key", "n_entered", "n_exits", "n_censored"))
-    km = kaplan_meier(*columns)
-    step = keys_per_unit(unit)
-    grid = np.arange(int(km.time[-1]) // step + 1, dtype=np.int64)
-    at = np.searchsorted(km.time, grid * step, side="right") - 1
+    km = curve_of(counts)
+    grid = whole_units(counts, unit)
+    keys = grid * keys_per_unit(unit)
+    at = last_at(counts, keys)
     survival = np.where(at >= 0, km.survival[at], 1.0)
     std_error = np.where(at >= 0, km.std_error[at], 0.0)
     exits = np.concatenate([[0], np.cumsum(km.n_exits)])[at + 1]
-    # Under observation at the whole unit: entered before it and not yet gone.
-    gone = np.concatenate([[0], np.cumsum(counts["n_exits"] + counts["n_censored"])])
-    before = np.searchsorted(km.time, grid * step, side="left")
-    entered = np.concatenate([[0], np.cumsum(counts["n_entered"])])
-    at_risk = np.where(grid == 0, entered[at + 1], entered[before]) - gone[before]
-    low, high = _survival_bounds(survival, std_error, at_risk, conf_level)
+    watched = watched_at(counts, keys)
+    low, high = _survival_bounds(survival, std_error, watched, conf_level)
     total = int(counts["n_entered"].sum())
     return pl.DataFrame(
         {
             "time": grid,
-            "n_at_risk": at_risk.astype(np.int64),
+            "n_at_risk": watched,
             "n_exits": np.diff(exits, prepend=0).astype(np.int64),
             **five_columns(np.full(len(grid), total), survival, std_error, low, high),
         }
@@ -279,9 +143,10 @@ class RetentionCurve(Estimates):
         figures.curve(self.table, x="time", by=self.by, ax=ax, step=True)
         figures.write_units(ax, "share")
         ax.set_ylim(0, 1.02)
-        ax.set_xlim(left=0)
-        figures.whole_ticks(ax, 12 if self.time_unit == "month" else 1)
-        ax.set_xlabel(_time_axis(self.time_unit))
+        figures.time_axis(ax, self.table, x="time", by=self.by, n="n_at_risk",
+                          step=12 if self.time_unit == "month" else 1,
+                          label=_("Observed"))  # fmt: skip
+        ax.set_xlabel(time_axis(self.time_unit))
         ax.set_title(self.name)
         return ax
 
@@ -289,7 +154,8 @@ class RetentionCurve(Estimates):
         return None
 
 
-def _time_axis(unit: TimeUnit) -> str:
+def time_axis(unit: TimeUnit) -> str:
+    """Return the words for an axis of completed units."""
     return {
         "day": _("Completed days"),
         "week": _("Completed weeks"),
@@ -399,21 +265,17 @@ def _curves(
                 **empty,
             }
         )
-    if not by:
-        return _curve_rows(counts, unit, conf_level)
-    parts = []
-    for part in counts.partition_by(list(by), maintain_order=True):
-        rows = _curve_rows(part, unit, conf_level)
-        group = part.select(by).head(1)
-        parts.append(pl.concat([group.join(rows, how="cross")]))
-    return pl.concat(parts)
+    rows = [
+        labelled(group, _curve_rows(part, unit, conf_level)) for group, part in parts_of(counts, by)
+    ]
+    return pl.concat(rows)
 
 
 def _definition(as_of: date, unit: TimeUnit, entry_col: str | None) -> str:
     text = _(
         "Share of relationships not ended after so many completed {unit}, by Kaplan-Meier; "
         "those still open on {as_of} count as observed until then.",
-        unit=_time_axis(unit).split()[-1],
+        unit=time_axis(unit).split()[-1],
         as_of=date_text(as_of),
     )
     if entry_col is not None:
@@ -436,6 +298,14 @@ def _notes(table: pl.DataFrame, by: tuple[str, ...], unit: TimeUnit) -> tuple[st
                 time=duration_text(first["time"], unit),
                 n=number(SMALL_N),
                 where=where,
+            ),
+        )
+    late = table.filter((pl.col("estimate") == 0) & (pl.col("n_at_risk") > 0))
+    if not late.filter(pl.col("n_exits") == 0).is_empty():
+        notes += (
+            _(
+                "At some time all who were then observed had gone; those who came under "
+                "observation later cannot raise the curve again."
             ),
         )
     if table["estimate"].min() == 0:

@@ -10,8 +10,9 @@ from typing import Any
 
 import polars as pl
 
+from crm_analysis.dates import add_months
 from crm_analysis.errors import InputError, SchemaError, listed, near
-from crm_analysis.schema import PURCHASE_KINDS, TABLES, TABLES_AND_VIEWS
+from crm_analysis.schema import PURCHASE_KINDS, RISK_FACTORS, TABLES, TABLES_AND_VIEWS
 from crm_analysis.warehouse import views
 from crm_analysis.warehouse.checks import check as check_tables
 from crm_analysis.warehouse.checks import conform
@@ -145,6 +146,15 @@ class Warehouse:
         return day
 
     @property
+    def risk_factors(self) -> tuple[str, ...]:
+        """Return the columns of `departure_snapshots` that say what was known of a customer."""
+        return RISK_FACTORS
+
+    def months_before(self, months: int, day: date | None = None) -> date:
+        """Return the day so many calendar months before `day`, by default the data's last."""
+        return add_months(day or self.as_of, -months)
+
+    @property
     def cautions(self) -> tuple[str, ...]:
         """Return what a reader should know of tables that are not there."""
         if {"spells", "purchases"} & set(self.tables):
@@ -211,11 +221,7 @@ class Warehouse:
         InputError
             `inactive_months` is not a whole number of at least one.
         """
-        if not _is_count(inactive_months):
-            raise InputError(
-                f"inactive_months was asked to be {inactive_months!r}. It is a whole number of "
-                "calendar months, at least 1: try 18."
-            )
+        _check_months(inactive_months)
         day = as_of or self.as_of
         return self._view(
             "spells",
@@ -232,6 +238,115 @@ class Warehouse:
             "left than are seen to have left. Only a customer's first relationship counts.",
             months=number(inactive_months),
         )
+
+    def ownership_spells(
+        self, *, inactive_months: int | None = 18, as_of: date | None = None
+    ) -> pl.LazyFrame:
+        """Return each car delivered here, until the customer's next step: when, and what it was.
+
+        It ends when the customer takes delivery of the next car here, when a later lead of theirs
+        is lost to a competitor, or when `inactive_months` have passed without any activity;
+        whichever comes first. Each is known on the day it happens.
+
+        Parameters
+        ----------
+        inactive_months : int or None
+            Calendar months of silence that count as having stopped coming. None: silence is no
+            end, so that only purchases count.
+        as_of : date, optional
+            Look at the data as of an earlier day.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `vehicle_id, customer_id, dealership_id, dealership, brand, condition, started_on,
+            ended_on, cause`; one row a car, `ended_on` and `cause` null while none has come.
+
+        Raises
+        ------
+        InputError
+            `inactive_months` is not a whole number of at least one.
+        """
+        if inactive_months is not None:
+            _check_months(inactive_months)
+        return self._view(
+            "ownership_spells",
+            lambda: views.ownership_spells(
+                self._activity, as_of=as_of or self.as_of, inactive_months=inactive_months
+            ),
+        )
+
+    def car_parc(self, *, inactive_months: int = 18, as_of: date | None = None) -> pl.LazyFrame:
+        """Return each car ever delivered or serviced here, with its age, warranty and last visit.
+
+        Parameters
+        ----------
+        inactive_months : int
+            Calendar months without a visit that count as a departure. It is dated half a year
+            after the last visit, in the middle of the year in which the next was due, and is
+            known only when the months are over: read `ended_on` to `inactive_months` before the
+            last day.
+        as_of : date, optional
+            Look at the data as of an earlier day.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `vehicle_id, customer_id, dealership_id, dealership, brand, model, condition,
+            sold_here, in_use_on, warranty_months, started_on, last_on, left_on, until_on,
+            ended_on, age_years, warranty`. A car whose owner came later with another has not lost
+            its owner: it is known until `until_on`, and has no `ended_on`.
+
+        Raises
+        ------
+        InputError
+            `inactive_months` is not a whole number of at least one.
+        """
+        _check_months(inactive_months)
+        return self._view(
+            "car_parc",
+            lambda: views.car_parc(
+                self._activity, as_of=as_of or self.as_of, inactive_months=inactive_months
+            ),
+        )
+
+    def departure_snapshots(
+        self, *, active_months: int = 18, as_of: date | None = None
+    ) -> pl.LazyFrame:
+        """Return what was known of active customers on yearly dates, and who then fell silent.
+
+        The dates are the last day and the same day of each year before. A customer is active who
+        has taken a delivery or come to the workshop within `active_months` before. Nothing that
+        was learnt after a date is in its row, but for `left`.
+
+        Parameters
+        ----------
+        active_months : int
+            Calendar months.
+        as_of : date, optional
+            Look at the data as of an earlier day.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, snapshot_on, dealership_id, dealership, left, months_since_visit, overdue,
+            visits_two_years, years_with_us, bought_here, car_age_years, after_warranty,
+            low_score, high_score, complained, contacts_a_year`; `left` says that the following
+            twelve months passed without activity, null while they are not over.
+
+        Raises
+        ------
+        InputError
+            `active_months` is not a whole number of at least one.
+        """
+        _check_months(active_months)
+        return self._view(
+            "departure_snapshots",
+            lambda: views.departure_snapshots(
+                self._activity, as_of=as_of or self.as_of, active_months=active_months,
+                horizon_months=12,
+            ),
+        )  # fmt: skip
 
     def purchases(self, *, kind: str | None = None) -> pl.LazyFrame:
         """Return what customers bought: delivered cars and closed service orders.
@@ -415,8 +530,13 @@ def _check_complete(source: Source, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _check_months(months: object) -> None:
+    if isinstance(months, int) and not isinstance(months, bool) and months >= 1:
+        return
+    raise InputError(
+        f"inactive_months was asked to be {months!r}. It is a whole number of calendar months, at "
+        "least 1: try 18."
+    )
 
 
 def _names(dealerships: pl.LazyFrame) -> list[str]:

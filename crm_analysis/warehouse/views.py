@@ -1,17 +1,29 @@
-"""Views derived from the open tables, all lazy."""
+"""Views derived from the open tables, all lazy.
+
+A table that a view needs twice is opened twice: one plan that reads a DuckDB table from two places
+would ask one cursor for two things at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
+from typing import Any
 
 import polars as pl
 
-from crm_analysis.schema import PURCHASE_KINDS, VIEWS
+from crm_analysis.dates import add_months
+from crm_analysis.schema import OWNERSHIP_ENDS, PURCHASE_KINDS, VIEWS, WARRANTY_STATES
 
 Tables = Callable[[str], pl.LazyFrame]
 
 _CAR, _SERVICE = PURCHASE_KINDS
+
+_HALF_A_SERVICE = "6mo"
+"""Half of a year between services: where between two visits a customer left is not known."""
+
+_MOST_SNAPSHOTS = 6
+"""Years back that snapshots of customers go: older ones tell of another market."""
 
 
 _NAMES = {
@@ -47,6 +59,7 @@ def _activity(tables: Tables, as_of: date) -> pl.LazyFrame:
         pl.col("delivery_on").alias("happened_on"),
         pl.lit(_CAR).alias("kind"),
         "model_id",
+        "vehicle_id",
     )
     visits = tables("service_orders").join(
         tables("vehicles").select("vehicle_id", "model_id"), on="vehicle_id", how="left"
@@ -57,6 +70,7 @@ def _activity(tables: Tables, as_of: date) -> pl.LazyFrame:
         pl.col("opened_at").dt.date().alias("happened_on"),
         pl.lit(_SERVICE).alias("kind"),
         "model_id",
+        "vehicle_id",
     )
     whole = pl.concat([cars, services]).join(models, on="model_id", how="left")
     return whole.filter(pl.col("happened_on") <= as_of)
@@ -82,6 +96,263 @@ def spells(tables: Tables, *, as_of: date, inactive_months: int) -> pl.LazyFrame
         pl.col("lapsed_on").filter(ended).min().alias("ended_on"),
     )
     return _fit(tables, "spells", spell)
+
+
+def _silences(tables: Tables, as_of: date, inactive_months: int, who: str) -> pl.LazyFrame:
+    """Return each activity after which nothing came for so long, with the day that showed it."""
+    lapsed_on = pl.col("happened_on").dt.offset_by(f"{inactive_months}mo")
+    following = pl.col("happened_on").shift(-1).over(who)
+    return (
+        _activity(tables, as_of)
+        .filter(pl.col(who).is_not_null())
+        .sort(who, "happened_on")
+        .with_columns(lapsed_on.alias("lapsed_on"), following.alias("following"))
+        .filter(
+            (pl.col("following").is_null() | (pl.col("following") > pl.col("lapsed_on")))
+            & (pl.col("lapsed_on") <= as_of)
+        )
+        .select(who, "happened_on", "lapsed_on")
+    )
+
+
+def _next(
+    left: pl.LazyFrame, right: pl.LazyFrame, on: str, name: str, *, same_day: bool
+) -> pl.LazyFrame:
+    """Join the first later row of `right` (columns by, on, name) to each row of `left`."""
+    return (
+        left.sort("started_on")
+        .join_asof(
+            right.sort(on),
+            left_on="started_on",
+            right_on=on,
+            by="customer_id",
+            strategy="forward",
+            allow_exact_matches=same_day,
+            check_sortedness=False,
+        )
+        .select(*left.collect_schema().names(), name)
+    )
+
+
+def ownership_spells(tables: Tables, *, as_of: date, inactive_months: int | None) -> pl.LazyFrame:
+    """Return each car delivered here until its next (see `Warehouse.ownership_spells`)."""
+    models = tables("models").select("model_id", "brand")
+    cars = tables("vehicles").select("vehicle_id", "condition")
+    by_then = pl.col("delivery_on") <= as_of
+    spell = (
+        delivered(tables).filter(by_then).select(
+            "vehicle_id", "customer_id", "dealership_id", "model_id",
+            pl.col("delivery_on").alias("started_on"),
+        )
+        .join(models, on="model_id", how="left")
+        .join(cars, on="vehicle_id", how="left")
+        .drop("model_id")
+        .unique("vehicle_id", keep="first")
+    )  # fmt: skip
+    again = (
+        delivered(tables)
+        .filter(by_then)
+        .select("customer_id", pl.col("delivery_on").alias("next_on"))
+    )
+    lost = (
+        tables("opportunities")
+        .filter(pl.col("lost_reason").cast(pl.String) == "competitor")
+        .select("customer_id", pl.col("closed_at").dt.date().alias("lost_on"))
+        .filter(pl.col("lost_on") <= as_of, pl.col("customer_id").is_not_null())
+    )
+    spell = _next(spell, again.with_columns(at=pl.col("next_on")), "at", "next_on", same_day=False)
+    spell = _next(spell, lost.with_columns(at=pl.col("lost_on")), "at", "lost_on", same_day=False)
+    if inactive_months is None:
+        spell = spell.with_columns(pl.lit(None, pl.Date).alias("lapsed_on"))
+    else:
+        silences = _silences(tables, as_of, inactive_months, "customer_id")
+        spell = _next(spell, silences, "happened_on", "lapsed_on", same_day=True)
+    ends = ("next_on", "lost_on", "lapsed_on")
+    first = pl.min_horizontal(ends)
+    cause: Any = pl.when(first.is_null()).then(None)
+    for column, name in zip(ends, OWNERSHIP_ENDS, strict=True):
+        cause = cause.when(pl.col(column) == first).then(pl.lit(name))
+    return _fit(
+        tables,
+        "ownership_spells",
+        spell.with_columns(first.alias("ended_on"), cause.alias("cause")),
+    )
+
+
+def _seen(tables: Tables, as_of: date) -> pl.LazyFrame:
+    """Return when each car was first and last delivered or serviced here, and by whom."""
+    return (
+        _activity(tables, as_of)
+        .filter(pl.col("vehicle_id").is_not_null())
+        .sort("vehicle_id", "happened_on")
+        .group_by("vehicle_id", maintain_order=True)
+        .agg(
+            pl.col("customer_id", "dealership_id").last(),
+            pl.col("happened_on").first().alias("started_on"),
+            pl.col("happened_on").last().alias("last_on"),
+            (pl.col("kind") == _CAR).any().alias("sold_here"),
+            pl.col("happened_on").filter(pl.col("kind") == _CAR).min().alias("delivered_on"),
+        )
+    )
+
+
+def _described(tables: Tables) -> pl.LazyFrame:
+    models = tables("models").select("model_id", "brand", "model", "warranty_months")
+    cars = tables("vehicles").select("vehicle_id", "model_id", "condition", "model_year")
+    return cars.join(models, on="model_id", how="left").drop("model_id")
+
+
+def _in_use() -> pl.Expr:
+    """Return the day from which a car's age counts, never after it was first seen."""
+    new = (pl.col("condition").cast(pl.String) == "new") & pl.col("delivered_on").is_not_null()
+    by_year = pl.min_horizontal(pl.date(pl.col("model_year"), 7, 1), "started_on")
+    return pl.when(new).then("delivered_on").otherwise(by_year)
+
+
+def _whole_years(since: pl.Expr, day: pl.Expr) -> pl.Expr:
+    # Months are Int8: cast, or 32 times a month overflows without a word.
+    now, then = (one.dt.month().cast(pl.Int32) * 32 + one.dt.day() for one in (day, since))
+    return (day.dt.year() - since.dt.year() - (now < then).cast(pl.Int32)).clip(0)
+
+
+def _warranty_ends() -> pl.Expr:
+    months = pl.format("{}mo", pl.col("warranty_months"))
+    return pl.col("in_use_on").dt.offset_by(months)
+
+
+def car_parc(tables: Tables, *, as_of: date, inactive_months: int) -> pl.LazyFrame:
+    """Return each car ever delivered or serviced here (see `Warehouse.car_parc`)."""
+    day = pl.lit(as_of)
+    silences = (
+        _silences(tables, as_of, inactive_months, "vehicle_id")
+        .group_by("vehicle_id")
+        .agg(pl.col("happened_on").min())
+        .select("vehicle_id", pl.col("happened_on").dt.offset_by(_HALF_A_SERVICE).alias("ended_on"))
+    )
+    traded = (
+        delivered(tables)
+        .filter(pl.col("trade_in") > 0, pl.col("delivery_on") <= as_of)
+        .select("customer_id", pl.col("delivery_on").alias("left_on"))
+        .with_columns(at=pl.col("left_on"))
+    )
+    parc = _seen(tables, as_of).join(_described(tables), on="vehicle_id", how="left")
+    parc = _next(parc, traded, "at", "left_on", same_day=False)
+    owners = (
+        _activity(tables, as_of)
+        .group_by("customer_id")
+        .agg(pl.col("happened_on").max().alias("came"))
+    )
+    # An owner who came later with another car has not left: this one is known to its last visit.
+    replaced = pl.col("came") > pl.col("last_on")
+    parc = (
+        parc.join(silences, on="vehicle_id", how="left")
+        .join(owners, on="customer_id", how="left")
+        .with_columns(
+            _in_use().alias("in_use_on"),
+            pl.when(replaced).then("last_on").alias("until_on"),
+            pl.when(~replaced).then("ended_on").alias("ended_on"),
+        )
+    )
+    covered = pl.when(day < _warranty_ends()).then(pl.lit(WARRANTY_STATES[0]))
+    parc = parc.with_columns(
+        _whole_years(pl.col("in_use_on"), day).alias("age_years"),
+        pl.when(pl.col("warranty_months").is_not_null())
+        .then(covered.otherwise(pl.lit(WARRANTY_STATES[1])))
+        .alias("warranty"),
+    )
+    return _fit(tables, "car_parc", parc)
+
+
+def departure_snapshots(
+    tables: Tables, *, as_of: date, active_months: int, horizon_months: int
+) -> pl.LazyFrame:
+    """Return yearly snapshots of active customers (see `Warehouse.departure_snapshots`)."""
+    days = [add_months(as_of, -horizon_months * k) for k in range(_MOST_SNAPSHOTS)]
+    parts = [_snapshot(tables, day, as_of, active_months, horizon_months) for day in days]
+    whole = pl.concat(parts).sort("snapshot_on", "customer_id")
+    return _fit(tables, "departure_snapshots", whole)
+
+
+def _snapshot(
+    tables: Tables, day: date, as_of: date, active_months: int, horizon_months: int
+) -> pl.LazyFrame:
+    on = pl.col("happened_on")
+    active_since, two_years = add_months(day, -active_months), add_months(day, -24)
+    before = _activity(tables, day).sort("customer_id", "happened_on")
+    known = (
+        before.group_by("customer_id", maintain_order=True)
+        .agg(
+            pl.col("dealership_id", "vehicle_id").last(),
+            on.first().alias("first_on"),
+            on.last().alias("last_on"),
+            (on > two_years).sum().alias("visits_two_years"),
+            (pl.col("kind") == _CAR).any().alias("bought_here"),
+        )
+        .filter(pl.col("last_on") > active_since)
+        .with_columns(pl.lit(day).alias("snapshot_on"))
+    )
+    until = add_months(day, horizon_months)
+    later = _activity(tables, min(until, as_of)).filter(on > day)
+    came = later.select("customer_id").unique()
+    came = came.with_columns(came=pl.lit(value=True))
+    known = known.join(came, on="customer_id", how="left").with_columns(
+        left=pl.lit(None, pl.Boolean) if until > as_of else pl.col("came").is_null()
+    )
+    cars = _seen(tables, day).select("vehicle_id", "started_on", "delivered_on")
+    cars = cars.join(_described(tables), on="vehicle_id", how="left").with_columns(
+        _in_use().alias("in_use_on")
+    )
+    known = known.join(cars, on="vehicle_id", how="left")
+    for other in (_scores_known(tables, day), _troubles(tables, day), _contacts(tables, day)):
+        known = known.join(other, on="customer_id", how="left")
+    since = pl.col("snapshot_on")
+    months = (since.dt.year() - pl.col("last_on").dt.year()) * 12 + (
+        since.dt.month().cast(pl.Int32) - pl.col("last_on").dt.month()
+    )
+    flags = ("low_score", "high_score", "complained")
+    return known.with_columns(
+        months.alias("months_since_visit"),
+        (pl.col("last_on") < add_months(day, -12)).alias("overdue"),
+        _whole_years(pl.col("first_on"), since).alias("years_with_us"),
+        _whole_years(pl.col("in_use_on"), since).alias("car_age_years"),
+        (_warranty_ends() <= since).fill_null(value=False).alias("after_warranty"),
+        pl.col("contacts_a_year").fill_null(0),
+        *(pl.col(name).fill_null(value=False) for name in flags),
+    )
+
+
+def _scores_known(tables: Tables, day: date) -> pl.LazyFrame:
+    """Return whether each customer's last answer to the recommendation question was low or high."""
+    asked = tables("survey_questions").filter(pl.col("code") == "nps").select("question_id")
+    answers = tables("survey_answers").join(asked, on="question_id", how="semi")
+    surveys = tables("surveys").filter(pl.col("answered_at").dt.date() <= day)
+    last = (
+        surveys.join(answers, on="survey_id")
+        .sort("customer_id", "answered_at")
+        .group_by("customer_id", maintain_order=True)
+        .agg(pl.col("value").last())
+    )
+    return last.select(
+        "customer_id", low_score=pl.col("value") <= 6, high_score=pl.col("value") >= 9
+    )
+
+
+def _troubles(tables: Tables, day: date) -> pl.LazyFrame:
+    opened = pl.col("opened_at").dt.date()
+    complaints = tables("cases").filter(
+        pl.col("kind").cast(pl.String) == "complaint", opened <= day, opened > add_months(day, -24)
+    )
+    return complaints.select("customer_id", complained=pl.lit(value=True)).unique()
+
+
+def _contacts(tables: Tables, day: date) -> pl.LazyFrame:
+    done = pl.col("done_at").dt.date()
+    return (
+        tables("contacts")
+        .filter(done <= day, done > add_months(day, -12))
+        .group_by("customer_id")
+        .agg(pl.len().alias("contacts_a_year"))
+    )
 
 
 def purchases(tables: Tables) -> pl.LazyFrame:

@@ -1,18 +1,24 @@
-"""Durations of which some are still running: curves and their quantiles, counts in, arrays out."""
+"""What share has not ended after so long, when half have, and how long they last on average."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from crm_analysis.uncertainty import log_log_interval
 
-__all__ = ["KaplanMeier", "Quantile", "kaplan_meier", "log_rank_p_value", "quantile"]
+__all__ = [
+    "KaplanMeier",
+    "Quantile",
+    "RestrictedMean",
+    "at_risk",
+    "kaplan_meier",
+    "quantile",
+    "restricted_mean",
+]
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -64,10 +70,7 @@ def kaplan_meier(
     Kaplan & Meier (1958), JASA 53:457-481; Greenwood (1926).
     """
     d = np.asarray(n_exits, np.float64)
-    left = np.cumsum(n_exits + n_censored) - (n_exits + n_censored)
-    entered = np.cumsum(n_entered)
-    late = np.where(np.asarray(time) == 0, 0, n_entered)
-    n = (entered - late - left).astype(np.float64)
+    n = at_risk(time, n_entered, n_exits + n_censored).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         kept = np.where(n > 0, 1 - d / n, 1.0)
         terms = np.where((d > 0) & (n > d), d / (n * (n - d)), 0.0)
@@ -80,6 +83,22 @@ def kaplan_meier(
         survival=np.asarray(survival, np.float64),
         std_error=std_error,
     )
+
+
+def at_risk(time: NDArray[Any], n_entered: NDArray[Any], n_left: NDArray[Any]) -> Counts:
+    """Count the spells under observation just before each duration.
+
+    Those who enter at u > 0 are at risk from just after u; those present from the start (u = 0)
+    also at 0. Those who leave at u, ended or censored, are still at risk at u.
+
+    Parameters
+    ----------
+    time, n_entered, n_left : ndarray, shape (m,)
+        Distinct ascending durations, and the spells that enter and leave at each.
+    """
+    gone = np.cumsum(n_left) - n_left
+    late = np.where(np.asarray(time) == 0, 0, n_entered)
+    return np.asarray(np.cumsum(n_entered) - late - gone, np.int64)
 
 
 class Quantile(NamedTuple):
@@ -138,49 +157,53 @@ def _first_at_most(curve: KaplanMeier, values: Floats, level: float) -> float:
     return float(curve.time[reached[0]]) if reached.size else float("nan")
 
 
-def log_rank_p_value(curves: Sequence[KaplanMeier]) -> float | None:
-    r"""Test whether groups leave at one and the same pace (k-sample log-rank).
+class RestrictedMean(NamedTuple):
+    """The mean duration up to a horizon, and its standard error; ``nan`` where not observed."""
 
-    At each distinct exit time the exits are compared with those expected were the hazard the
-    same in all groups; the statistic is chi-squared with k - 1 degrees of freedom.
+    mean: float
+    std_error: float
+
+
+def restricted_mean(curve: KaplanMeier, time: NDArray[Any], horizon: float) -> RestrictedMean:
+    r"""Find how long spells last on average up to a horizon: the area under the curve.
+
+    .. math:: \mu(\tau) = \int_0^\tau S(t)\,dt, \quad \mathrm{var} =
+              \sum_{t_i \le \tau} \Big(\int_{t_i}^\tau S\Big)^2 \frac{d_i}{n_i (n_i - d_i)}
+
+    Spells that enter late count in the n at risk from their entry on, and so in both sums. It is
+    ``nan`` when nobody was observed as long as the horizon and the curve has not come down to 0:
+    the area beyond the last observation is not known, and is not made up.
 
     Parameters
     ----------
-    curves : sequence of KaplanMeier
-        One per group, in which all are present from the start (no late entry).
-
-    Returns
-    -------
-    float or None
-        None when fewer than two groups, or no exits, leave something to compare.
+    curve : KaplanMeier
+    time : ndarray, shape (m,)
+        The durations of the curve in the unit of the answer (``curve.time`` may count otherwise).
+    horizon : float
+        In the same unit, above 0.
 
     References
     ----------
-    Mantel (1966), Cancer Chemotherapy Reports 50:163-170; Peto & Peto (1972), JRSS A 135:185-207.
+    Irwin (1949), J. Hygiene 47:188-189; Klein & Moeschberger (2003), *Survival Analysis*,
+    section 4.5; Royston & Parmar (2013), BMC Medical Research Methodology 13:152.
+
+    Examples
+    --------
+    >>> entered, ended = np.array([4, 0, 0, 0, 0]), np.array([0, 1, 1, 1, 1])
+    >>> km = kaplan_meier(np.arange(5), entered, ended, np.zeros(5, np.int64))
+    >>> restricted_mean(km, km.time, 4).mean
+    2.5
     """
-    if len(curves) < 2:
-        return None
-    exits = np.array([curve.n_exits.sum() for curve in curves])
-    times = np.unique(np.concatenate([curve.time[curve.n_exits > 0] for curve in curves]))
-    at_risk = np.array([_present(curve, times) for curve in curves], np.float64)
-    ended = np.array([_ended(curve, times) for curve in curves], np.float64)
-    n, d = at_risk.sum(axis=0), ended.sum(axis=0)
-    expected = at_risk * d / n
-    weight = np.where(n > 1, d * (n - d) / (n**2 * np.maximum(n - 1, 1)), 0.0)
-    variance = np.diag((at_risk * n * weight).sum(axis=1)) - (at_risk * weight) @ at_risk.T
-    excess = exits - expected.sum(axis=1)
-    freedom = int(np.linalg.matrix_rank(variance))
-    if freedom == 0:
-        return None
-    statistic = excess @ np.linalg.pinv(variance) @ excess
-    return float(special.chdtrc(freedom, statistic))
-
-
-def _present(curve: KaplanMeier, times: NDArray[Any]) -> NDArray[Any]:
-    at = np.searchsorted(curve.time, times, side="left")
-    return np.append(curve.n_at_risk, 0)[at]
-
-
-def _ended(curve: KaplanMeier, times: NDArray[Any]) -> NDArray[Any]:
-    at = np.minimum(np.searchsorted(curve.time, times, side="left"), len(curve.time) - 1)
-    return np.where(curve.time[at] == times, curve.n_exits[at], 0)
+    at = np.asarray(time, np.float64)
+    observed = at.size and (at[-1] >= horizon - _ROUNDING or curve.survival[-1] == 0)
+    if not observed:
+        return RestrictedMean(float("nan"), float("nan"))
+    inside = at < horizon
+    edges = np.concatenate([[0.0], at[inside], [horizon]])
+    height = np.concatenate([[1.0], curve.survival[inside]])
+    areas = height * np.diff(edges)
+    after = np.cumsum(areas[::-1])[::-1][1:]  # area from each duration to the horizon
+    d, n = curve.n_exits[inside].astype(float), curve.n_at_risk[inside].astype(float)
+    split = (d > 0) & (n > d)
+    terms = np.where(split, d / np.where(split, n * (n - d), 1.0), 0.0)
+    return RestrictedMean(float(areas.sum()), float(np.sqrt(np.sum(after**2 * terms))))

@@ -1,0 +1,328 @@
+"""How much faster or slower customers with a trait leave (Cox regression)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import special
+
+from crm_analysis import figures
+from crm_analysis.dates import to_day_number
+from crm_analysis.errors import InputError
+from crm_analysis.estimates import Estimates, five_columns
+from crm_analysis.frames import (
+    check_as_of,
+    check_conf_level,
+    check_one_of,
+    collect,
+    group_names,
+    keys_of,
+)
+from crm_analysis.retention.spells import open_spells
+from crm_analysis.uncertainty import normal_quantile
+from crm_analysis.wording import _, date_text, number, word_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["HazardRatios", "hazard_ratios"]
+
+Floats = NDArray[np.float64]
+
+_ROUNDING = 1e-12
+_WIDEST = 1e4
+"""A coefficient with a larger variance runs off to infinity."""
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class HazardRatios(Estimates):
+    """Ratios of the pace of leaving: one row per trait, or per value of a trait.
+
+    The table has, beside the usual five, ``trait`` (in the reader's words), ``n_exits``
+    and ``p_value``.
+
+    Attributes
+    ----------
+    concordance : float or None
+        Harrell's: how often, of two customers, the one who left sooner had been given the higher
+        pace; one half is no better than a coin. In the same data that taught the model.
+    """
+
+    concordance: float | None = None
+
+    def sentence(self) -> str:
+        """Return the traits that go most surely with leaving sooner or later."""
+        clear = self.table.filter(pl.col("p_value") < 1 - self.conf_level).sort("p_value")
+        if clear.is_empty():
+            return _("{name}: no trait is established.", name=self.name)
+        parts = [
+            f"{row['trait']} ×{number(row['estimate'], 2)}" for row in clear.head(4).to_dicts()
+        ]
+        return _("The pace of leaving goes most surely with: {traits}.", traits=", ".join(parts))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the ratios around 1, on a ratio scale, and return the Axes."""
+        ax = figures.new_axes(ax)
+        figures.points(self.table, label="trait", ax=ax, reference=1.0)
+        figures.ratio_axis(ax)
+        ax.set_xlabel(_("Pace of leaving multiplied by"))
+        ax.set_title(self.name)
+        return ax
+
+
+def hazard_ratios(
+    spells: object,
+    *,
+    start_col: str = "started_on",
+    end_col: str = "ended_on",
+    entry_col: str | None = None,
+    factors: str | Sequence[str],
+    as_of: date,
+    conf_level: float = 0.95,
+    ci_method: str = "wald",
+) -> HazardRatios:
+    """How much faster do customers with a trait leave than others (Cox, Efron's ties).
+
+    Parameters
+    ----------
+    spells, start_col, end_col, entry_col, as_of
+        As for `retention_curve`; time is counted in days.
+    factors : str or sequence of str
+        Columns known at the start of each relationship. A number counts by its value; words, and
+        true or false, by their values, each against the most frequent one. Relationships in which
+        one is null are left out.
+    conf_level : float
+    ci_method : {"wald"}
+        Of the log ratios.
+
+    Returns
+    -------
+    HazardRatios
+        Columns ``trait``, ``n_exits``, ``n`` (relationships), ``estimate`` (ratio),
+        ``std_error``, ``conf_low``, ``conf_high``, ``p_value``. Null, with a note that says why,
+        where no model can be fitted.
+
+    Raises
+    ------
+    InputError
+        No factor; spells that end before they start.
+    ColumnError
+        A column is missing, of another type, or null where it must not be.
+
+    Notes
+    -----
+    Assumes that the ratio is the same at every time since the start. Ratios describe: what goes
+    with leaving need not be what makes customers leave.
+
+    References
+    ----------
+    Cox (1972), JRSS B 34:187-220; Efron (1977), JASA 72:557-565; Harrell et al. (1982), JAMA
+    247:2543-2546.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from datetime import date, timedelta
+    >>> first, days = date(2024, 1, 1), [3, 5, 9, 12, 14, 20]
+    >>> spells = pl.DataFrame({
+    ...     "started_on": [first] * 6,
+    ...     "ended_on": [first + timedelta(days=d) for d in days],
+    ...     "brand": ["Kia", "Lada", "Kia", "Lada", "Kia", "Lada"],
+    ... })
+    >>> found = hazard_ratios(spells, factors="brand", as_of=date(2024, 12, 31))
+    >>> found.table.select("trait", pl.col("estimate").round(2)).row(0)
+    ('Lada', 0.53)
+    """
+    names = group_names(factors)
+    as_of = check_as_of(as_of)
+    conf_level = check_conf_level(conf_level)
+    check_one_of("ci_method", ci_method, ("wald",))
+    if not names:
+        raise InputError("Ratios were asked for without a factor. Name at least one column.")
+    rows = _rows(spells, (start_col, end_col, entry_col), as_of, names)
+    known = rows.drop_nulls(names)
+    design, traits, references = _design(known, names)
+    n_exits = int(known["ended"].sum())
+    fit = _fit(known, design, late=entry_col is not None) if traits and n_exits else None
+    table = _table(traits, n_exits, known.height, fit, conf_level)
+    lost = rows.height - known.height
+    return HazardRatios(
+        table=table,
+        name=_("Pace of leaving, by trait"),
+        unit="number",
+        definition=_(
+            "Pace of leaving at any time since the start, multiplied for one more unit of a "
+            "number, or against the most frequent value ({references}), the other traits being "
+            "equal; Cox regression, relationships still open on {as_of} count until then.",
+            references="; ".join(references) or _("none"),
+            as_of=date_text(as_of),
+        ),
+        by=("trait",),
+        conf_level=conf_level,
+        notes=_notes(lost, fit),
+        concordance=None if fit is None else fit.concordance,
+    )
+
+
+# Steps ------------------------------------------------------------------------------------
+
+
+def _rows(
+    spells: object, columns: tuple[str, str, str | None], as_of: date, names: tuple[str, ...]
+) -> pl.DataFrame:
+    """Bring home one row per relationship: its days, whether it ended, and its traits."""
+    last = to_day_number(as_of)
+    frame = open_spells(spells, *columns, None, names)
+    frame = frame.filter(nw.col("start") <= last, nw.col("entry") <= last)
+    ended = (~nw.col("end").is_null() & (nw.col("end") <= last)).cast(nw.Int64)
+    frame = frame.with_columns(ended.alias("ended")).with_columns(
+        nw.when(nw.col("ended") == 1).then(nw.col("end")).otherwise(nw.lit(last)).alias("until")
+    )
+    frame = frame.with_columns(
+        (nw.col("until") - nw.col("start")).alias("days"),
+        (nw.col("entry") - nw.col("start")).alias("from_days"),
+    ).select("days", "from_days", "ended", *keys_of(names))
+    rows = collect(frame, by=names, order=["days", "from_days", "ended"])
+    backward = rows.filter((pl.col("days") < 0) | (pl.col("from_days") < 0)).height
+    if backward:
+        raise InputError(
+            f"Spells must end, and be first observed, on or after the day they start; {backward} "
+            f"of {rows.height} are not. Correct or leave out those rows."
+        )
+    # First seen on the day it ended, and not begun then: it was never at risk.
+    return rows.filter((pl.col("from_days") < pl.col("days")) | (pl.col("from_days") == 0))
+
+
+def _design(known: pl.DataFrame, names: Sequence[str]) -> tuple[Floats, list[str], list[str]]:
+    columns: list[Floats] = []
+    traits: list[str] = []
+    references: list[str] = []
+    for name in names:
+        values = known[name]
+        if values.dtype.is_numeric():
+            if values.n_unique() > 1:
+                columns.append(values.to_numpy().astype(np.float64))
+                traits.append(word_of(name))
+            continue
+        sizes = values.value_counts(sort=True)
+        ordered = sizes.sort("count", name, descending=[True, False])[name].to_list()
+        for value in ordered[1:]:
+            columns.append((values == value).to_numpy().astype(np.float64))
+            traits.append(_value(name, value))
+        references += [_value(name, value) for value in ordered[:1]]
+    design = np.column_stack(columns) if columns else np.empty((known.height, 0))
+    return design, traits, references
+
+
+def _value(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return f"{word_of(name)}: " + (_("yes") if value else _("no"))
+    return word_of(value)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Log ratios, their standard errors, and Harrell's concordance where it was counted."""
+
+    beta: Floats
+    error: Floats
+    concordance: float | None
+
+
+def _fit(known: pl.DataFrame, design: Floats, *, late: bool) -> _Fitted | None:
+    """Return the fitted model; None where the data do not determine one."""
+    from statsmodels.duration.hazard_regression import PHReg
+
+    # Days from 1, so that who is there from the start has entered before any exit; who comes later
+    # is at risk from the day after, whichever way statsmodels takes a tie.
+    days = known["days"].to_numpy().astype(np.float64) + 1
+    ended = known["ended"].to_numpy()
+    entry = known["from_days"].to_numpy().astype(np.float64)
+    entry = np.where(entry == 0, 0.0, entry + 1.5)
+    centred = design - design.mean(axis=0)
+    if np.linalg.matrix_rank(centred) < centred.shape[1]:
+        return None
+    model = PHReg(days, centred, status=ended, entry=entry if late else None, ties="efron")
+    try:
+        fitted = model.fit()
+        error = np.asarray(fitted.bse, np.float64)
+    except (np.linalg.LinAlgError, ValueError):
+        return None
+    if not (np.isfinite(error).all() and (error**2 < _WIDEST).all() and (error > 0).all()):
+        return None
+    beta = np.asarray(fitted.params, np.float64)
+    return _Fitted(beta, error, None if late else _harrell(days, ended, centred @ beta))
+
+
+def _table(
+    traits: Sequence[str], n_exits: int, n: int, fit: _Fitted | None, conf_level: float
+) -> pl.DataFrame:
+    unknown = np.full(len(traits), np.nan)
+    beta, error = (unknown, unknown) if fit is None else (fit.beta, fit.error)
+    half = normal_quantile(conf_level) * error
+    ratio, p = np.exp(beta), 2 * special.ndtr(-np.abs(beta / error))
+    return pl.DataFrame(
+        {
+            "trait": pl.Series(traits, dtype=pl.String),
+            "n_exits": pl.Series([n_exits] * len(traits), dtype=pl.Int64),
+            **five_columns(
+                np.full(len(traits), n),
+                ratio,
+                ratio * error,
+                np.exp(beta - half),
+                np.exp(beta + half),
+            ),
+            "p_value": pl.Series(p, dtype=pl.Float64).fill_nan(None),
+        }
+    )
+
+
+def _harrell(days: Floats, ended: NDArray[Any], risk: Floats) -> float | None:
+    """Return Harrell's concordance, ties in risk counted half, over distinct risks."""
+    levels, place = np.unique(np.round(risk, 9), return_inverse=True)
+    waiting = np.zeros(len(levels))
+    agree = pairs = 0.0
+    for day in np.unique(days)[::-1]:
+        at = days == day
+        # Who is censored on a day has outlived those who left on it.
+        censored = np.bincount(place[at & (ended == 0)], minlength=len(levels))
+        waiting += censored
+        gone = np.bincount(place[at & (ended == 1)], minlength=len(levels))
+        if gone.any():
+            below = np.cumsum(waiting) - waiting
+            agree += float(gone @ (below + waiting / 2))
+            pairs += float(gone.sum() * waiting.sum())
+        waiting += gone
+    return agree / pairs if pairs > _ROUNDING else None
+
+
+def _notes(lost: int, fit: _Fitted | None) -> tuple[str, ...]:
+    if fit is None:
+        return (
+            _(
+                "No model can be fitted: nobody has left, no trait varies, some value of one has "
+                "nobody who left, or two traits say the same."
+            ),
+        )
+    notes: tuple[str, ...] = (
+        _("Ratios describe: what goes with leaving need not be what makes customers leave."),
+    )
+    if lost:
+        notes += (
+            _("{n} relationships in which a trait is not known are left out.", n=number(lost)),
+        )
+    if fit.concordance is not None:
+        notes += (
+            _(
+                "Concordance {value}: 0.5 would be no better than a coin.",
+                value=number(fit.concordance, 2),
+            ),
+        )
+    return notes
