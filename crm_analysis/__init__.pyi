@@ -27,6 +27,7 @@ from .funnel import conversion_funnel as conversion_funnel
 from .funnel import time_in_stage as time_in_stage
 from .intake import intake_report as intake_report
 from .lifetime import BetaGeometric as BetaGeometric
+from .lifetime import BuyingModel as BuyingModel
 from .lifetime import FrequencyCheck as FrequencyCheck
 from .lifetime import GammaGamma as GammaGamma
 from .lifetime import HoldoutComparison as HoldoutComparison
@@ -36,11 +37,14 @@ from .lifetime import ModelParameters as ModelParameters
 from .lifetime import PurchaseHistory as PurchaseHistory
 from .lifetime import PurchaseRegularity as PurchaseRegularity
 from .lifetime import PurchaseTracking as PurchaseTracking
+from .lifetime import RegularBetaGeometric as RegularBetaGeometric
 from .lifetime import active_share as active_share
 from .lifetime import buying_parameters as buying_parameters
 from .lifetime import expected_purchases as expected_purchases
 from .lifetime import fit_beta_geometric as fit_beta_geometric
 from .lifetime import fit_gamma_gamma as fit_gamma_gamma
+from .lifetime import fit_modified_beta_geometric as fit_modified_beta_geometric
+from .lifetime import fit_regular_beta_geometric as fit_regular_beta_geometric
 from .lifetime import frequency_check as frequency_check
 from .lifetime import holdout_comparison as holdout_comparison
 from .lifetime import lifetime_value as lifetime_value

@@ -6,6 +6,7 @@
 """
 
 from crm_analysis.lifetime.beta_geometric import BetaGeometric, fit_beta_geometric
+from crm_analysis.lifetime.buying_model import BuyingModel
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, fit_gamma_gamma
 from crm_analysis.lifetime.history import PurchaseHistory, purchase_history
 from crm_analysis.lifetime.model_checks import (
@@ -18,6 +19,11 @@ from crm_analysis.lifetime.model_checks import (
 )
 from crm_analysis.lifetime.model_parameters import ModelParameters
 from crm_analysis.lifetime.outlook import ModelEstimates
+from crm_analysis.lifetime.regular_beta_geometric import (
+    RegularBetaGeometric,
+    fit_modified_beta_geometric,
+    fit_regular_beta_geometric,
+)
 from crm_analysis.lifetime.value import (
     LifetimeValue,
     PurchaseRegularity,
@@ -31,6 +37,7 @@ from crm_analysis.lifetime.value import (
 
 __all__ = [
     "BetaGeometric",
+    "BuyingModel",
     "FrequencyCheck",
     "GammaGamma",
     "HoldoutComparison",
@@ -40,11 +47,14 @@ __all__ = [
     "PurchaseHistory",
     "PurchaseRegularity",
     "PurchaseTracking",
+    "RegularBetaGeometric",
     "active_share",
     "buying_parameters",
     "expected_purchases",
     "fit_beta_geometric",
     "fit_gamma_gamma",
+    "fit_modified_beta_geometric",
+    "fit_regular_beta_geometric",
     "frequency_check",
     "holdout_comparison",
     "lifetime_value",

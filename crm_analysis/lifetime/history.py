@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import narwhals.stable.v2 as nw
+import numpy as np
 import polars as pl
 
 from crm_analysis.dates import TIME_UNITS, TimeUnit, to_day_number
@@ -42,6 +43,7 @@ _COLUMNS: dict[str, pl.DataType] = {
     "n_valued": pl.Int64(),
     "mean_value": pl.Float64(),
     "spacing": pl.Float64(),
+    "sum_log_gaps": pl.Float64(),
 }
 
 
@@ -67,8 +69,10 @@ class PurchaseHistory:
         ``frequency`` (repeat purchase days x, Int64), ``recency`` (time t_x from the first to
         the last purchase day), ``age`` (time T from the first purchase day to `as_of`), both
         in `unit`, ``n_valued`` (repeat purchase days whose value is known), ``mean_value``
-        (mean value of these; null without any) and ``spacing`` (Greenwood's statistic: sum of
-        the squared gaps between purchase days over t_x squared; null below two repeats).
+        (mean value of these; null without any), ``spacing`` (Greenwood's statistic: sum of
+        the squared gaps between purchase days over t_x squared; null below two repeats) and
+        ``sum_log_gaps`` (sum of the logarithms of the gaps, in `unit`; 0 without a repeat; null
+        where the gaps are not known).
     unit : {"day", "week", "month", "year"}
         What ``recency`` and ``age`` are measured in; a month is 365.25 / 12 days.
     as_of : date or None
@@ -97,6 +101,7 @@ class PurchaseHistory:
         recency_col: str = "recency",
         age_col: str = "age",
         value_col: str | None = None,
+        sum_log_gaps_col: str | None = None,
         unit: TimeUnit = "week",
         by: str | Sequence[str] = (),
     ) -> PurchaseHistory:
@@ -109,6 +114,9 @@ class PurchaseHistory:
             Columns of x, t_x and T.
         value_col : str, optional
             Column of the mean value of repeat purchases; ignored without a repeat.
+        sum_log_gaps_col : str, optional
+            Column of the sum of the logarithms of the gaps between purchases, in `unit`: what
+            tells how regular they are (``litt`` in R's BTYDplus).
         unit : {"day", "week", "month", "year"}
             What recency and age are measured in.
         by : str or sequence of str
@@ -122,6 +130,9 @@ class PurchaseHistory:
         asked = {frequency_col: "frequency_col", recency_col: "recency_col", age_col: "age_col"}
         if value_col is not None:
             asked[value_col] = "value_col"
+        if sum_log_gaps_col is not None:
+            asked[sum_log_gaps_col] = "sum_log_gaps_col"
+        gaps = pl.lit(None) if sum_log_gaps_col is None else pl.col(sum_log_gaps_col)
         require_columns(summary.columns, asked | dict.fromkeys(by, "by"))
         value = pl.col(value_col) if value_col is not None else pl.lit(None, pl.Float64)
         repeated = pl.col("frequency") > 0
@@ -131,6 +142,7 @@ class PurchaseHistory:
             age=pl.col(age_col).cast(pl.Float64),
             mean_value=value.cast(pl.Float64),
             spacing=pl.lit(None, pl.Float64),
+            sum_log_gaps=gaps.cast(pl.Float64),
         ).with_columns(mean_value=pl.when(repeated).then("mean_value"))
         known = pl.col("mean_value").is_not_null()
         table = table.with_columns(n_valued=pl.when(known).then("frequency").otherwise(0))
@@ -146,6 +158,12 @@ class PurchaseHistory:
     def n_repeat(self) -> int:
         """Number of customers with a repeat purchase."""
         return int((self.table["frequency"] > 0).sum())
+
+    @property
+    def sum_log_gaps(self) -> float | None:
+        """Sum of the logarithms of all gaps, in `unit`; None where some are not known."""
+        repeated = self.table.filter(pl.col("frequency") > 0)["sum_log_gaps"]
+        return None if repeated.null_count() else float(repeated.sum())
 
     @property
     def unit_days(self) -> float:
@@ -331,6 +349,7 @@ def _count(days: nw.LazyFrame[Any], by: Sequence[str]) -> pl.DataFrame:
         )
         .with_columns(
             (nw.col("gap") * nw.col("gap")).alias("gap_square"),
+            nw.col("gap").cast(nw.Float64).log().alias("log_gap"),
             nw.when(nw.col("repeat") == 1).then(nw.col("value")).alias("repeat_value"),
         )
         .group_by(*who)
@@ -339,6 +358,7 @@ def _count(days: nw.LazyFrame[Any], by: Sequence[str]) -> pl.DataFrame:
             nw.col("first").min().alias("first"),
             nw.col("day").max().alias("last"),
             nw.col("gap_square").sum().alias("gap_squares"),
+            nw.col("log_gap").sum().alias("log_gaps"),
             nw.col("repeat_value").sum().alias("value"),
             nw.col("repeat_value").count().alias("n_valued"),
         )
@@ -356,6 +376,8 @@ def _in_units(
         n_valued=n_valued,
         recency=recency / days_per_unit,
         age=(last_day - pl.col("first")) / days_per_unit,
+        sum_log_gaps=pl.col("log_gaps").fill_null(0.0)
+        - pl.col("frequency") * float(np.log(days_per_unit)),
         spacing=pl.when(several).then(pl.col("gap_squares") / recency.cast(pl.Float64) ** 2),
     ).with_columns(
         mean_value=pl.when(pl.col("n_valued") > 0).then(pl.col("value") / pl.col("n_valued"))

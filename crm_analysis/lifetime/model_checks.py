@@ -16,7 +16,7 @@ from crm_analysis.dates import TIME_UNITS, TimeUnit, date_of, to_day_number
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, collect
-from crm_analysis.lifetime.beta_geometric import BetaGeometric, mean_purchases
+from crm_analysis.lifetime.buying_model import BuyingModel
 from crm_analysis.lifetime.history import (
     PurchaseHistory,
     days_in,
@@ -108,14 +108,14 @@ def _draw_expected(table: pl.DataFrame, ax: Axes) -> None:
 
 
 def frequency_check(
-    history: PurchaseHistory, *, model: BetaGeometric | None = None, conf_level: float = 0.95
+    history: PurchaseHistory, *, model: BuyingModel | None = None, conf_level: float = 0.95
 ) -> FrequencyCheck:
     """Does a BG/NBD model expect as many customers with 0, 1, 2 … repeats as there are? (fit).
 
     Parameters
     ----------
     history : PurchaseHistory
-    model : BetaGeometric, optional
+    model : BuyingModel, optional
         Fitted to the history when not given.
     conf_level : float
 
@@ -179,7 +179,7 @@ def _classes() -> list[str]:
     return [*(str(k) for k in range(HIGHEST)), f"{HIGHEST}+"]
 
 
-def _expected_shares(history: PurchaseHistory, model: BetaGeometric | None) -> Floats:
+def _expected_shares(history: PurchaseHistory, model: BuyingModel | None) -> Floats:
     if model is None or not history.n:
         return np.full(HIGHEST + 1, np.nan)
     ages = history.patterns.group_by("age").agg(pl.col("weight").sum()).sort("age")
@@ -339,7 +339,7 @@ def _with_seen(
     before: PurchaseHistory,
     after: PurchaseHistory,
     customer_col: str,
-    model: BetaGeometric | None,
+    model: BuyingModel | None,
     horizon: float,
 ) -> pl.DataFrame:
     later = after.table.select(customer_col, later="frequency")
@@ -557,7 +557,7 @@ def _daily(purchases: object, as_of: date, until: date, columns: dict[str, Any])
 
 def _tracked(
     daily: pl.DataFrame,
-    model: BetaGeometric | None,
+    model: BuyingModel | None,
     unit: TimeUnit,
     as_of: date,
     until: date,
@@ -589,7 +589,7 @@ def _tracked(
 def _expected_until(
     ends: NDArray[np.int64],
     new: Floats,
-    model: BetaGeometric | None,
+    model: BuyingModel | None,
     unit: TimeUnit,
     conf_level: float,
     n_resamples: int,
@@ -604,15 +604,15 @@ def _expected_until(
     length = 2 * len(new)
     arrivals = np.fft.rfft(new, length)
 
-    def summed(theta: Floats) -> Floats:
-        waiting = np.fft.rfft(mean_purchases(theta, waits), length)
+    def summed(at: BuyingModel) -> Floats:
+        waiting = np.fft.rfft(at.mean_purchases(waits), length)
         return np.asarray(np.fft.irfft(arrivals * waiting, length)[ends], np.float64)
 
-    middle = summed(model.theta)
+    middle = summed(model)
     thetas = model.draws(n_resamples, seed)
     if thetas is None:
         return middle, unknown, unknown, unknown
-    draws = np.stack([summed(theta) for theta in thetas])
+    draws = np.stack([summed(model.with_theta(theta)) for theta in thetas])
     tail = (1 - conf_level) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     return middle, draws.std(axis=0, ddof=1), np.minimum(low, middle), np.maximum(high, middle)

@@ -12,6 +12,7 @@ from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.frames import check_conf_level, check_one_of, group_names
 from crm_analysis.lifetime.beta_geometric import BetaGeometric
+from crm_analysis.lifetime.buying_model import BuyingModel
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, spend_weights
 from crm_analysis.lifetime.history import (
     DAYS_IN_YEAR,
@@ -102,7 +103,7 @@ class PurchaseRegularity(Estimates):
 def lifetime_value(
     history: PurchaseHistory,
     *,
-    model: BetaGeometric | None = None,
+    model: BuyingModel | None = None,
     spend_model: GammaGamma | None = None,
     horizon_months: float = 36,
     annual_discount_rate: float = 0.10,
@@ -122,7 +123,7 @@ def lifetime_value(
     ----------
     history : PurchaseHistory
         Counted with a value column, from `purchase_history`.
-    model : BetaGeometric, optional
+    model : BuyingModel, optional
         Model of buying; fitted to the whole history when not given.
     spend_model : GammaGamma, optional
         Model of spend; fitted to the whole history when not given.
@@ -242,7 +243,7 @@ def _row_notes(table: pl.DataFrame, by: Sequence[str]) -> tuple[str, ...]:
 
 def _customers(
     history: PurchaseHistory,
-    buying: BetaGeometric | None,
+    buying: BuyingModel | None,
     spend: GammaGamma | None,
     horizon: Horizon,
 ) -> pl.DataFrame:
@@ -253,12 +254,12 @@ def _customers(
         ("probability_active", "expected_purchases", "expected_spend", "value"), unknown
     )
     if buying is not None and history.n:
-        values["probability_active"] = every.active(buying.theta)
-        values["expected_purchases"] = every.purchases(buying.theta, Horizon(horizon.length))
+        values["probability_active"] = every.active(buying)
+        values["expected_purchases"] = every.purchases(buying, Horizon(horizon.length))
         if spend is not None:
             c0, c1 = spend_weights(spend.theta, every.n_valued)
             values["expected_spend"] = c0 + c1 * every.value
-            discounted = every.purchases(buying.theta, horizon)
+            discounted = every.purchases(buying, horizon)
             values["value"] = discounted * values["expected_spend"]
     for name, array in values.items():
         finite = np.where(np.isfinite(array), array, np.nan)
@@ -269,7 +270,7 @@ def _customers(
 def expected_purchases(
     history: PurchaseHistory,
     *,
-    model: BetaGeometric | None = None,
+    model: BuyingModel | None = None,
     horizon_months: float = 12,
     n_resamples: int = 200,
     seed: int = 0,
@@ -282,7 +283,7 @@ def expected_purchases(
     Parameters
     ----------
     history : PurchaseHistory
-    model : BetaGeometric, optional
+    model : BuyingModel, optional
         Fitted to the whole history when not given.
     horizon_months : float
         How far ahead, in months of 365.25 / 12 days.
@@ -326,7 +327,7 @@ def expected_purchases(
 def active_share(
     history: PurchaseHistory,
     *,
-    model: BetaGeometric | None = None,
+    model: BuyingModel | None = None,
     n_resamples: int = 200,
     seed: int = 0,
     by: str | Sequence[str] = (),
@@ -338,7 +339,7 @@ def active_share(
     Parameters
     ----------
     history : PurchaseHistory
-    model : BetaGeometric, optional
+    model : BuyingModel, optional
         Fitted to the whole history when not given.
     n_resamples, seed, by, conf_level, ci_method
         As in `lifetime_value`.
@@ -454,14 +455,14 @@ def purchase_regularity(
 
 
 def buying_parameters(
-    history: PurchaseHistory, *, model: BetaGeometric | None = None, conf_level: float = 0.95
+    history: PurchaseHistory, *, model: BuyingModel | None = None, conf_level: float = 0.95
 ) -> ModelParameters:
     """What are the parameters of these customers' buying? (BG/NBD).
 
     Parameters
     ----------
     history : PurchaseHistory
-    model : BetaGeometric, optional
+    model : BuyingModel, optional
         Fitted to the whole history when not given.
     conf_level : float
 
