@@ -34,6 +34,7 @@ from .lifetime import HoldoutComparison as HoldoutComparison
 from .lifetime import LifetimeValue as LifetimeValue
 from .lifetime import ModelEstimates as ModelEstimates
 from .lifetime import ModelParameters as ModelParameters
+from .lifetime import ParetoNbd as ParetoNbd
 from .lifetime import PurchaseHistory as PurchaseHistory
 from .lifetime import PurchaseRegularity as PurchaseRegularity
 from .lifetime import PurchaseTracking as PurchaseTracking
@@ -44,6 +45,7 @@ from .lifetime import expected_purchases as expected_purchases
 from .lifetime import fit_beta_geometric as fit_beta_geometric
 from .lifetime import fit_gamma_gamma as fit_gamma_gamma
 from .lifetime import fit_modified_beta_geometric as fit_modified_beta_geometric
+from .lifetime import fit_pareto_nbd as fit_pareto_nbd
 from .lifetime import fit_regular_beta_geometric as fit_regular_beta_geometric
 from .lifetime import frequency_check as frequency_check
 from .lifetime import holdout_comparison as holdout_comparison

@@ -19,14 +19,16 @@ from scipy import integrate, special, stats
 from crm_analysis import (
     BetaGeometric,
     InputError,
+    ParetoNbd,
     PurchaseHistory,
     RegularBetaGeometric,
     fit_beta_geometric,
     fit_modified_beta_geometric,
+    fit_pareto_nbd,
     fit_regular_beta_geometric,
     purchase_history,
 )
-from crm_analysis.lifetime import regular_beta_geometric
+from crm_analysis.lifetime import pareto_nbd, regular_beta_geometric
 from crm_analysis.lifetime.buying_model import Patterns
 from synthetic.closed_form import ClosedForm, make_closed_form
 from synthetic.closed_form import regular_visits as visits_world
@@ -229,3 +231,102 @@ def test_the_unit_of_time_does_not_choose_another_k() -> None:
     n_gaps = int(history_of_world(world).table["frequency"].sum())
     assert weeks.log_likelihood is not None
     assert days.log_likelihood == pytest.approx(weeks.log_likelihood - n_gaps * np.log(7), abs=1e-4)
+
+
+# --- Pareto/NBD ---------------------------------------------------------------------------------
+
+
+def test_pareto_nbd_on_cdnow_is_that_of_the_papers() -> None:
+    model = fit_pareto_nbd(cdnow())
+    printed = {"r": 0.553, "alpha": 10.578, "s": 0.606, "beta": 11.669}
+    assert model.values() == pytest.approx(printed, abs=0.0015)
+    assert model.log_likelihood == pytest.approx(-9594.973929826887, abs=1e-6)
+    errors = {"r": 0.0476264, "alpha": 0.8427222, "s": 0.1872594, "beta": 6.2105448}
+    assert model.std_errors == pytest.approx(errors, rel=PUBLISHED)
+    assert (model.n, model.notes) == (2357, ())
+    x, t_x, T = columns_of(cdnow())
+    assert model.probability_alive(x, t_x, T).sum() == pytest.approx(1051.87876, rel=1e-6)
+    assert model.expected_purchases(39, x, t_x, T).sum() == pytest.approx(1665.53454, rel=1e-6)
+    assert model.expected_purchases_new(52) == pytest.approx(1.47344156, rel=1e-6)
+
+
+def test_pareto_nbd_predictions_are_those_of_btyd() -> None:
+    model = ParetoNbd(r=0.553, alpha=10.578, s=0.606, beta=11.669)
+    assert model.expected_purchases(52, 26, 30.86, 31) == pytest.approx(25.46, abs=0.005)
+    assert model.probability_alive(26, 30.86, 31) == pytest.approx(0.9979, abs=1e-4)
+    patterns = Patterns.of(2, 30.43, 38.86)
+    residual = model.purchases_if_active(patterns, np.inf, 0.0027) * model.active(patterns)
+    assert residual == pytest.approx(6.48377, abs=1e-5)
+
+
+@given(log_parameters, st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_gradient_and_hessian_of_pareto_nbd(log_theta: tuple[float, ...], seed: int) -> None:
+    check_derivatives(pareto_nbd.log_likelihood, np.array(log_theta), some_customers(seed))
+
+
+@given(log_parameters, st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_pareto_nbd_likelihood_is_the_papers_hypergeometric_form(
+    log_theta: tuple[float, ...], seed: int
+) -> None:
+    """Where scipy's hypergeometric functions hold: the difference must not cancel."""
+    r, alpha, s, beta = np.exp(np.array(log_theta))
+    x, t_x, T, weight = some_customers(seed)
+    most, power = max(alpha, beta), s + 1 if alpha >= beta else r + x
+
+    def term(at: Floats) -> Floats:
+        shape = (most - min(alpha, beta)) / (most + at)
+        total = r + s + x
+        return np.asarray(special.hyp2f1(total, power, total + 1, shape) / (most + at) ** total)
+
+    difference = term(t_x) - term(T)
+    sound = (difference > 1e-6 * term(t_x)) | (t_x == T)
+    active = (alpha + T) ** -(r + x) * (beta + T) ** -s
+    logs = special.gammaln(r + x) - special.gammaln(r) + r * np.log(alpha) + s * np.log(beta)
+    logs += np.log(active + s / (r + s + x) * np.maximum(difference, 0.0))
+    data = (column[sound] for column in (x, t_x, T, weight))
+    ours = pareto_nbd.log_likelihood(np.array(log_theta), *data)[0]
+    assert ours == pytest.approx(float((weight * logs)[sound].sum()), rel=1e-8, abs=1e-8)
+
+
+def test_pareto_nbd_stays_finite_where_hypergeometric_functions_overflow() -> None:
+    model = ParetoNbd(r=0.55, alpha=10.0, s=0.6, beta=1e-3)
+    x, t_x, T = [0, 400, 5000, 3], [0.0, 90.0, 520.0, 1e-3], [520.0, 520.0, 520.0, 520.0]
+    alive = model.probability_alive(x, t_x, T)
+    assert np.isfinite(alive).all()
+    assert ((alive >= 0) & (alive <= 1)).all()
+    assert alive[1] < 1e-12
+    assert alive[2] > 0.99
+    assert np.isfinite(model.expected_purchases(52, x, t_x, T)).all()
+
+
+def test_pareto_nbd_has_no_hole_at_s_of_one() -> None:
+    below, there, above = (
+        ParetoNbd(r=0.5, alpha=6.0, s=s, beta=9.0).expected_purchases(20, 3, 20, 30)
+        for s in (1 - 1e-7, 1.0, 1 + 1e-7)
+    )
+    assert there == pytest.approx(float((below + above) / 2), rel=1e-10)
+
+
+def test_pareto_nbd_frequencies_sum_to_one_and_have_the_right_mean() -> None:
+    model = ParetoNbd(r=0.553, alpha=10.578, s=0.606, beta=11.669)
+    shares = model.frequency_probabilities([39.0], 2000)
+    assert shares.sum() == pytest.approx(1, abs=1e-10)
+    assert model.expected_purchases_new(39) == pytest.approx(
+        float(shares[0] @ np.arange(2001)), rel=1e-8
+    )
+
+
+@pytest.mark.parametrize("horizon", [20.0, 156.0, np.inf])
+def test_pareto_nbd_discounted_purchases_are_their_integral(horizon: float) -> None:
+    model = ParetoNbd(r=0.553, alpha=10.578, s=0.606, beta=11.669)
+    delta, age = model.discount_per_unit(0.15), model.beta + 38.86
+    slow = integrate.quad(
+        lambda t: np.exp(-delta * t) * (age / (age + t)) ** model.s, 0, horizon, limit=400
+    )[0] * (model.r + 2) / (model.alpha + 38.86)  # fmt: skip
+    slow *= model.probability_alive(2, 30.43, 38.86)
+    ours = model.discounted_expected_transactions(
+        2, 30.43, 38.86, annual_discount_rate=0.15, horizon=horizon
+    )
+    assert ours == pytest.approx(float(slow), rel=1e-7)

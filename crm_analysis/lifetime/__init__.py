@@ -19,6 +19,7 @@ from crm_analysis.lifetime.model_checks import (
 )
 from crm_analysis.lifetime.model_parameters import ModelParameters
 from crm_analysis.lifetime.outlook import ModelEstimates
+from crm_analysis.lifetime.pareto_nbd import ParetoNbd, fit_pareto_nbd
 from crm_analysis.lifetime.regular_beta_geometric import (
     RegularBetaGeometric,
     fit_modified_beta_geometric,
@@ -44,6 +45,7 @@ __all__ = [
     "LifetimeValue",
     "ModelEstimates",
     "ModelParameters",
+    "ParetoNbd",
     "PurchaseHistory",
     "PurchaseRegularity",
     "PurchaseTracking",
@@ -54,6 +56,7 @@ __all__ = [
     "fit_beta_geometric",
     "fit_gamma_gamma",
     "fit_modified_beta_geometric",
+    "fit_pareto_nbd",
     "fit_regular_beta_geometric",
     "frequency_check",
     "holdout_comparison",
