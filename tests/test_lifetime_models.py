@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,34 @@ from scipy import integrate, special, stats
 
 from crm_analysis import (
     BetaGeometric,
+    BetaGeometricBetaBinomial,
     InputError,
+    OpportunityHistory,
     ParetoNbd,
     PurchaseHistory,
     RegularBetaGeometric,
+    RenewalCounts,
+    ShiftedBetaGeometric,
     fit_beta_geometric,
+    fit_beta_geometric_beta_binomial,
     fit_modified_beta_geometric,
     fit_pareto_nbd,
     fit_regular_beta_geometric,
+    fit_shifted_beta_geometric,
+    opportunity_history,
     purchase_history,
+    renewal_counts,
 )
-from crm_analysis.lifetime import pareto_nbd, regular_beta_geometric
+from crm_analysis.lifetime import (
+    beta_binomial,
+    pareto_nbd,
+    regular_beta_geometric,
+    shifted_beta_geometric,
+)
 from crm_analysis.lifetime.buying_model import Patterns
 from synthetic.closed_form import ClosedForm, make_closed_form
 from synthetic.closed_form import regular_visits as visits_world
+from synthetic.closed_form import sbg as sbg_world
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -325,8 +339,199 @@ def test_pareto_nbd_discounted_purchases_are_their_integral(horizon: float) -> N
     slow = integrate.quad(
         lambda t: np.exp(-delta * t) * (age / (age + t)) ** model.s, 0, horizon, limit=400
     )[0] * (model.r + 2) / (model.alpha + 38.86)  # fmt: skip
-    slow *= model.probability_alive(2, 30.43, 38.86)
+    slow *= float(model.probability_alive(2, 30.43, 38.86))
     ours = model.discounted_expected_transactions(
         2, 30.43, 38.86, annual_discount_rate=0.15, horizon=horizon
     )
     assert ours == pytest.approx(float(slow), rel=1e-7)
+
+
+# --- shifted beta-geometric ---------------------------------------------------------------------
+
+HIGH_END = [1000, 869, 743, 653, 593, 551, 517, 491]
+"""Customers of the high-end segment of Fader & Hardie (2007), table 1."""
+
+
+def test_sbg_matches_fader_hardie_2007() -> None:
+    model = fit_shifted_beta_geometric(HIGH_END)
+    assert model.values() == pytest.approx({"alpha": 0.668, "beta": 3.806}, abs=5e-4)
+    assert model.log_likelihood == pytest.approx(-1611.158147391156, abs=1e-6)
+    errors = {"alpha": 0.10373484972740411, "beta": 0.7855310656141269}
+    assert model.std_errors == pytest.approx(errors, rel=1e-4)
+    projected = [0.46043968, 0.43577959, 0.41417240, 0.39505534, 0.37799907]
+    assert model.survival(np.arange(8, 13)) == pytest.approx(projected, abs=1e-4)
+    seen = np.array([0.468, 0.445, 0.427, 0.409, 0.394])
+    assert np.abs(model.survival(np.arange(8, 13)) - seen).max() < 0.02
+    assert (model.n, model.notes) == (1000, ())
+
+
+def test_sbg_lifetimes_are_those_of_fader_hardie_2010() -> None:
+    model = ShiftedBetaGeometric(alpha=3.80, beta=15.20)
+    assert model.expected_lifetime(discount_rate=0.1) == pytest.approx(4.00893, abs=1e-5)
+    world = sbg_world.ShiftedBetaGeometric(alpha=3.80, beta=15.20, annual_discount_rate=0.1)
+    done = np.array([0.0, 1.0, 4.0])
+    assert model.expected_residual_lifetime(done, discount_rate=0.1) == pytest.approx(
+        sbg_world.residual_lifetime(world, done), rel=EXACT
+    )
+
+
+@given(st.floats(-3, 4), st.floats(-3, 4), st.floats(0.01, 0.9), st.integers(0, 30))
+@settings(max_examples=40, deadline=None)
+def test_sbg_sums_are_their_series(a: float, b: float, rate: float, done: int) -> None:
+    model = ShiftedBetaGeometric(alpha=float(np.exp(a)), beta=float(np.exp(b)))
+    t = np.arange(6000.0)
+    series = (model.survival(t) * (1 + rate) ** -t).sum()
+    assert model.expected_lifetime(discount_rate=rate) == pytest.approx(series, rel=1e-8)
+    residual = (model.survival(t + 1, n_renewals=done) * (1 + rate) ** -t).sum()
+    assert model.expected_residual_lifetime(done, discount_rate=rate) == pytest.approx(
+        residual, rel=1e-8
+    )
+    ahead = model.survival(np.arange(1, 6), n_renewals=done).sum()
+    assert model.expected_renewals(5, n_renewals=done) == pytest.approx(ahead)
+    steps = np.cumprod(model.retention_rate(np.arange(1, 20)))
+    assert model.survival(np.arange(1, 20)) == pytest.approx(steps, rel=1e-9)
+
+
+@given(st.floats(-2.5, 2.5), st.floats(-2.5, 2.5), st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_gradient_and_hessian_of_sbg(a: float, b: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    due = rng.integers(1, 200, 8).astype(float)
+    data = (np.arange(1.0, 9), due, np.floor(due * rng.uniform(0, 1, 8)))
+    check_derivatives(shifted_beta_geometric.log_likelihood, np.array([a, b]), data)
+
+
+def test_renewals_are_counted_alike_on_every_backend(
+    backend: Callable[[pl.DataFrame], Any],
+) -> None:
+    world = make_closed_form("sbg", n_customers=400, seed=3)
+    table = world.tables["renewals"].select("customer_id", "number", "due_on", "renewed").collect()
+    slow = (
+        table.filter(pl.col("due_on") <= date(2021, 12, 31))
+        .group_by(period="number")
+        .agg(n_due=pl.len(), n_renewed=pl.col("renewed").sum())
+        .sort("period")
+    )
+    as_numbers = table.drop("number").with_columns(pl.col("renewed").cast(pl.Int64))
+    ours = renewal_counts(backend(as_numbers), as_of=date(2021, 12, 31)).table
+    assert ours.rows() == slow.rows()
+    assert renewal_counts(table, as_of=date(2021, 12, 31)).table.rows() == slow.rows()
+
+
+def test_sbg_counts_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InputError, match="never rise"):
+        fit_shifted_beta_geometric([100, 90, 95])
+    with pytest.raises(InputError, match="only 0 renewals"):
+        fit_shifted_beta_geometric([0, 0])
+    with pytest.raises(InputError, match="0 <= n_renewed <= n_due"):
+        RenewalCounts(pl.DataFrame({"period": [1], "n_due": [3], "n_renewed": [4]}))
+    with pytest.raises(InputError, match="'discount_rate' must be above 0"):
+        ShiftedBetaGeometric(1, 1).expected_lifetime(discount_rate=0)
+    one = fit_shifted_beta_geometric([100, 80])
+    assert any("Only one renewal" in note for note in one.notes)
+    assert one.survival(1) == pytest.approx(0.8, abs=1e-3)
+
+
+# --- BG/BB --------------------------------------------------------------------------------------
+
+
+@cache
+def donations() -> OpportunityHistory:
+    """Donations of six years after the first, Fader, Hardie & Shang (2010), table 1."""
+    table = pl.read_csv(REFERENCE / "purchases" / "donations.csv")
+    return OpportunityHistory(table.rename({"periods": "n_opportunities", "weights": "weight"}))
+
+
+def test_bg_bb_matches_fader_hardie_shang_2010() -> None:
+    model = fit_beta_geometric_beta_binomial(donations())
+    printed = {"alpha": 1.204, "beta": 0.750, "gamma": 0.657, "delta": 2.783}
+    assert model.values() == pytest.approx(printed, abs=1e-3)
+    assert model.log_likelihood == pytest.approx(-33225.6, abs=0.05)
+    assert (model.n, model.notes) == (11_104, ())
+    expected = model.expected_purchases(5, [0, 6], [0, 6], 6)
+    assert expected == pytest.approx([0.07, 3.75], abs=0.005)
+
+
+@given(log_parameters, st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_gradient_and_hessian_of_bg_bb(log_theta: tuple[float, ...], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = rng.integers(1, 9, 12).astype(float)
+    t_x = np.floor(rng.uniform(0, 1, 12) * (n + 1))
+    x = np.where(t_x > 0, 1 + np.floor(rng.uniform(0, 1, 12) * t_x), 0)
+    data = (x, t_x, n, rng.integers(1, 9, 12).astype(float))
+    check_derivatives(beta_binomial.log_likelihood, np.array(log_theta), data)
+
+
+def test_bg_bb_is_its_story_told_one_opportunity_at_a_time() -> None:
+    """Slow twin: every string of five opportunities, followed for a grid of both probabilities."""
+    model = BetaGeometricBetaBinomial(alpha=1.3, beta=0.8, gamma=0.9, delta=2.1)
+    node, weight = np.polynomial.legendre.leggauss(200)
+    u, weight = (node + 1) / 2, weight / 2
+    buys, stops = special.betaincinv(1.3, 0.8, u), special.betaincinv(0.9, 2.1, u)
+    p, theta = np.meshgrid(buys, stops)
+    share = np.outer(weight, weight)
+    totals, chance_of = np.zeros(6), {}
+    for code in range(32):
+        used = [(code >> i) & 1 for i in range(5)]
+        likelihood, alive = np.zeros_like(p), np.ones_like(p)
+        for at in range(6):
+            rest = used[at:]
+            died = alive * theta if at < 5 else alive
+            likelihood += died if not any(rest) else 0
+            if at < 5:
+                alive = alive * (1 - theta) * (p if used[at] else 1 - p)
+        chance = float((likelihood * share).sum())
+        totals[sum(used)] += chance
+        x, t_x = sum(used), max((i + 1 for i in range(5) if used[i]), default=0)
+        chance_of[x, t_x] = chance
+        ahead = float((alive * (1 - theta) * p * share).sum()) / chance
+        ours = model.expected_purchases(1, x, t_x, 5)
+        assert ours == pytest.approx(ahead, rel=1e-3)
+    assert model.frequency_probabilities(5) == pytest.approx(totals, rel=1e-3)
+    for (x, t_x), chance in chance_of.items():
+        one = (np.array([float(v)]) for v in (x, t_x, 5, 1))
+        value = beta_binomial.log_likelihood(np.log(list(model.values().values())), *one)[0]
+        assert value == pytest.approx(np.log(chance), abs=1e-3)
+
+
+def test_bg_bb_sums_agree() -> None:
+    model = BetaGeometricBetaBinomial(alpha=1.3, beta=0.8, gamma=0.9, delta=2.1)
+    shares = model.frequency_probabilities(12)
+    assert shares.sum() == pytest.approx(1, abs=1e-12)
+    assert model.expected_purchases_new(12) == pytest.approx(float(shares @ np.arange(13)))
+    until = np.array([model.expected_purchases(h, 3, 4, 6) for h in range(4001)])
+    slow = (np.diff(until) * 1.2 ** -np.arange(1.0, 4001)).sum()
+    ours = model.discounted_expected_transactions(3, 4, 6, discount_rate=0.2)
+    assert ours == pytest.approx(slow, rel=1e-8)
+    next_one = model.expected_purchases(1, 3, 4, 6)
+    buys = (1.3 + 3) / (1.3 + 0.8 + 6)
+    assert model.probability_alive(3, 4, 6) * buys == pytest.approx(float(next_one))
+
+
+def test_opportunities_are_counted_alike_on_every_backend(
+    backend: Callable[[pl.DataFrame], Any],
+) -> None:
+    days = {1: [0, 10, 366, 800], 2: [5], 3: [100, 465, 1000, 1001], 4: [900]}
+    rows = [(who, date(2020, 1, 1) + timedelta(days=day)) for who in days for day in days[who]]
+    table = pl.DataFrame(rows, schema=["customer_id", "happened_on"], orient="row")
+    ours = opportunity_history(backend(table), as_of=date(2022, 12, 31)).table
+    expected = []
+    for who, bought in days.items():
+        first, end = min(bought), 1095
+        whole = int((end - first) / 365.25)
+        used = sorted({int(np.ceil((d - first) / 365.25)) for d in bought if d > first})
+        used = [place for place in used if place <= whole]
+        expected.append((who, len(used), max(used, default=0), whole))
+    keys = ("customer_id", "frequency", "recency", "n_opportunities")
+    assert ours.select(keys).rows() == expected
+
+
+def test_bg_bb_data_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InputError, match="recency 0 where nothing was bought"):
+        OpportunityHistory(pl.DataFrame({"frequency": [0], "recency": [2], "n_opportunities": [6]}))
+    nobody = pl.DataFrame({"frequency": [0] * 9, "recency": [0] * 9, "n_opportunities": [6] * 9})
+    with pytest.raises(InputError, match="only 0 of 9 customers used"):
+        fit_beta_geometric_beta_binomial(OpportunityHistory(nobody))
+    with pytest.raises(InputError, match="whole 0 <= x <= t_x <= n"):
+        BetaGeometricBetaBinomial(1, 1, 1, 1).probability_alive(3, 2, 6)

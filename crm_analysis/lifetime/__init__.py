@@ -5,6 +5,12 @@
 `lifetime_value` joins them into what these customers will bring.
 """
 
+from crm_analysis.lifetime.beta_binomial import (
+    BetaGeometricBetaBinomial,
+    OpportunityHistory,
+    fit_beta_geometric_beta_binomial,
+    opportunity_history,
+)
 from crm_analysis.lifetime.beta_geometric import BetaGeometric, fit_beta_geometric
 from crm_analysis.lifetime.buying_model import BuyingModel
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, fit_gamma_gamma
@@ -25,6 +31,12 @@ from crm_analysis.lifetime.regular_beta_geometric import (
     fit_modified_beta_geometric,
     fit_regular_beta_geometric,
 )
+from crm_analysis.lifetime.shifted_beta_geometric import (
+    RenewalCounts,
+    ShiftedBetaGeometric,
+    fit_shifted_beta_geometric,
+    renewal_counts,
+)
 from crm_analysis.lifetime.value import (
     LifetimeValue,
     PurchaseRegularity,
@@ -38,6 +50,7 @@ from crm_analysis.lifetime.value import (
 
 __all__ = [
     "BetaGeometric",
+    "BetaGeometricBetaBinomial",
     "BuyingModel",
     "FrequencyCheck",
     "GammaGamma",
@@ -45,24 +58,31 @@ __all__ = [
     "LifetimeValue",
     "ModelEstimates",
     "ModelParameters",
+    "OpportunityHistory",
     "ParetoNbd",
     "PurchaseHistory",
     "PurchaseRegularity",
     "PurchaseTracking",
     "RegularBetaGeometric",
+    "RenewalCounts",
+    "ShiftedBetaGeometric",
     "active_share",
     "buying_parameters",
     "expected_purchases",
     "fit_beta_geometric",
+    "fit_beta_geometric_beta_binomial",
     "fit_gamma_gamma",
     "fit_modified_beta_geometric",
     "fit_pareto_nbd",
     "fit_regular_beta_geometric",
+    "fit_shifted_beta_geometric",
     "frequency_check",
     "holdout_comparison",
     "lifetime_value",
+    "opportunity_history",
     "purchase_history",
     "purchase_regularity",
     "purchase_tracking",
+    "renewal_counts",
     "spend_parameters",
 ]
