@@ -33,8 +33,10 @@ from .lifetime import FrequencyCheck as FrequencyCheck
 from .lifetime import GammaGamma as GammaGamma
 from .lifetime import HoldoutComparison as HoldoutComparison
 from .lifetime import LifetimeValue as LifetimeValue
+from .lifetime import ModelComparison as ModelComparison
 from .lifetime import ModelEstimates as ModelEstimates
 from .lifetime import ModelParameters as ModelParameters
+from .lifetime import ModelReliability as ModelReliability
 from .lifetime import OpportunityHistory as OpportunityHistory
 from .lifetime import ParetoNbd as ParetoNbd
 from .lifetime import PurchaseHistory as PurchaseHistory
@@ -45,6 +47,7 @@ from .lifetime import RenewalCounts as RenewalCounts
 from .lifetime import ShiftedBetaGeometric as ShiftedBetaGeometric
 from .lifetime import active_share as active_share
 from .lifetime import buying_parameters as buying_parameters
+from .lifetime import compare_models as compare_models
 from .lifetime import expected_purchases as expected_purchases
 from .lifetime import fit_beta_geometric as fit_beta_geometric
 from .lifetime import fit_beta_geometric_beta_binomial as fit_beta_geometric_beta_binomial
@@ -56,6 +59,7 @@ from .lifetime import fit_shifted_beta_geometric as fit_shifted_beta_geometric
 from .lifetime import frequency_check as frequency_check
 from .lifetime import holdout_comparison as holdout_comparison
 from .lifetime import lifetime_value as lifetime_value
+from .lifetime import model_reliability as model_reliability
 from .lifetime import opportunity_history as opportunity_history
 from .lifetime import purchase_history as purchase_history
 from .lifetime import purchase_regularity as purchase_regularity

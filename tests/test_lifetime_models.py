@@ -19,6 +19,8 @@ from scipy import integrate, special, stats
 from crm_analysis import (
     BetaGeometric,
     BetaGeometricBetaBinomial,
+    BuyingModel,
+    Estimates,
     InputError,
     OpportunityHistory,
     ParetoNbd,
@@ -26,14 +28,19 @@ from crm_analysis import (
     RegularBetaGeometric,
     RenewalCounts,
     ShiftedBetaGeometric,
+    compare_models,
     fit_beta_geometric,
     fit_beta_geometric_beta_binomial,
     fit_modified_beta_geometric,
     fit_pareto_nbd,
     fit_regular_beta_geometric,
     fit_shifted_beta_geometric,
+    holdout_comparison,
+    lifetime_value,
+    model_reliability,
     opportunity_history,
     purchase_history,
+    purchase_tracking,
     renewal_counts,
 )
 from crm_analysis.lifetime import (
@@ -535,3 +542,151 @@ def test_bg_bb_data_that_cannot_be_are_refused() -> None:
         fit_beta_geometric_beta_binomial(OpportunityHistory(nobody))
     with pytest.raises(InputError, match="whole 0 <= x <= t_x <= n"):
         BetaGeometricBetaBinomial(1, 1, 1, 1).probability_alive(3, 2, 6)
+
+
+# --- every model --------------------------------------------------------------------------------
+
+FITS: dict[str, Callable[[PurchaseHistory], BuyingModel]] = {
+    "bg_nbd": fit_beta_geometric,
+    "mbg_nbd": fit_modified_beta_geometric,
+    "pareto_nbd": fit_pareto_nbd,
+    "bg_cnbd_3": partial(fit_regular_beta_geometric, modified=False, k=3),
+    "mbg_cnbd_k": fit_regular_beta_geometric,
+}
+
+
+@cache
+def cdnow_purchases() -> pl.DataFrame:
+    raw = pl.read_csv(
+        REFERENCE / "purchases" / "cdnow_sample_transactions.csv", try_parse_dates=True
+    )
+    return raw.select("customer_id", happened_on="date", revenue="spend")
+
+
+@cache
+def cdnow_days() -> PurchaseHistory:
+    return purchase_history(cdnow_purchases(), value_col="revenue", as_of=LAST_OF_CALIBRATION)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_model_goes_through_json(name: str) -> None:
+    model = FITS[name](cdnow_days())
+    again = type(model).from_json(model.to_json())
+    assert again == model
+    other = ParetoNbd if name != "pareto_nbd" else BetaGeometric
+    with pytest.raises(InputError, match=r"holds a .*\. Read it with"):
+        other.from_json(model.to_json())
+    with pytest.raises(InputError, match="not one that"):
+        type(model).from_json("{}")
+    renewing = fit_shifted_beta_geometric(HIGH_END)
+    assert ShiftedBetaGeometric.from_json(renewing.to_json()) == renewing
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_a_model_values_customers(name: str) -> None:
+    """Every model serves the metrics, and its customers add up to its groups."""
+    history = cdnow_days()
+    model = FITS[name](history)
+    value = lifetime_value(history, model=model, n_resamples=10)
+    row = value.table.row(0, named=True)
+    assert row["conf_low"] < row["estimate"] < row["conf_high"]
+    assert value.customers["value"].mean() == pytest.approx(row["estimate"])
+    assert model.label in value.definition
+    x, t_x, T = columns_of(history)
+    alive = model.probability_alive(x, t_x, T)
+    assert value.customers["probability_active"].to_numpy() == pytest.approx(alive)
+    spend = value.customers["expected_spend"].to_numpy()
+    discounted = model.discounted_expected_transactions(
+        x, t_x, T, annual_discount_rate=0.1, horizon=36 * 30.4375 / 7
+    )
+    assert value.customers["value"].to_numpy() == pytest.approx(discounted * spend, rel=1e-6)
+    assert model.parameters().table.height == 4
+    assert model.log_likelihood is not None
+    assert model.aic == pytest.approx(2 * model.n_parameters - 2 * model.log_likelihood)
+
+
+@pytest.mark.parametrize("name", ["bg_nbd", "pareto_nbd", "mbg_cnbd_k"])
+def test_tracking_and_holdout_follow_any_model(name: str) -> None:
+    asked: dict[str, Any] = {"model": name, "holdout_days": 273, "as_of": date(1998, 6, 30)}
+    tracking = purchase_tracking(cdnow_purchases(), n_resamples=5, **asked).table
+    model = FITS[name](cdnow_days())
+    first = cdnow_purchases().group_by("customer_id").agg(pl.col("happened_on").min())
+    ages = np.array([(tracking["ends_on"][60] - day).days for day in first["happened_on"]]) / 7
+    slow = model.expected_purchases_new(np.maximum(ages, 0)).sum()
+    assert tracking["estimate"][60] == pytest.approx(slow, rel=1e-7)
+    assert tracking["n_made"].sum() == tracking["seen"][-1] == 2457 + 1882
+    assert tracking["expected"].sum() == pytest.approx(tracking["estimate"][-1])
+    holdout = holdout_comparison(cdnow_purchases(), **asked)
+    x, t_x, T = columns_of(cdnow_days())
+    expected = model.expected_purchases(39, x, t_x, T)
+    assert holdout.n_expected == pytest.approx(expected.sum())
+    later = purchase_history(cdnow_purchases(), value_col=None, as_of=date(1998, 6, 30)).table
+    made = cdnow_days().table.join(later, on="customer_id", suffix="_later")
+    missed = expected - (made["frequency_later"] - made["frequency"]).to_numpy()
+    assert holdout.mae == pytest.approx(np.abs(missed).mean())
+    assert holdout.rmse == pytest.approx(np.sqrt((missed**2).mean()))
+    weights = holdout.table["n"] / holdout.table["n"].sum()
+    assert (holdout.table["bias"] * weights).sum() == pytest.approx(missed.mean())
+    assert (holdout.table["mae"] * weights).sum() == pytest.approx(holdout.mae)
+
+
+def test_models_of_cdnow_compare_as_their_fits_say() -> None:
+    comparison = compare_models(cdnow_purchases(), holdout_days=273, as_of=date(1998, 6, 30))
+    table = comparison.table
+    # No regularity is found in buying CDs: MBG/CNBD-k is MBG/NBD, and stands once.
+    assert table["model"].to_list() == ["MBG/NBD", "BG/NBD", "Pareto/NBD"]
+    assert table["aic"].is_sorted()
+    assert table["log_likelihood"].to_list() == pytest.approx(
+        [-9582.1357, -9582.4292, -9594.9762], abs=0.01
+    )
+    assert table["share_bought"][0] == pytest.approx(0.2902, abs=1e-4)
+    assert "MBG/NBD describes these purchases best" in str(comparison)
+    assert [model.label for model in comparison.models] == table["model"].to_list()
+    early = compare_models(cdnow_purchases(), holdout_days=30, as_of=date(1990, 1, 1))
+    assert early.table.is_empty()
+    assert "too few" in early.notes[0]
+    assert str(early).endswith("no model could be fitted.")
+
+
+@pytest.mark.parametrize("quantity", ["active", "purchases"])
+def test_a_right_model_is_reliable_and_a_wrong_one_is_not(quantity: Any) -> None:
+    world = make_closed_form("regular_visits", n_customers=3000, seed=2, k=8, r=20.0, alpha=130.0)
+    asked: dict[str, Any] = {
+        "quantity": quantity, "holdout_days": 730, "as_of": world.parameters.as_of,
+    }  # fmt: skip
+    right, wrong = (
+        model_reliability(world.tables["purchases"], model=name, **asked)
+        for name in ("mbg_cnbd_k", "bg_nbd")
+    )
+    assert right.table["n"].sum() == wrong.table["n"].sum()
+    assert right.error is not None
+    assert wrong.error is not None
+    # Ten groups of 300: a share's own standard error is up to .03, a mean's .06.
+    assert right.error < 0.03
+    assert wrong.error > 0.3
+    assert right.table["expected"].is_sorted()
+
+
+def test_checks_of_models_follow_the_grammar() -> None:
+    from matplotlib.figure import Figure
+
+    asked: dict[str, Any] = {"holdout_days": 273, "as_of": date(1998, 6, 30)}
+    results: list[Estimates] = [
+        compare_models(cdnow_purchases(), **asked),
+        model_reliability(cdnow_purchases(), **asked),
+        model_reliability(cdnow_purchases(), quantity="purchases", **asked),
+    ]
+    for result in results:
+        ax = Figure().add_subplot()
+        assert result.plot(ax) is ax
+        assert str(result).endswith(".")
+        assert result.definition.endswith(".")
+        assert "nan" not in result.to_gt().as_raw_html().lower().replace("finance", "")
+    with pytest.raises(InputError, match="did you mean 'pareto_nbd'"):
+        compare_models(cdnow_purchases(), models=("pareto_nb",), **asked)
+    with pytest.raises(InputError, match="each model once"):
+        compare_models(cdnow_purchases(), models=(), **asked)
+    with pytest.raises(InputError, match="'n_groups'"):
+        model_reliability(cdnow_purchases(), n_groups=1, **asked)
+    with pytest.raises(InputError, match="'quantity' was given as 'value'"):
+        model_reliability(cdnow_purchases(), quantity="value", **asked)  # type: ignore[arg-type]

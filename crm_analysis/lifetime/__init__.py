@@ -13,14 +13,19 @@ from crm_analysis.lifetime.beta_binomial import (
 )
 from crm_analysis.lifetime.beta_geometric import BetaGeometric, fit_beta_geometric
 from crm_analysis.lifetime.buying_model import BuyingModel
+from crm_analysis.lifetime.comparison import (
+    ModelComparison,
+    ModelReliability,
+    compare_models,
+    model_reliability,
+)
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, fit_gamma_gamma
 from crm_analysis.lifetime.history import PurchaseHistory, purchase_history
+from crm_analysis.lifetime.holdout import HoldoutComparison, holdout_comparison
 from crm_analysis.lifetime.model_checks import (
     FrequencyCheck,
-    HoldoutComparison,
     PurchaseTracking,
     frequency_check,
-    holdout_comparison,
     purchase_tracking,
 )
 from crm_analysis.lifetime.model_parameters import ModelParameters
@@ -56,8 +61,10 @@ __all__ = [
     "GammaGamma",
     "HoldoutComparison",
     "LifetimeValue",
+    "ModelComparison",
     "ModelEstimates",
     "ModelParameters",
+    "ModelReliability",
     "OpportunityHistory",
     "ParetoNbd",
     "PurchaseHistory",
@@ -68,6 +75,7 @@ __all__ = [
     "ShiftedBetaGeometric",
     "active_share",
     "buying_parameters",
+    "compare_models",
     "expected_purchases",
     "fit_beta_geometric",
     "fit_beta_geometric_beta_binomial",
@@ -79,6 +87,7 @@ __all__ = [
     "frequency_check",
     "holdout_comparison",
     "lifetime_value",
+    "model_reliability",
     "opportunity_history",
     "purchase_history",
     "purchase_regularity",

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from crm_analysis.errors import ColumnError, InputError, NotConvergedError, listed, near
 from crm_analysis.estimates import Estimates, five_columns
-from crm_analysis.lifetime.beta_geometric import fit_beta_geometric
 from crm_analysis.lifetime.buying_model import BuyingModel, Patterns
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, fit_gamma_gamma, spend_weights
 from crm_analysis.lifetime.history import PurchaseHistory
@@ -23,7 +22,6 @@ __all__ = [
     "ModelEstimates",
     "Outlook",
     "Quantity",
-    "buying_or_none",
     "check_groups",
     "check_resamples",
     "model_cautions",
@@ -209,33 +207,6 @@ def _spread(
 # Models, or why there are none --------------------------------------------------------------
 
 
-def buying_or_none(
-    history: PurchaseHistory, model: BuyingModel | None
-) -> tuple[BuyingModel | None, tuple[str, ...]]:
-    """Return the model given or fitted, or None with a note that says why."""
-    if model is not None:
-        if model.unit != history.unit:
-            raise InputError(
-                f"The model counts time in {model.unit}s and the history in {history.unit}s. "
-                "Count the history in the model's unit, or fit the model to this history."
-            )
-        return model, ()
-    try:
-        fitted = fit_beta_geometric(history)
-    except InputError:
-        return None, (
-            _(
-                "Only {k} of {n} customers bought on a second day: too few to fit a model of "
-                "buying.",
-                k=number(history.n_repeat),
-                n=number(history.n),
-            ),
-        )
-    except NotConvergedError:
-        return None, (_("No model of buying could be fitted: the search found no maximum."),)
-    return fitted, fitted.notes
-
-
 def spend_or_none(
     history: PurchaseHistory, model: GammaGamma | None
 ) -> tuple[GammaGamma | None, tuple[str, ...]]:
@@ -316,28 +287,31 @@ def regularity(table: pl.DataFrame) -> tuple[int, float, float]:
     return len(x), k, error
 
 
-def model_cautions(history: PurchaseHistory) -> tuple[str, ...]:
-    """Return what BG/NBD is known to get wrong on such customers."""
-    if not history.n:
+def model_cautions(history: PurchaseHistory, model: BuyingModel | None) -> tuple[str, ...]:
+    """Return what the model is known to get wrong on such customers."""
+    if not history.n or model is None:
         return ()
     notes: tuple[str, ...] = ()
     once = 1 - history.n_repeat / history.n
-    if once > 0:
+    if once > 0 and bool(model.probability_alive(0, 0.0, 1.0) == 1):
         notes += (
             _(
-                "{share} of the customers bought once only; BG/NBD holds each of them to be "
+                "{share} of the customers bought once only; {model} holds each of them to be "
                 "active for certain, however long ago that was.",
                 share=percent(once),
+                model=model.label,
             ),
         )
     n, k, error = regularity(history.table)
-    if n >= 30 and k - 3 * error > 1 and k > REGULAR:
+    if n >= 30 and k - 3 * error > 1 and k > REGULAR and getattr(model, "k", 1) == 1:
         notes += (
             _(
                 "Gaps between purchases are more regular than chance (k = {k}, where chance is "
-                "1), as service visits are: BG/NBD then takes lost customers for active ones. "
-                "Read shares of active customers and values as upper bounds.",
+                "1), as service visits are: {model} then takes lost customers for active ones. "
+                "Read shares of active customers and values as upper bounds, or fit a model that "
+                "knows of regular gaps.",
                 k=number(k, 1),
+                model=model.label,
             ),
         )
     return notes
