@@ -106,8 +106,8 @@ def _stopping_nodes(theta: Floats, x: Floats, t_x: Floats, T: Floats) -> tuple[F
     least = min(alpha, beta)
     from_, until = least + t_x, least + T
     # Either factor alone having fallen by exp(-CUT) ends the range.
-    buying = (alpha + t_x) * np.expm1(np.minimum(CUT / (r + x), 700.0))
-    stopping = (beta + t_x) * np.expm1(np.minimum(CUT / s, 700.0))
+    buying = (alpha + t_x) * np.expm1(np.minimum(CUT / (r + x), 300.0))
+    stopping = (beta + t_x) * np.expm1(np.minimum(CUT / s, 300.0))
     span = np.minimum(until - from_, np.minimum(buying, stopping))
     top = np.log1p(span / from_)
     v = top * _NODE
