@@ -39,6 +39,7 @@ from .lifetime import ModelParameters as ModelParameters
 from .lifetime import ModelReliability as ModelReliability
 from .lifetime import OpportunityHistory as OpportunityHistory
 from .lifetime import ParetoNbd as ParetoNbd
+from .lifetime import PurchaseCovariates as PurchaseCovariates
 from .lifetime import PurchaseHistory as PurchaseHistory
 from .lifetime import PurchaseRegularity as PurchaseRegularity
 from .lifetime import PurchaseTracking as PurchaseTracking
@@ -61,6 +62,7 @@ from .lifetime import holdout_comparison as holdout_comparison
 from .lifetime import lifetime_value as lifetime_value
 from .lifetime import model_reliability as model_reliability
 from .lifetime import opportunity_history as opportunity_history
+from .lifetime import purchase_covariates as purchase_covariates
 from .lifetime import purchase_history as purchase_history
 from .lifetime import purchase_regularity as purchase_regularity
 from .lifetime import purchase_tracking as purchase_tracking

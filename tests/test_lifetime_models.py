@@ -14,8 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from polars.testing import assert_frame_equal
 from scipy import integrate, special, stats
 
+from benchmarks.coverage_lifetime import (
+    TRIALS,
+    Trial,
+    covered_by,
+    random_sets,
+    service_table,
+    sound,
+)
 from crm_analysis import (
     BetaGeometric,
     BetaGeometricBetaBinomial,
@@ -29,6 +38,7 @@ from crm_analysis import (
     RenewalCounts,
     ShiftedBetaGeometric,
     compare_models,
+    expected_purchases,
     fit_beta_geometric,
     fit_beta_geometric_beta_binomial,
     fit_modified_beta_geometric,
@@ -39,6 +49,7 @@ from crm_analysis import (
     lifetime_value,
     model_reliability,
     opportunity_history,
+    purchase_covariates,
     purchase_history,
     purchase_tracking,
     renewal_counts,
@@ -690,3 +701,219 @@ def test_checks_of_models_follow_the_grammar() -> None:
         model_reliability(cdnow_purchases(), n_groups=1, **asked)
     with pytest.raises(InputError, match="'quantity' was given as 'value'"):
         model_reliability(cdnow_purchases(), quantity="value", **asked)  # type: ignore[arg-type]
+
+
+# --- worlds of known truth ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trial", [t for t in TRIALS if t.name != "BG/NBD"], ids=lambda t: t.name)
+def test_parameters_are_recovered_and_intervals_cover(trial: Trial) -> None:
+    """30 worlds each; benchmarks/coverage_lifetime.py makes 500."""
+    n_worlds = 30
+    results = [
+        covered_by(
+            trial.fit(
+                make_closed_form(
+                    trial.world, n_customers=trial.n_customers // 2, seed=seed, **trial.parameters
+                )
+            ),
+            trial.truth,
+        )
+        for seed in range(n_worlds)
+    ]
+    hits = np.array([hit for hit, _error in results]).sum(axis=0)
+    errors = np.array([error for _hit, error in results])
+    assert hits.min() >= stats.binom.ppf(1e-4, n_worlds, 0.95), hits
+    # Four standard errors of the mean, and the small-sample bias of logarithms.
+    slack = 4 * errors.std(axis=0, ddof=1) / np.sqrt(n_worlds) + 0.02
+    assert (np.abs(errors.mean(axis=0)) < slack).all()
+
+
+@pytest.mark.parametrize("k", [1, 3, 8])
+def test_service_visits_find_their_k_and_who_is_active(k: int) -> None:
+    """The issue's claims, beside other models and the rules of 12, 18 and 24 months."""
+    table = service_table(k=k)
+    chosen = table.row(3, named=True)
+    assert chosen["model"] == ("MBG/NBD" if k == 1 else f"MBG/CNBD-{k}")
+    assert abs(chosen["mean_active"] - chosen["truth"]) < 0.02
+    others = table.filter(pl.col("model") != chosen["model"])
+    assert chosen["brier"] < others["brier"].min()
+    assert chosen["log_likelihood"] > others["log_likelihood"].max()
+    assert table.row(0, named=True)["mean_active"] - chosen["truth"] > 0.15
+    if k == 8:
+        assert chosen["brier"] < 0.12
+
+
+# --- nasty data ---------------------------------------------------------------------------------
+
+
+def history_of(x: list[int], t_x: list[float], T: list[float], **more: Any) -> PurchaseHistory:
+    logs = [k * np.log(t / k) if k else 0.0 for k, t in zip(x, t_x, strict=True)]
+    table = pl.DataFrame(
+        {"frequency": x, "recency": t_x, "age": T, "logs": logs},
+        schema_overrides={"recency": pl.Float64, "age": pl.Float64, "logs": pl.Float64},
+    )
+    return PurchaseHistory.from_summary(table, sum_log_gaps_col="logs", **more)
+
+
+REFUSED = {
+    "nobody": history_of([], [], []),
+    "one customer": history_of([3], [20.0], [30.0]),
+    "nobody with a repeat": history_of([0] * 50, [0.0] * 50, [30.0] * 50),
+    "all bought today": history_of([0] * 50, [0.0] * 50, [0.0] * 50),
+}
+FITTED = {
+    "customers all alike": history_of([4] * 60, [21.5] * 60, [30.0] * 60),
+    "all bought to the last day": history_of([2, 5] * 30, [30.0] * 60, [30.0] * 60),
+    "huge counts": history_of([2000, 900, 5, 3000, 0, 1] * 9, [99.0, 80, 7, 99, 0, 2] * 9,
+                              [100.0] * 54),
+    "ten years of days": history_of([12, 0, 3, 40] * 20, [3000.0, 0, 900, 3600] * 20,
+                                    [3650.0] * 80, unit="day"),
+    "perfectly regular": history_of([5, 9] * 30, [260.0, 468.0] * 30, [270.0, 480.0] * 30),
+    "some came today": history_of([0] * 30 + [1, 2] * 20, [0.0] * 30 + [5.0, 9.0] * 20,
+                                  [0.0] * 30 + [20.0] * 40),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("data", REFUSED)
+def test_data_without_repeats_are_refused_with_the_numbers(data: str, name: str) -> None:
+    with pytest.raises(InputError, match=r"only \d+ of \d+ customers bought on a second day"):
+        FITS[name](REFUSED[data])
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("data", FITTED)
+def test_nasty_data_give_a_sound_model_and_say_their_edges(data: str, name: str) -> None:
+    history = FITTED[data]
+    model = sound(FITS[name](history), history)
+    assert model.notes, "such data leave something undetermined, and a note has to say so"
+    value = expected_purchases(history, model=model, n_resamples=5).table
+    assert value["estimate"].null_count() == 0
+
+
+def test_gaps_that_never_differ_stop_at_the_largest_k() -> None:
+    model = fit_regular_beta_geometric(FITTED["perfectly regular"])
+    assert model.k == regular_beta_geometric.MOST_K
+    assert any("more regular than any k" in note for note in model.notes)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_events_of_one_day_and_their_order_do_not_matter(name: str) -> None:
+    once = cdnow_purchases().select("customer_id", "happened_on").unique(maintain_order=True)
+    twice = pl.concat([once.reverse(), once])
+    ours, theirs = (
+        FITS[name](purchase_history(table, value_col=None, as_of=LAST_OF_CALIBRATION))
+        for table in (once, twice)
+    )
+    assert ours == theirs
+
+
+def test_random_small_data_converge_or_are_refused_without_a_warning() -> None:
+    """Every model on 25 sets; benchmarks/coverage_lifetime.py draws 1,000."""
+    ends = random_sets(25, seed=11)
+    assert sum(ends.values()) == 25 * 8
+    assert not [name for name in ends if "no maximum" in name]
+
+
+# --- covariates ---------------------------------------------------------------------------------
+
+
+@cache
+def two_kinds() -> PurchaseHistory:
+    """Companies buy twice as fast as persons and stop half as fast."""
+    parts = []
+    for kind, n, alpha, beta in (("person", 4000, 8.0, 9.0), ("company", 2500, 4.0, 18.0)):
+        world = make_closed_form(
+            "paretonbd", n_customers=n, seed=n, r=0.8, alpha=alpha, s=0.7, beta=beta
+        )
+        buyers = world.truth["truth_buyer"].collect()
+        parts.append(
+            buyers.select("frequency", recency="recency_weeks", age="age_weeks", kind=pl.lit(kind))
+        )
+    return PurchaseHistory.from_summary(pl.concat(parts), by="kind")
+
+
+def test_covariates_find_how_kinds_differ() -> None:
+    effects = purchase_covariates(two_kinds(), by="kind")
+    rows = {(row["level"], row["process"]): row for row in effects.table.to_dicts()}
+    for process, truth in (("buying", 2.0), ("stopping", 0.5)):
+        row = rows["company", process]
+        assert row["conf_low"] < truth < row["conf_high"]
+        assert abs(np.log(row["estimate"] / truth)) < 0.15
+        assert rows["person", process]["estimate"] == 1
+        assert rows["person", process]["conf_low"] is None
+    assert effects.p_value < 1e-9
+    assert "Kinds of customers differ" in str(effects)
+    company = effects.model_for(kind="company")
+    assert company.alpha == pytest.approx(4.0, rel=0.15)
+    with pytest.raises(InputError, match="0 kinds of them fit"):
+        effects.model_for(kind="state")
+
+
+def test_covariates_are_the_slow_likelihood_and_its_top() -> None:
+    """Slow twin: each kind's own likelihood at its own parameters, and steps that lead down."""
+    effects = purchase_covariates(two_kinds(), by="kind")
+
+    def value(factor: Floats) -> float:
+        total = 0.0
+        for kind in ("person", "company"):
+            theta = effects.model_for(kind=kind).theta * (factor if kind == "company" else 1)
+            part = two_kinds().table.filter(pl.col("kind") == kind)
+            data = columns_of(PurchaseHistory(table=part))
+            weight = np.ones(part.height)
+            total += pareto_nbd.log_likelihood(np.log(theta), *data, weight)[0]
+        return total
+
+    top = value(np.ones(4))
+    assert top == pytest.approx(effects.log_likelihood, abs=1e-6)
+    for step in ([1, 1.01, 1, 1], [1, 0.99, 1, 1], [1, 1, 1, 1.02], [1, 1, 1, 0.98]):
+        assert value(np.array(step)) < top
+    plain = fit_pareto_nbd(two_kinds()).log_likelihood
+    assert effects.likelihood_ratio == pytest.approx(2 * (top - (plain or 0.0)), abs=1e-5)
+
+
+def test_a_covariate_that_says_nothing_is_not_called_a_difference() -> None:
+    table = two_kinds().table.filter(pl.col("kind") == "person")
+    halves = table.with_row_index().with_columns(half=pl.col("index") % 2).drop("kind")
+    history = PurchaseHistory.from_summary(halves, by="half")
+    effects = purchase_covariates(history, by="half")
+    assert effects.p_value > 0.001
+    assert (effects.p_value < 0.05) == ("No difference" not in str(effects))
+    with pytest.raises(InputError, match="tell no two customers apart"):
+        purchase_covariates(history)
+
+
+# --- counting in memory -------------------------------------------------------------------------
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-3, 9), st.integers(0, 60), st.one_of(st.none(), st.integers(-9, 99))
+        ),
+        max_size=60,
+    ),
+    st.sampled_from(["near", "far", "text"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_sorting_in_memory_counts_what_the_lazy_plan_counts(
+    rows: list[tuple[int, int, int | None]], kind: str
+) -> None:
+    table = pl.DataFrame(
+        {
+            "customer_id": [who for who, _day, _value in rows],
+            "happened_on": [date(2024, 1, 1) + timedelta(days=day) for _who, day, _value in rows],
+            "margin": [value for _who, _day, value in rows],
+        },
+        schema={"customer_id": pl.Int64, "happened_on": pl.Date, "margin": pl.Float64},
+    )
+    if kind == "far":
+        table = table.with_columns(pl.col("customer_id") * 10**12)
+    if kind == "text":
+        table = table.with_columns(pl.format("c{}", "customer_id").alias("customer_id"))
+    for value_col in ("margin", None):
+        asked: dict[str, Any] = {"value_col": value_col, "as_of": date(2024, 2, 15)}
+        here = purchase_history(table, **asked).table
+        lazily = purchase_history(table.lazy(), **asked).table
+        assert_frame_equal(here, lazily, rel_tol=1e-12, abs_tol=EXACT)

@@ -19,6 +19,7 @@ from crm_analysis.lifetime.comparison import (
     compare_models,
     model_reliability,
 )
+from crm_analysis.lifetime.covariates import PurchaseCovariates, purchase_covariates
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, fit_gamma_gamma
 from crm_analysis.lifetime.history import PurchaseHistory, purchase_history
 from crm_analysis.lifetime.holdout import HoldoutComparison, holdout_comparison
@@ -67,6 +68,7 @@ __all__ = [
     "ModelReliability",
     "OpportunityHistory",
     "ParetoNbd",
+    "PurchaseCovariates",
     "PurchaseHistory",
     "PurchaseRegularity",
     "PurchaseTracking",
@@ -89,6 +91,7 @@ __all__ = [
     "lifetime_value",
     "model_reliability",
     "opportunity_history",
+    "purchase_covariates",
     "purchase_history",
     "purchase_regularity",
     "purchase_tracking",

@@ -337,6 +337,7 @@ def climb(
     times: Sequence[int],
     model: str,
     phases: int = 1,
+    race: int = START_PATTERNS,
 ) -> Fitted:
     """Fit four parameters to a history by Newton's method from several starting points.
 
@@ -357,12 +358,14 @@ def climb(
         Its name, for the message.
     phases : int
         Random events between purchases: the density scales with the unit once for each.
+    race : int
+        On how many patterns the starts race, when there are more.
     """
     data, scale = _scaled(history)
     x, _t_x, T, weight = data
     starts = [np.log(guess) for guess in guesses(float(weight @ x / (weight @ T)))]
-    if len(x) > START_PATTERNS:
-        thin = tuple(column[:: -(-len(x) // START_PATTERNS)] for column in data)
+    if len(x) > race:
+        thin = tuple(column[:: -(-len(x) // race)] for column in data)
         starts = [best_of(lambda at: likelihood(at, *thin), starts, names=names, model=model).at]
     end = best_of(lambda at: likelihood(at, *data), starts, names=names, model=model)
     covariance, notes = covariance_and_notes(end, names)

@@ -24,6 +24,7 @@ from crm_analysis.frames import (
     open_table,
     require_columns,
 )
+from crm_analysis.lifetime.day_counts import count_days, fits
 from crm_analysis.wording import _, date_text, number
 
 __all__ = [
@@ -229,17 +230,8 @@ def open_purchase_days(
         Group keys, ``customer``, ``day``, ``value`` (sum of the day; null when any purchase of
         the day has no value), ``first`` (the customer's first day), days to `as_of` only.
     """
-    asked = {
-        "customer": Asked(customer_col, "key", "customer_col"),
-        "day": Asked(at_col, "date", "at_col"),
-    }
-    if value_col is not None:
-        asked["value"] = Asked(value_col, "number", "value_col", nullable=True)
-    frame = open_table(purchases, asked, by=by)
-    if value_col is None:
-        frame = frame.with_columns(nw.lit(0.0).alias("value"))
+    frame = _open_purchases(purchases, customer_col, at_col, value_col, as_of, by)
     who = [*keys_of(by), "customer"]
-    frame = frame.filter(nw.col("day") <= to_day_number(as_of))
     days = frame.group_by(*who, "day").agg(
         nw.col("value").sum().alias("value"),
         nw.col("value").is_null().cast(nw.Int64).sum().alias("n_null"),
@@ -249,6 +241,26 @@ def open_purchase_days(
         nw.col("day").min().over(*who).alias("first"),
     )
     return days.drop("n_null")
+
+
+def _open_purchases(
+    purchases: object,
+    customer_col: str,
+    at_col: str,
+    value_col: str | None,
+    as_of: date,
+    by: Sequence[str],
+) -> nw.LazyFrame[Any]:
+    asked = {
+        "customer": Asked(customer_col, "key", "customer_col"),
+        "day": Asked(at_col, "date", "at_col"),
+    }
+    if value_col is not None:
+        asked["value"] = Asked(value_col, "number", "value_col", nullable=True)
+    frame = open_table(purchases, asked, by=by)
+    if value_col is None:
+        frame = frame.with_columns(nw.lit(None).cast(nw.Float64).alias("value"))
+    return frame.filter(nw.col("day") <= to_day_number(as_of))
 
 
 def purchase_history(
@@ -316,11 +328,13 @@ def purchase_history(
     as_of = check_as_of(as_of)
     check_one_of("unit", unit, TIME_UNITS)
     _check_names(customer_col, by)
-    days = open_purchase_days(
-        purchases, customer_col=customer_col, at_col=at_col, value_col=value_col,
-        as_of=as_of, by=by,
-    )  # fmt: skip
-    counted = _count(days, by)
+    counted = _count_here(purchases, customer_col, at_col, value_col, as_of, by)
+    if counted is None:
+        days = open_purchase_days(
+            purchases, customer_col=customer_col, at_col=at_col, value_col=value_col,
+            as_of=as_of, by=by,
+        )  # fmt: skip
+        counted = _count(days, by)
     table = _in_units(counted, days_in(unit), to_day_number(as_of), valued=value_col is not None)
     table = table.rename({"customer": customer_col})
     columns = [*by, customer_col, *_COLUMNS]
@@ -336,6 +350,23 @@ def _check_names(customer_col: str, by: Sequence[str]) -> None:
             f"The customer's column {customer_col!r} and the groups {listed(by)} must differ, and "
             f"differ from the columns of a history ({listed(_COLUMNS)}). Rename the columns."
         )
+
+
+def _count_here(
+    purchases: object,
+    customer_col: str,
+    at_col: str,
+    value_col: str | None,
+    as_of: date,
+    by: Sequence[str],
+) -> pl.DataFrame | None:
+    """Count a table that is in memory by sorting; None for groups, and for data elsewhere."""
+    if by or not isinstance(nw.to_native(purchases, pass_through=True), pl.DataFrame):
+        return None
+    frame = _open_purchases(purchases, customer_col, at_col, value_col, as_of, by).to_native()
+    assert isinstance(frame, pl.LazyFrame)
+    table = frame.collect()
+    return count_days(table) if fits(table) else None
 
 
 def _count(days: nw.LazyFrame[Any], by: Sequence[str]) -> pl.DataFrame:
