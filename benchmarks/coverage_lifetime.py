@@ -300,7 +300,7 @@ def service_table(
     alive = history.table.join(truth, on="customer_id", maintain_order="left")["alive"].to_numpy()
     x, t_x, T = (history.table[c].to_numpy() for c in ("frequency", "recency", "age"))
     rows = []
-    for fit in (*BUYING.values(),):
+    for fit in BUYING.values():
         model = fit(history)
         rows.append((model.label, model.log_likelihood, model.probability_alive(x, t_x, T)))
     rows += [

@@ -141,7 +141,7 @@ def compare_models(
 
     References
     ----------
-    Platzer & Reutterer (2016), Marketing Science 35:779-799, tables 4 and 5; Akaike (1974), IEEE
+    Platzer & Reutterer (2016), Marketing Science 35:779-799; Akaike (1974), IEEE
     Transactions on Automatic Control 19:716-723.
     """
     names = _model_names(models)

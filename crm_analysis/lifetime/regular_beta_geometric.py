@@ -82,7 +82,7 @@ def log_likelihood(
 
     References
     ----------
-    Platzer & Reutterer (2016), Marketing Science 35:779-799, equation 7; Batislam, Denizel &
+    Platzer & Reutterer (2016), Marketing Science 35:779-799; Batislam, Denizel &
     Filiztekin (2007), International Journal of Research in Marketing 24:201-209 (k = 1).
     """
     theta = np.exp(log_theta)

@@ -181,7 +181,7 @@ def log_likelihood(
     References
     ----------
     Fader & Hardie (2007), How to project customer retention, Journal of Interactive Marketing
-    21:76-90, equation 7.
+    21:76-90.
     """
     theta = np.exp(log_theta)
     alpha, beta = theta
@@ -237,7 +237,7 @@ class ShiftedBetaGeometric(FittedModel):
         return {"alpha": self.alpha, "beta": self.beta}
 
     def survival(self, periods: ArrayLike, *, n_renewals: ArrayLike = 0) -> Floats:
-        """Which share is still in contract after `periods` more renewals? (equation 2).
+        """Which share is still in contract after `periods` more renewals? (S(t)).
 
         Parameters
         ----------
@@ -254,7 +254,7 @@ class ShiftedBetaGeometric(FittedModel):
         )
 
     def retention_rate(self, period: ArrayLike) -> Floats:
-        """Which share of those in contract renews for the `period`-th time? (equation 8)."""
+        """Which share of those in contract renews for the `period`-th time? (rises with age)."""
         t = np.asarray(period, np.float64)
         _check_counts(period=t - 1)
         return np.asarray((self.beta + t - 1) / (self.alpha + self.beta + t - 1))
@@ -295,7 +295,7 @@ class ShiftedBetaGeometric(FittedModel):
 
         References
         ----------
-        Fader & Hardie (2010), Marketing Science 29:85-93, equation 6, whose n is one more.
+        Fader & Hardie (2010), Marketing Science 29:85-93.
         """
         _check_rate(discount_rate)
         done = np.asarray(n_renewals, np.float64)
