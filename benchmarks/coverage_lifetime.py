@@ -92,7 +92,9 @@ def _bought(fit: Callable[[PurchaseHistory], Any]) -> Callable[[ClosedForm], Any
 
 def _renewed(world: ClosedForm) -> Any:
     return fit_shifted_beta_geometric(
-        renewal_counts(world.tables["renewals"], as_of=world.parameters.as_of)
+        renewal_counts(
+            world.tables["renewals"], renewed_col="renewed", as_of=world.parameters.as_of
+        )
     )
 
 

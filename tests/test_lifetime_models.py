@@ -431,9 +431,14 @@ def test_renewals_are_counted_alike_on_every_backend(
         .sort("period")
     )
     as_numbers = table.drop("number").with_columns(pl.col("renewed").cast(pl.Int64))
-    ours = renewal_counts(backend(as_numbers), as_of=date(2021, 12, 31)).table
+    ours = renewal_counts(
+        backend(as_numbers), renewed_col="renewed", as_of=date(2021, 12, 31)
+    ).table
     assert ours.rows() == slow.rows()
-    assert renewal_counts(table, as_of=date(2021, 12, 31)).table.rows() == slow.rows()
+    assert (
+        renewal_counts(table, renewed_col="renewed", as_of=date(2021, 12, 31)).table.rows()
+        == slow.rows()
+    )
 
 
 def test_sbg_counts_that_cannot_be_are_refused() -> None:

@@ -115,7 +115,7 @@ def renewal_counts(
     *,
     customer_col: str = "customer_id",
     due_col: str = "due_on",
-    renewed_col: str = "renewed",
+    renewed_col: str,
     as_of: date,
 ) -> RenewalCounts:
     """How many contracts came to their first, second, … renewal, and how many were renewed.
