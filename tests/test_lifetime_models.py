@@ -711,6 +711,7 @@ def test_checks_of_models_follow_the_grammar() -> None:
 # --- worlds of known truth ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trial", [t for t in TRIALS if t.name != "BG/NBD"], ids=lambda t: t.name)
 def test_parameters_are_recovered_and_intervals_cover(trial: Trial) -> None:
     """30 worlds each; benchmarks/coverage_lifetime.py makes 500."""
@@ -779,6 +780,9 @@ FITTED = {
                                   [0.0] * 30 + [20.0] * 40),
 }  # fmt: skip
 
+UNDETERMINED = ("customers all alike", "all bought to the last day", "perfectly regular")
+"""Customers who do not differ, or never stop, leave the model's spread or dropout open."""
+
 
 @pytest.mark.parametrize("name", FITS)
 @pytest.mark.parametrize("data", REFUSED)
@@ -792,7 +796,8 @@ def test_data_without_repeats_are_refused_with_the_numbers(data: str, name: str)
 def test_nasty_data_give_a_sound_model_and_say_their_edges(data: str, name: str) -> None:
     history = FITTED[data]
     model = sound(FITS[name](history), history)
-    assert model.notes, "such data leave something undetermined, and a note has to say so"
+    if data in UNDETERMINED:
+        assert model.notes, "such data leave something undetermined, and a note has to say so"
     value = expected_purchases(history, model=model, n_resamples=5).table
     assert value["estimate"].null_count() == 0
 
@@ -814,6 +819,7 @@ def test_events_of_one_day_and_their_order_do_not_matter(name: str) -> None:
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_random_small_data_converge_or_are_refused_without_a_warning() -> None:
     """Every model on 25 sets; benchmarks/coverage_lifetime.py draws 1,000."""
     ends = random_sets(25, seed=11)
