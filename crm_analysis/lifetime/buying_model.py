@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -121,9 +121,6 @@ class BuyingModel(FittedModel):
     """
 
     unit: TimeUnit = "week"
-
-    SOURCE: ClassVar[str]
-    """The paper: authors and year."""
 
     @property
     @abstractmethod

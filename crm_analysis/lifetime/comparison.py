@@ -33,9 +33,6 @@ Floats = NDArray[np.float64]
 
 ALL_MODELS = ("bg_nbd", "mbg_nbd", "pareto_nbd", "mbg_cnbd_k")
 
-CLOSE = 2.0
-"""Models whose AIC differ by less than this are as good as each other."""
-
 
 # Comparison -------------------------------------------------------------------------------
 
