@@ -170,20 +170,18 @@ def tasks(customers: int, pareto: int, transactions: int) -> dict[str, dict[str,
     }
 
 
-def measure(asked: argparse.Namespace, python: str) -> list[tuple[Measured, Measured | None]]:
-    """Run every task, ours first."""
-    found: list[tuple[Measured, Measured | None]] = []
+def measure(asked: argparse.Namespace, python: str) -> None:
+    """Run every task whose size is not 0, ours first, and print each line as it comes."""
     sizes = (asked.customers, asked.pareto_customers, asked.transactions)
-    for what, codes in tasks(*sizes).items():
+    for size, (what, codes) in zip(sizes, tasks(*sizes).items(), strict=True):
         ours: Measured | None = None
-        for who, code in codes.items():
+        for who, code in codes.items() if size else ():
             is_ours = who.startswith("ours")
             if not is_ours and who not in asked.peers:
                 continue
             one = run(what, who, sys.executable if is_ours else python, code)
-            found.append((one, None if is_ours else ours))
+            print(one.line(None if is_ours else ours), flush=True)
             ours = one if is_ours else ours
-    return found
 
 
 def main() -> None:
@@ -191,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", nargs="*", choices=list(PINS), default=[])
     parser.add_argument("--environment", type=Path, help="folder of the peers' environment")
-    parser.add_argument("--customers", type=int, default=1_000_000)
+    parser.add_argument("--customers", type=int, default=1_000_000, help="0 leaves a task out")
     parser.add_argument("--pareto-customers", type=int, default=10_000)
     parser.add_argument("--transactions", type=int, default=10_000_000)
     asked = parser.parse_args()
@@ -199,12 +197,10 @@ def main() -> None:
         python = sys.executable
         if asked.peers:
             python = environment_of(asked.peers, asked.environment or Path(folder))
-        found = measure(asked, python)
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
-    print("| what | by | CPU s | wall s | peak MB | CPU to ours |")
-    print("|---|---|--:|--:|--:|--:|")
-    for one, ours in found:
-        print(one.line(ours))
+        print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
+        print("| what | by | CPU s | wall s | peak MB | CPU to ours |")
+        print("|---|---|--:|--:|--:|--:|", flush=True)
+        measure(asked, python)
 
 
 if __name__ == "__main__":
