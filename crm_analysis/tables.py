@@ -119,6 +119,21 @@ def label_of(column: str) -> str:
         "horizon_months": _("Months"),
         "trait": _("Trait"),
         "n_referred": _("Recommended"),
+        "n_made": _("Made in the period"),
+        "bias": _("Expected minus made"),
+        "mae": _("Mean miss"),
+        "rmse": _("Root mean squared miss"),
+        "group": _("Group"),
+        "n_parameters": _("Parameters"),
+        "log_likelihood": _("Log-likelihood"),
+        "aic": _("AIC"),
+        "bic": _("BIC"),
+        "mean_active": _("Mean probability of being active"),
+        "share_bought": _("Share that bought"),
+        "brier": _("Brier score"),
+        "covariate": _("Covariate"),
+        "level": _("Level"),
+        "process": _("What they do"),
     }
     return known.get(column, column.replace("_", " "))
 

@@ -5,19 +5,44 @@
 `lifetime_value` joins them into what these customers will bring.
 """
 
+from crm_analysis.lifetime.beta_binomial import (
+    BetaGeometricBetaBinomial,
+    OpportunityHistory,
+    fit_beta_geometric_beta_binomial,
+    opportunity_history,
+)
 from crm_analysis.lifetime.beta_geometric import BetaGeometric, fit_beta_geometric
+from crm_analysis.lifetime.buying_model import BuyingModel
+from crm_analysis.lifetime.comparison import (
+    ModelComparison,
+    ModelReliability,
+    compare_models,
+    model_reliability,
+)
+from crm_analysis.lifetime.covariates import PurchaseCovariates, purchase_covariates
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, fit_gamma_gamma
 from crm_analysis.lifetime.history import PurchaseHistory, purchase_history
+from crm_analysis.lifetime.holdout import HoldoutComparison, holdout_comparison
 from crm_analysis.lifetime.model_checks import (
     FrequencyCheck,
-    HoldoutComparison,
     PurchaseTracking,
     frequency_check,
-    holdout_comparison,
     purchase_tracking,
 )
 from crm_analysis.lifetime.model_parameters import ModelParameters
 from crm_analysis.lifetime.outlook import ModelEstimates
+from crm_analysis.lifetime.pareto_nbd import ParetoNbd, fit_pareto_nbd
+from crm_analysis.lifetime.regular_beta_geometric import (
+    RegularBetaGeometric,
+    fit_modified_beta_geometric,
+    fit_regular_beta_geometric,
+)
+from crm_analysis.lifetime.shifted_beta_geometric import (
+    RenewalCounts,
+    ShiftedBetaGeometric,
+    fit_shifted_beta_geometric,
+    renewal_counts,
+)
 from crm_analysis.lifetime.value import (
     LifetimeValue,
     PurchaseRegularity,
@@ -31,25 +56,45 @@ from crm_analysis.lifetime.value import (
 
 __all__ = [
     "BetaGeometric",
+    "BetaGeometricBetaBinomial",
+    "BuyingModel",
     "FrequencyCheck",
     "GammaGamma",
     "HoldoutComparison",
     "LifetimeValue",
+    "ModelComparison",
     "ModelEstimates",
     "ModelParameters",
+    "ModelReliability",
+    "OpportunityHistory",
+    "ParetoNbd",
+    "PurchaseCovariates",
     "PurchaseHistory",
     "PurchaseRegularity",
     "PurchaseTracking",
+    "RegularBetaGeometric",
+    "RenewalCounts",
+    "ShiftedBetaGeometric",
     "active_share",
     "buying_parameters",
+    "compare_models",
     "expected_purchases",
     "fit_beta_geometric",
+    "fit_beta_geometric_beta_binomial",
     "fit_gamma_gamma",
+    "fit_modified_beta_geometric",
+    "fit_pareto_nbd",
+    "fit_regular_beta_geometric",
+    "fit_shifted_beta_geometric",
     "frequency_check",
     "holdout_comparison",
     "lifetime_value",
+    "model_reliability",
+    "opportunity_history",
+    "purchase_covariates",
     "purchase_history",
     "purchase_regularity",
     "purchase_tracking",
+    "renewal_counts",
     "spend_parameters",
 ]

@@ -12,6 +12,8 @@ from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.frames import check_conf_level, check_one_of, group_names
 from crm_analysis.lifetime.beta_geometric import BetaGeometric
+from crm_analysis.lifetime.buying_model import BuyingModel
+from crm_analysis.lifetime.fitting import buying_or_none
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, spend_weights
 from crm_analysis.lifetime.history import (
     DAYS_IN_YEAR,
@@ -23,7 +25,6 @@ from crm_analysis.lifetime.outlook import (
     Horizon,
     ModelEstimates,
     Outlook,
-    buying_or_none,
     check_groups,
     check_resamples,
     model_cautions,
@@ -102,7 +103,7 @@ class PurchaseRegularity(Estimates):
 def lifetime_value(
     history: PurchaseHistory,
     *,
-    model: BetaGeometric | None = None,
+    model: BuyingModel | str | None = None,
     spend_model: GammaGamma | None = None,
     horizon_months: float = 36,
     annual_discount_rate: float = 0.10,
@@ -113,7 +114,7 @@ def lifetime_value(
     conf_level: float = 0.95,
     ci_method: str = "parameters",
 ) -> LifetimeValue:
-    r"""What will these customers' next purchases bring, discounted? (BG/NBD, Gamma-Gamma).
+    r"""What will these customers' next purchases bring, discounted? (model x spend).
 
     .. math:: \int_0^H e^{-\delta t}\, E[\text{purchases at } t \mid x, t_x, T]\, dt
               \times E[\text{spend} \mid x, m], \quad \delta = \ln(1 + \text{rate}) / \text{units}
@@ -122,8 +123,10 @@ def lifetime_value(
     ----------
     history : PurchaseHistory
         Counted with a value column, from `purchase_history`.
-    model : BetaGeometric, optional
-        Model of buying; fitted to the whole history when not given.
+    model : BuyingModel or str, optional
+        Model of buying, or the name of one that is fitted to the whole history: ``"bg_nbd"`` (when
+        not given), ``"mbg_nbd"``, ``"pareto_nbd"``, ``"bg_cnbd_k"`` or ``"mbg_cnbd_k"``. Service
+        visits are near regular: fit them by ``"mbg_cnbd_k"``.
     spend_model : GammaGamma, optional
         Model of spend; fitted to the whole history when not given.
     horizon_months : float
@@ -186,10 +189,14 @@ def lifetime_value(
         table=table.with_columns(total=pl.col("estimate") * pl.col("n")),
         name=_("Value per customer over the next {n} months", n=number(horizon_months)),
         unit="money",
-        definition=_value_definition(horizon_months, annual_discount_rate),
+        definition=_value_definition(horizon_months, annual_discount_rate, buying),
         by=by,
         conf_level=conf_level,
-        notes=notes + spend_notes + model_cautions(history) + _row_notes(table, by) + _shared(by),
+        notes=notes
+        + spend_notes
+        + model_cautions(history, buying)
+        + _row_notes(table, by)
+        + _shared(by),
         currency=currency,
         key=f"value_over_{horizon_months}_months",
         better="higher",
@@ -223,15 +230,20 @@ def _horizon(history: PurchaseHistory, months: float, annual_rate: float = 0.0) 
     return Horizon(length, float(np.log1p(annual_rate)) * history.unit_days / DAYS_IN_YEAR)
 
 
-def _value_definition(months: float, rate: float) -> str:
+def _value_definition(months: float, rate: float, buying: BuyingModel | None) -> str:
     return _(
         "Expected value of a customer's purchases in the next {months} months, discounted at "
-        "{rate} a year: how often they are expected to buy (BG/NBD) times what they spend "
+        "{rate} a year: how often they are expected to buy ({model}) times what they spend "
         "(Gamma-Gamma). The interval covers what is not known of the models' parameters, not the "
         "chance in what these customers will do.",
         months=number(months),
         rate=percent(rate, 1),
+        model=_label(buying),
     )
+
+
+def _label(buying: BuyingModel | None) -> str:
+    return "BG/NBD" if buying is None else buying.label
 
 
 def _row_notes(table: pl.DataFrame, by: Sequence[str]) -> tuple[str, ...]:
@@ -242,7 +254,7 @@ def _row_notes(table: pl.DataFrame, by: Sequence[str]) -> tuple[str, ...]:
 
 def _customers(
     history: PurchaseHistory,
-    buying: BetaGeometric | None,
+    buying: BuyingModel | None,
     spend: GammaGamma | None,
     horizon: Horizon,
 ) -> pl.DataFrame:
@@ -253,12 +265,12 @@ def _customers(
         ("probability_active", "expected_purchases", "expected_spend", "value"), unknown
     )
     if buying is not None and history.n:
-        values["probability_active"] = every.active(buying.theta)
-        values["expected_purchases"] = every.purchases(buying.theta, Horizon(horizon.length))
+        values["probability_active"] = every.active(buying)
+        values["expected_purchases"] = every.purchases(buying, Horizon(horizon.length))
         if spend is not None:
             c0, c1 = spend_weights(spend.theta, every.n_valued)
             values["expected_spend"] = c0 + c1 * every.value
-            discounted = every.purchases(buying.theta, horizon)
+            discounted = every.purchases(buying, horizon)
             values["value"] = discounted * values["expected_spend"]
     for name, array in values.items():
         finite = np.where(np.isfinite(array), array, np.nan)
@@ -269,7 +281,7 @@ def _customers(
 def expected_purchases(
     history: PurchaseHistory,
     *,
-    model: BetaGeometric | None = None,
+    model: BuyingModel | str | None = None,
     horizon_months: float = 12,
     n_resamples: int = 200,
     seed: int = 0,
@@ -277,13 +289,13 @@ def expected_purchases(
     conf_level: float = 0.95,
     ci_method: str = "parameters",
 ) -> ModelEstimates:
-    """How many more purchases will a customer make on average? (BG/NBD).
+    """How many more purchases will a customer make on average? (the mean).
 
     Parameters
     ----------
     history : PurchaseHistory
-    model : BetaGeometric, optional
-        Fitted to the whole history when not given.
+    model : BuyingModel or str, optional
+        A model, or the name of one to fit, as in `lifetime_value`.
     horizon_months : float
         How far ahead, in months of 365.25 / 12 days.
     n_resamples, seed, by, conf_level, ci_method
@@ -311,13 +323,14 @@ def expected_purchases(
         name=_("Purchases per customer in the next {n} months", n=number(horizon_months)),
         unit="number",
         definition=_(
-            "Expected purchase days per customer in the next {n} months by a BG/NBD model of these "
-            "customers' histories. The interval covers what is not known of its parameters.",
+            "Expected purchase days per customer in the next {n} months by a {model} model of "
+            "these customers' histories. The interval covers what is not known of its parameters.",
             n=number(horizon_months),
+            model=_label(buying),
         ),
         by=by,
         conf_level=conf_level,
-        notes=notes + model_cautions(history) + _row_notes(table, by),
+        notes=notes + model_cautions(history, buying) + _row_notes(table, by),
         key=f"purchases_in_{horizon_months}_months",
         better="higher",
     )
@@ -326,20 +339,20 @@ def expected_purchases(
 def active_share(
     history: PurchaseHistory,
     *,
-    model: BetaGeometric | None = None,
+    model: BuyingModel | str | None = None,
     n_resamples: int = 200,
     seed: int = 0,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
     ci_method: str = "parameters",
 ) -> ModelEstimates:
-    """What share of the customers is probably still active? (mean P(alive), BG/NBD).
+    """What share of the customers is probably still active? (mean P(alive)).
 
     Parameters
     ----------
     history : PurchaseHistory
-    model : BetaGeometric, optional
-        Fitted to the whole history when not given.
+    model : BuyingModel or str, optional
+        A model, or the name of one to fit, as in `lifetime_value`.
     n_resamples, seed, by, conf_level, ci_method
         As in `lifetime_value`.
 
@@ -351,8 +364,8 @@ def active_share(
 
     Notes
     -----
-    Customers who bought once count as active for certain, and near regular visits make lost
-    customers look active: notes say when. Not a figure for service visits.
+    By BG/NBD, customers who bought once count as active for certain, and near regular visits make
+    lost customers look active: notes say when. For service visits ask ``model="mbg_cnbd_k"``.
 
     References
     ----------
@@ -370,12 +383,13 @@ def active_share(
         name=_("Share of customers probably still active"),
         unit="share",
         definition=_(
-            "Mean probability that a customer would still buy, by a BG/NBD model of these "
-            "customers' histories. The interval covers what is not known of its parameters."
+            "Mean probability that a customer would still buy, by a {model} model of these "
+            "customers' histories. The interval covers what is not known of its parameters.",
+            model=_label(buying),
         ),
         by=by,
         conf_level=conf_level,
-        notes=notes + model_cautions(history) + _row_notes(table, by),
+        notes=notes + model_cautions(history, buying) + _row_notes(table, by),
         key="active_share",
         better="higher",
     )
@@ -454,15 +468,15 @@ def purchase_regularity(
 
 
 def buying_parameters(
-    history: PurchaseHistory, *, model: BetaGeometric | None = None, conf_level: float = 0.95
+    history: PurchaseHistory, *, model: BuyingModel | str | None = None, conf_level: float = 0.95
 ) -> ModelParameters:
-    """What are the parameters of these customers' buying? (BG/NBD).
+    """What are the parameters of these customers' buying? (the fit).
 
     Parameters
     ----------
     history : PurchaseHistory
-    model : BetaGeometric, optional
-        Fitted to the whole history when not given.
+    model : BuyingModel or str, optional
+        A model, or the name of one to fit, as in `lifetime_value`.
     conf_level : float
 
     Returns
