@@ -52,7 +52,7 @@ def count_days(purchases: pl.DataFrame) -> pl.DataFrame:
     assert len(names) < LARGEST // span, "customers and days must fit into one whole number"
     key = code * span + (day - origin)
     valued = purchases["value"].null_count() < purchases.height
-    order = np.argsort(key, kind="stable") if valued else None
+    order = _order(key, len(names) * span) if valued else None
     key = np.sort(key) if order is None else key[order]
     starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
     key = key[starts]
@@ -78,6 +78,14 @@ def count_days(purchases: pl.DataFrame) -> pl.DataFrame:
         total,
         n_valued,
     )
+
+
+def _order(key: Ints, n_keys: int) -> Ints:
+    """Return the stable order of the keys: sorting numbers is quicker than sorting their places."""
+    n = len(key)
+    if n_keys < LARGEST // n:
+        return np.sort(key * n + np.arange(n)) % n
+    return np.argsort(key, kind="stable")
 
 
 def _numbered(customers: pl.Series) -> tuple[Ints, pl.Series]:
