@@ -134,6 +134,19 @@ def label_of(column: str) -> str:
         "covariate": _("Covariate"),
         "level": _("Level"),
         "process": _("What they do"),
+        "part": _("For what"),
+        "change": _("Change"),
+        "cost_to_serve": _("Cost to serve"),
+        "share_paid": _("Paid back in time"),
+        "share_low": _("Paid back, low"),
+        "share_high": _("Paid back, high"),
+        "n_in_loss": _("In loss"),
+        "value_before": _("Value before"),
+        "value_after": _("Value after"),
+        "deal_margin": _("Margin of the deal"),
+        "future_value": _("Value to come"),
+        "n_at_cost": _("Held at cost"),
+        "n_without_room": _("Without room"),
     }
     return known.get(column, column.replace("_", " "))
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from crm_analysis.errors import InputError
 from crm_analysis.schema import TABLES
 from crm_analysis.warehouse import views
+from crm_analysis.warehouse.ledger import UnitCosts, ledger
 from synthetic.cli import app
 from synthetic.dictionary import (
     EVERY,
@@ -122,6 +123,7 @@ _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
     "purchases": views.purchases,
     "scores": lambda tables: views.scores(tables, question="nps"),
     "lead_events": views.lead_events,
+    "ledger": lambda tables: ledger(tables, tuple(TABLES), UnitCosts(call=4.0, message=0.05)),
 }
 """How the warehouse builds each view that reports read."""
 

@@ -156,6 +156,12 @@ class PurchaseHistory:
         return self.table.height
 
     @property
+    def identity(self) -> tuple[str, ...]:
+        """The columns that say who a row is: those that are neither counted nor groups."""
+        known = (*_COLUMNS, *self.by)
+        return tuple(name for name in self.table.columns if name not in known)
+
+    @property
     def n_repeat(self) -> int:
         """Number of customers with a repeat purchase."""
         return int((self.table["frequency"] > 0).sum())

@@ -46,6 +46,10 @@ __all__ = [
 ]
 
 
+DISCOUNTED_AWAY = 16.0
+"""For ever ends where a purchase is worth exp(-16) of one today, less than a ten-millionth."""
+
+
 # Show -------------------------------------------------------------------------------------
 
 
@@ -59,9 +63,9 @@ class LifetimeValue(ModelEstimates):
     ----------
     customers : polars DataFrame
         One row per customer: the history's columns, ``probability_active``,
-        ``expected_purchases`` over the horizon (not discounted), ``expected_spend`` per purchase
-        and ``value`` (discounted); null where nothing can be said. It names customers, so it
-        belongs in analysis and never on a page.
+        ``expected_purchases`` over the horizon (not discounted; null for ever),
+        ``expected_spend`` per purchase and ``value`` (discounted); null where nothing can be said.
+        It names customers, so it belongs in analysis and never on a page.
     """
 
     customers: pl.DataFrame
@@ -105,7 +109,7 @@ def lifetime_value(
     *,
     model: BuyingModel | str | None = None,
     spend_model: GammaGamma | None = None,
-    horizon_months: float = 36,
+    horizon_months: float | None = 36,
     annual_discount_rate: float = 0.10,
     currency: str | None = None,
     n_resamples: int = 200,
@@ -129,8 +133,10 @@ def lifetime_value(
         visits are near regular: fit them by ``"mbg_cnbd_k"``.
     spend_model : GammaGamma, optional
         Model of spend; fitted to the whole history when not given.
-    horizon_months : float
-        How far ahead, in months of 365.25 / 12 days from the history's last day.
+    horizon_months : float or None
+        How far ahead, in months of 365.25 / 12 days from the history's last day. None = for ever,
+        which takes a discount above 0: the papers' discounted expected residual transactions
+        (DERT) times spend.
     annual_discount_rate : float
         Effective rate a year: 0.10 makes 110 next year worth 100 today. Purchases are
         discounted continuously, from the moment at which each is expected.
@@ -139,14 +145,15 @@ def lifetime_value(
     n_resamples, seed : int
         How often parameters are drawn for the interval; the same seed, the same interval.
     by : str or sequence of str
-        Group columns by which the history was counted. The models are one for all groups: groups
-        differ by their customers' histories.
+        Group columns by which the history was counted, or its customers' column for one row per
+        customer. The models are one for all groups: groups differ by their customers' histories.
     conf_level : float
     ci_method : {"parameters"}
         Parametric bootstrap: quantiles of the mean over parameters of both models drawn from
         their fitted normal distributions on the log scale. The interval covers what is not known
         of the parameters. It does not cover the chance in what these customers will do, a wrong
-        model, nor which customers came to be in the data: it is about these.
+        model, nor which customers came to be in the data: it is about these. So also for one
+        customer: it bounds what to expect of such a customer, not what this one will bring.
 
     Returns
     -------
@@ -158,7 +165,8 @@ def lifetime_value(
     Raises
     ------
     InputError
-        A horizon or a rate below 0, or groups by which the history was not counted.
+        A horizon or a rate below 0, no end without a discount, or groups by which the history was
+        not counted.
 
     Notes
     -----
@@ -174,7 +182,8 @@ def lifetime_value(
     note 025.
     """
     by = group_names(by)
-    check_groups(history, by)
+    each = bool(set(by) & set(history.identity))
+    check_groups(history, [name for name in by if name not in history.identity])
     check_resamples(n_resamples)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("parameters",))
@@ -187,7 +196,7 @@ def lifetime_value(
     )  # fmt: skip
     return LifetimeValue(
         table=table.with_columns(total=pl.col("estimate") * pl.col("n")),
-        name=_("Value per customer over the next {n} months", n=number(horizon_months)),
+        name=_value_name(horizon_months),
         unit="money",
         definition=_value_definition(horizon_months, annual_discount_rate, buying),
         by=by,
@@ -195,8 +204,7 @@ def lifetime_value(
         notes=notes
         + spend_notes
         + model_cautions(history, buying)
-        + _row_notes(table, by)
-        + _shared(by),
+        + (_one_customer() if each else _row_notes(table, by) + _shared(by)),
         currency=currency,
         key=f"value_over_{horizon_months}_months",
         better="higher",
@@ -215,22 +223,53 @@ def _shared(by: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _horizon(history: PurchaseHistory, months: float, annual_rate: float = 0.0) -> Horizon:
-    if not (np.isfinite(months) and months >= 0):
-        raise InputError(
-            f"'horizon_months' must be a number of months of 0 or more; got {months!r}. "
-            "Pass, for example, horizon_months=36."
-        )
+def _one_customer() -> tuple[str, ...]:
+    return (
+        _(
+            "The interval of one customer bounds what to expect of a customer with such a history; "
+            "what this one will bring scatters far more widely."
+        ),
+    )
+
+
+def _horizon(history: PurchaseHistory, months: float | None, annual_rate: float = 0.0) -> Horizon:
     if not 0 <= annual_rate < 1:
         raise InputError(
             f"'annual_discount_rate' must be a fraction from 0 up to 1; got {annual_rate!r}. "
             "Pass 0.10 for ten per cent a year."
         )
-    length = months * days_in("month") / history.unit_days
-    return Horizon(length, float(np.log1p(annual_rate)) * history.unit_days / DAYS_IN_YEAR)
+    if months is None and annual_rate == 0:
+        raise InputError(
+            "A value without an end (horizon_months=None) was asked for, without a discount: it "
+            "may have no bound. Discount the future, or end it after so many months."
+        )
+    if months is not None and not (np.isfinite(months) and months >= 0):
+        raise InputError(
+            f"'horizon_months' must be a number of months of 0 or more; got {months!r}. "
+            "Pass, for example, horizon_months=36."
+        )
+    discount = float(np.log1p(annual_rate)) * history.unit_days / DAYS_IN_YEAR
+    if months is None:
+        return Horizon(DISCOUNTED_AWAY / discount, discount)
+    return Horizon(months * days_in("month") / history.unit_days, discount)
 
 
-def _value_definition(months: float, rate: float, buying: BuyingModel | None) -> str:
+def _value_name(months: float | None) -> str:
+    if months is None:
+        return _("Value per customer of all that is to come")
+    return _("Value per customer over the next {n} months", n=number(months))
+
+
+def _value_definition(months: float | None, rate: float, buying: BuyingModel | None) -> str:
+    if months is None:
+        return _(
+            "Expected value of all purchases a customer is still to make, discounted at {rate} a "
+            "year: how often they are expected to buy ({model}) times what they spend "
+            "(Gamma-Gamma). The interval covers what is not known of the models' parameters, not "
+            "the chance in what these customers will do.",
+            rate=percent(rate, 1),
+            model=_label(buying),
+        )
     return _(
         "Expected value of a customer's purchases in the next {months} months, discounted at "
         "{rate} a year: how often they are expected to buy ({model}) times what they spend "
@@ -266,7 +305,8 @@ def _customers(
     )
     if buying is not None and history.n:
         values["probability_active"] = every.active(buying)
-        values["expected_purchases"] = every.purchases(buying, Horizon(horizon.length))
+        if horizon.length * horizon.discount < DISCOUNTED_AWAY:
+            values["expected_purchases"] = every.purchases(buying, Horizon(horizon.length))
         if spend is not None:
             c0, c1 = spend_weights(spend.theta, every.n_valued)
             values["expected_spend"] = c0 + c1 * every.value
