@@ -1,13 +1,14 @@
-"""Places on disk, asked before anything runs whether they can be written."""
+"""Places on disk: asked beforehand whether they can be written, and written whole or not at all."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
 from crm_analysis.errors import CrmError
 
-__all__ = ["check_writable"]
+__all__ = ["check_writable", "write_whole"]
 
 
 def check_writable(folder: Path, *, what: str, remedy: str, refusal: type[CrmError]) -> None:
@@ -36,3 +37,34 @@ def check_writable(folder: Path, *, what: str, remedy: str, refusal: type[CrmErr
             f"{what} to be written into {folder}, and that cannot be done: "
             f"{error.strerror or error}. Free the place or {remedy}."
         ) from error
+
+
+def write_whole(path: Path, content: str | bytes, *, lasting: bool = False) -> None:
+    """Write a file so that it is there whole, or as it was before.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made where there is none.
+    content : str or bytes
+        Text is written as UTF-8.
+    lasting : bool
+        Whether to wait until the disk has it, for what cannot be made again.
+
+    Raises
+    ------
+    OSError
+        The disk is full, or the place cannot be written; nothing half-written is left.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
