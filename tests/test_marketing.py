@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.linalg import null_space
 
 from crm_analysis import ColumnError, Estimates, InputError
 from crm_analysis.marketing import (
     acquisition_cost,
+    average_deal,
     cost_ratio,
     holdout_effect,
     interrupted_effect,
+    lost_for_want_of_stock,
     payback,
+    payment_mix,
+    popular_models,
+    price_position,
     retention_cost,
+    sales_cube,
     source_effectiveness,
     staggered_effect,
+    stock_age,
+    stock_turnover,
+    traffic,
+    visit_mix,
 )
 from crm_analysis.marketing.holdout import Arm, arm_difference, relative_lift
+from crm_analysis.marketing.suppression import lines_of, suppressed, with_subtotals
 
 AS_OF = date(2026, 6, 30)
 Backend = Callable[[pl.DataFrame], Any]
@@ -30,14 +45,14 @@ Backend = Callable[[pl.DataFrame], Any]
 
 
 def some_leads() -> pl.DataFrame:
-    day = datetime(2026, 1, 5, 12)
+    day = datetime.combine(date(2026, 1, 5), time(12))
     rows = [
         (1, "Google", day, date(2026, 1, 20), 900.0),
         (2, "google ", day, None, None),
         (3, "unknown", day, None, None),
         (4, None, day, date(2026, 2, 1), 500.0),
         (5, "referral", day, date(2026, 6, 1), 700.0),  # after the 90 days
-        (6, "referral", datetime(2026, 6, 1, 9), None, None),  # too young
+        (6, "referral", datetime.combine(date(2026, 6, 1), time(9)), None, None),  # too young
         (1, "google", day + timedelta(days=1), date(2026, 1, 21), 100.0),
     ]
     names = ["customer_id", "source", "opened_at", "sold_on", "margin"]
@@ -80,7 +95,7 @@ def test_cost_per_sale_is_bounded_by_the_exact_bounds_of_the_number_of_sales() -
 
 def test_touches_look_back(backend: Backend) -> None:
     leads = some_leads().head(1).cast({"customer_id": pl.String})
-    day = datetime(2026, 1, 5, 12)
+    day = datetime.combine(date(2026, 1, 5), time(12))
     traffic = pl.DataFrame(
         {
             "customer_id": ["1", "1", "1", "1", None],
@@ -422,3 +437,154 @@ def test_effects_draw_and_show() -> None:
         assert isinstance(result, Estimates)
         assert block.finding is not None
         assert "plain comparison of before and after" in block.finding
+
+
+# --- traffic, models, stock ---------------------------------------------------------------------
+
+
+def test_traffic_by_hand(backend: Backend) -> None:
+    """Ten days: one customer thrice (day 1, 3, 40 later), two without a name, one unanswered."""
+    start = datetime.combine(date(2026, 1, 1), time(10))
+    rows = [("a", 0, True), ("a", 2, True), ("a", 40, True), (None, 1, False), (None, 1, True)]
+    approaches = pl.DataFrame(
+        {"customer_id": [who for who, _day, _ok in rows],
+         "happened_at": [start + timedelta(days=day) for _who, day, _ok in rows],
+         "handled_at": [start + timedelta(days=day, hours=1) if ok else None
+                        for _who, day, ok in rows]}
+    )  # fmt: skip
+    found = traffic(
+        backend(approaches), ci_method="poisson", since=date(2026, 1, 1), as_of=date(2026, 2, 19)
+    ).table.row(0, named=True)
+    # Fifty days; the visit on day 3 is the enquiry of day 1.
+    assert (found["n_approaches"], found["n_handled"], found["n"]) == (5, 4, 4)
+    assert found["estimate"] == pytest.approx(4 / 50)
+    # Garwood (1936): 4 events have exact 95 % bounds 1.0899 and 10.2416.
+    assert found["conf_low"] == pytest.approx(1.0899 / 50, rel=1e-4)
+    assert found["conf_high"] == pytest.approx(10.2416 / 50, rel=1e-4)
+    assert found["handled_share"] == 0.8
+
+
+def test_visits_have_an_exposure(backend: Backend) -> None:
+    visits = pl.DataFrame({"happened_on": [date(2025, 5, 1)] * 3, "kind": ["service"] * 3})
+    known = pl.DataFrame({"created_at": [date(2020, 1, 1), date(2025, 7, 2)]})
+    found = visit_mix(
+        backend(visits), customers=backend(known), since=date(2025, 1, 1),
+        as_of=date(2025, 12, 31),
+    ).table.row(0, named=True)  # fmt: skip
+    years = (365 + 183) / 365.25
+    assert found["customer_years"] == pytest.approx(years)
+    assert found["estimate"] == pytest.approx(300 / years)
+
+
+def test_models_and_their_ranks(backend: Backend) -> None:
+    demand = pl.DataFrame(
+        {"kind": ["enquiry"] * 101, "happened_on": [date(2026, 1, 5)] * 101,
+         "model": ["a"] * 80 + ["b"] * 10 + ["c"] * 10 + [None]}
+    )  # fmt: skip
+    found = popular_models(backend(demand), as_of=AS_OF)
+    assert found.table.select("model", "n", "estimate").rows() == [
+        ("a", 100, 0.8), ("b", 100, 0.1), ("c", 100, 0.1)
+    ]  # fmt: skip
+    assert found.table["rank_high"].to_list() == [1, 3, 3]
+    assert found.table["rank_low"].to_list() == [1, 2, 2]
+    assert "first beyond doubt" in str(found)
+    assert any("name no model" in note for note in found.notes)
+
+
+def some_sales() -> pl.DataFrame:
+    return pl.DataFrame(
+        {"contract_on": [date(2026, 1, 5)] * 4, "list_price": [100, 100, 200, 100],
+         "discount": [0, 10, 10, 5], "pay": ["cash", "credit", "credit", None],
+         "revenue": [100, 90, 190, 95], "dealership": ["a", "a", "b", None]}
+    )  # fmt: skip
+
+
+def test_prices_and_payments_by_hand(backend: Backend) -> None:
+    price = price_position(backend(some_sales()), as_of=AS_OF).table.row(0, named=True)
+    assert price["estimate"] == pytest.approx(25 / 500)
+    assert price["median_discount"] == pytest.approx(0.05)
+    assert price["without_discount"] == 0.25
+    paid = payment_mix(backend(some_sales()), as_of=AS_OF).table
+    assert dict(paid.select("pay", "estimate").iter_rows()) == {
+        "cash": 0.25, "credit": 0.5, None: 0.25
+    }  # fmt: skip
+    deal = average_deal(backend(some_sales()), winsor_share=0.25, as_of=AS_OF).table
+    # Drawn in: 95, 95, 100, 100.
+    assert deal["estimate"].to_list() == [118.75, 97.5, 97.5]
+
+
+def test_stock_by_hand(backend: Backend) -> None:
+    cars = pl.DataFrame(
+        {"arrived_on": [date(2026, 6, 1)] * 4,
+         "sold_on": [date(2026, 6, 11), date(2026, 6, 21), None, None]}
+    )  # fmt: skip
+    age = stock_age(backend(cars), as_of=AS_OF).table.row(0, named=True)
+    assert (age["n_in_stock"], age["n"], age["estimate"], age["p90"]) == (2, 4, 20.0, None)
+    turns = stock_turnover(backend(cars), since=date(2026, 6, 1), as_of=AS_OF)
+    row = turns.table.row(0, named=True)
+    car_days = 10 + 20 + 30 + 30
+    assert row["average_stock"] == pytest.approx(car_days / 30)
+    assert row["estimate"] == pytest.approx(2 / (car_days / 365.25))
+    assert row["days_of_supply"] == pytest.approx(45)
+
+
+def test_lost_for_want_of_a_car_by_hand(backend: Backend) -> None:
+    leads = pl.DataFrame(
+        {"lost_reason": ["availability", "price", "price", "price", None],
+         "closed_at": [date(2026, 1, 5)] * 5}
+    )  # fmt: skip
+    found = lost_for_want_of_stock(backend(leads), as_of=AS_OF).table.row(0, named=True)
+    assert (found["n_lost"], found["n"], found["estimate"]) == (1, 4, 0.25)
+
+
+# --- the cube -----------------------------------------------------------------------------------
+
+
+def test_a_cube_by_hand(backend: Backend) -> None:
+    cube = sales_cube(
+        backend(some_sales()), value_col="revenue", statistic="sum", least_n=1,
+        by=["dealership", "pay"], as_of=AS_OF,
+    )  # fmt: skip
+    cells = {(row["dealership"], row["pay"]): row["estimate"] for row in cube.table.to_dicts()}
+    assert cells[("all", "all")] == 475.0
+    assert cells[("a", "all")] == 190.0
+    assert cells[("all", "credit")] == 280.0
+    assert cells[("not_recorded", "not_recorded")] == 95.0
+    assert cube.wide("pay").columns == ["dealership", "all", "cash", "credit", "not_recorded"]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 3))
+@settings(max_examples=40, deadline=None)
+def test_no_hidden_cell_can_be_worked_out(seed: int, n_dims: int) -> None:
+    """For each hidden number another solution of all equations exists (scipy's null space)."""
+    rng = np.random.default_rng(seed)
+    dims = tuple("xyz"[:n_dims])
+    drawn = rng.integers(0, rng.integers(2, 5), size=(rng.integers(1, 50), n_dims))
+    cells = pl.DataFrame({d: [str(v) for v in drawn[:, i]] for i, d in enumerate(dims)})
+    table = with_subtotals(cells.group_by(dims).len("n"), dims, ("n",))
+    lines = lines_of(table, dims)
+    n = table["n"].to_numpy().astype(np.int64)
+    primary, hidden = suppressed(n, lines, 5)
+    assert (primary == ((n > 0) & (n < 5))).all()
+    assert hidden[primary].all()
+    unknown = np.flatnonzero(hidden).tolist()
+    equations = [
+        [float(row in line.parts) - float(row == line.total) for row in unknown] for line in lines
+    ]
+    if unknown:
+        free = null_space(np.array(equations))
+        assert (np.abs(free).max(axis=1, initial=0) > 1e-9).all()
+
+
+def test_a_cube_leaves_whole_and_is_not_too_fine(tmp_path: Path) -> None:
+    cube = sales_cube(some_sales(), least_n=1, by="dealership", as_of=AS_OF)
+    back = pl.read_csv(cube.to_csv(tmp_path / "cube.csv"))
+    assert back["n"].to_list() == cube.table["n"].to_list()
+    assert pl.read_parquet(cube.to_parquet(tmp_path / "cube.parquet")).equals(cube.table)
+    with pytest.raises(InputError, match=r"\.parquet"):
+        cube.to_parquet(tmp_path / "cube.xlsx")
+    with pytest.raises(InputError, match="0 dimensions"):
+        sales_cube(some_sales(), as_of=AS_OF)
+    fine = pl.DataFrame({"contract_on": [AS_OF] * 500, "customer_id": range(500)})
+    with pytest.raises(InputError, match="coarser"):
+        sales_cube(fine, by="customer_id", as_of=AS_OF)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.dates import keys_per_unit, month_number, to_day_number, with_elapsed_key
+from crm_analysis.dates import month_number, to_day_number
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.frames import (
@@ -35,6 +34,7 @@ from crm_analysis.uncertainty import (
 from crm_analysis.wording import _, amount, date_text, duration_text, month_text, number, percent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from matplotlib.axes import Axes
 
 __all__ = ["CostRatio", "Payback", "acquisition_cost", "cost_ratio", "payback", "retention_cost"]
@@ -365,9 +365,9 @@ class Payback(Estimates):
     ----------
     cohorts : polars DataFrame
         ``cohort``, ``n``, ``acquisition_cost`` (money a customer), ``share_repaid`` (share of the
-        customers who alone repaid it by the last mature month, ``months_seen``),
-        ``payback_month`` (first month by which the mean customer had), ``payback_low`` and ``payback_high`` (by the interval of the
-        mean); null: not yet.
+        customers who one by one repaid it by the last mature month, ``months_seen``),
+        ``payback_month`` (first month by which the mean customer had), ``payback_low`` and
+        ``payback_high`` (by the interval of the mean); null: not yet.
     """
 
     cohorts: pl.DataFrame
@@ -539,14 +539,15 @@ def _by_month(
         "value": Asked(value_col, "number", "value_col", nullable=True),
     }
     frame = open_table(purchases, asked).filter(nw.col("day") <= last)
-    began = frame.group_by("customer").agg(nw.col("day").min().alias("began"))
-    frame = with_elapsed_key(
-        frame.join(began, on="customer", how="left"), "began", "day", "month", name="key"
-    )
-    frame = frame.with_columns((nw.col("key") // keys_per_unit("month")).alias("month"))
-    summed = frame.group_by("customer", "began", "month").agg(nw.col("value").sum())
-    return collect(summed, order=["customer", "month"]).with_columns(
-        pl.col("value").fill_null(0.0), pl.col("month").cast(pl.Int64)
+    summed = collect(frame.group_by("customer", "day").agg(nw.col("value").sum()))
+    on, start = (pl.from_epoch(pl.col(name), time_unit="d").dt for name in ("day", "began"))
+    months = 12 * (on.year() - start.year()) + on.month().cast(pl.Int32) - start.month()
+    return (
+        summed.with_columns(pl.col("day").min().over("customer").alias("began"))
+        .with_columns((months - (on.day() < start.day())).cast(pl.Int64).alias("month"))
+        .group_by("customer", "began", "month")
+        .agg(pl.col("value").fill_null(0.0).sum())
+        .sort("customer", "month")
     )
 
 

@@ -6,14 +6,16 @@ days for the campaign. It is computed beside each answer only to show how far of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import polars as pl
 
 from crm_analysis.estimates import Estimates
 from crm_analysis.wording import _, interval_text, number, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["CampaignEffect", "with_naive"]
 

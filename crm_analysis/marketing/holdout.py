@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -25,6 +24,9 @@ from crm_analysis.frames import (
 from crm_analysis.marketing.effects import CampaignEffect
 from crm_analysis.uncertainty import newcombe_difference
 from crm_analysis.wording import _, date_text, number, percent
+
+if TYPE_CHECKING:
+    from datetime import date
 
 __all__ = ["Arm", "arm_difference", "holdout_effect", "relative_lift"]
 

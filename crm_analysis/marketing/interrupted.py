@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from crm_analysis.dates import date_of, to_day_number
 from crm_analysis.errors import InputError
@@ -26,6 +23,11 @@ from crm_analysis.marketing.effects import CampaignEffect, with_naive
 from crm_analysis.marketing.staggered import before_after
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, date_text, number
+
+if TYPE_CHECKING:
+    from datetime import date
+    from collections.abc import Sequence
+    from numpy.typing import NDArray
 
 __all__ = ["interrupted_effect"]
 

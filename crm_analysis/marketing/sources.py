@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
@@ -39,6 +37,8 @@ from crm_analysis.wording import (
 )
 
 if TYPE_CHECKING:
+    from datetime import date
+    from collections.abc import Sequence
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 

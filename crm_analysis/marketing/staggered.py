@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -28,6 +27,9 @@ from crm_analysis.frames import (
 from crm_analysis.marketing.effects import CampaignEffect, measure_names, with_naive
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, date_text, duration_text, number, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["before_after", "staggered_effect"]
 
@@ -133,7 +135,7 @@ def staggered_effect(
     groups = waves.partition_by(by, maintain_order=True) if by and waves.height else [waves]
     rows, details, naives = [], [], []
     for group in groups:
-        cells = _cells(group, counts, first, before_days, wave_col)
+        cells = _cells(group, counts, first, before_days)
         label = group.select(by).head(1)
         rows.append(_with_group(label, _effect_row(cells, counts, conf_level)))
         details.append(_with_group(label, _week_rows(cells, counts, conf_level)))
@@ -257,9 +259,7 @@ class _Cells:
         )  # fmt: skip
 
 
-def _cells(
-    waves: pl.DataFrame, counts: dict[Any, Floats], first: int, before_days: int, wave_col: str
-) -> _Cells:
+def _cells(waves: pl.DataFrame, counts: dict[Any, Floats], first: int, before_days: int) -> _Cells:
     place = {unit: i for i, unit in enumerate(counts)}
     grid = np.array(list(counts.values())).reshape(len(counts), -1)
     weeks, four = [], []

@@ -371,6 +371,28 @@ class Warehouse:
             self.table, call=call, message=message, has=self.tables.__contains__
         )
 
+    def visits(self) -> pl.LazyFrame:
+        """Return who came for what.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, happened_on, kind, dealership`; kinds are ``first_visit``
+            and ``later_visit`` to the showroom by somebody known, ``test_drive`` and ``service``.
+        """
+        return views.visits(self.table, has=self.tables.__contains__)
+
+    def demand(self) -> pl.LazyFrame:
+        """Return the models that customers asked for, drove and bought.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `dealership_id, dealership, source, brand, model, happened_on, kind`; kinds are
+            ``enquiry``, ``test_drive`` and ``deal``; a null model = none was named.
+        """
+        return views.demand(self.table)
+
     def portraits(self, *, as_of: date | None = None) -> pl.LazyFrame:
         """Return what the CRM knows of who its customers are, without a name in it.
 

@@ -347,3 +347,54 @@ def _cost(frame: pl.LazyFrame, at: str, cost: pl.Expr, kind: str) -> pl.LazyFram
 def campaign_plan(tables: Tables) -> pl.LazyFrame:
     """Return when each campaign began and ended at each dealership, or that it was held out."""
     return _placed(tables, tables("campaigns")).with_columns(pl.col("channel").cast(pl.String))
+
+
+def visits(tables: Tables, *, has: Callable[[str], bool]) -> pl.LazyFrame:
+    """Return who came for what: first and later visits to the showroom, test drives, workshop."""
+    named = tables("traffic").filter(
+        (pl.col("kind").cast(pl.String) == "visit") & pl.col("customer_id").is_not_null()
+    )
+    turn = pl.col("happened_at").rank("ordinal").over("customer_id")
+    came = named.select(
+        "customer_id", "dealership_id", pl.col("happened_at").dt.date().alias("happened_on"),
+        pl.when(turn == 1).then(pl.lit("first_visit")).otherwise(pl.lit("later_visit"))
+        .alias("kind"),
+    )  # fmt: skip
+    drives = lead_events(tables).filter(pl.col("stage").cast(pl.String) == "test_drive")
+    drove = drives.select(
+        "customer_id", "dealership_id", pl.col("happened_at").dt.date().alias("happened_on"),
+        pl.lit("test_drive").alias("kind"),
+    )  # fmt: skip
+    parts = [came, drove]
+    if has("service_orders"):
+        parts.append(
+            tables("service_orders").select(
+                "customer_id", "dealership_id",
+                pl.col("opened_at").dt.date().alias("happened_on"), pl.lit("service").alias("kind"),
+            )
+        )  # fmt: skip
+    return _placed(tables, pl.concat(parts))
+
+
+def demand(tables: Tables) -> pl.LazyFrame:
+    """Return what models customers asked for, drove and bought; null = no model named."""
+    asked = leads(tables).select(
+        "opportunity_id", "dealership_id", "dealership", "source", "brand", "model", "opened_at"
+    )
+    drives = tables("stage_events").filter(pl.col("stage").cast(pl.String) == "test_drive")
+    drives = drives.group_by("opportunity_id").agg(pl.col("happened_at").min())
+    columns = ("dealership_id", "dealership", "source", "brand", "model")
+
+    def rows(frame: pl.LazyFrame, at: pl.Expr, kind: str) -> pl.LazyFrame:
+        return frame.select(*columns, at.alias("happened_on"), pl.lit(kind).alias("kind"))
+
+    return pl.concat(
+        [
+            rows(asked, pl.col("opened_at").dt.date(), "enquiry"),
+            rows(
+                drives.join(asked, on="opportunity_id"),
+                pl.col("happened_at").dt.date(), "test_drive",
+            ),
+            rows(sales(tables), pl.col("contract_on"), "deal"),
+        ]
+    )  # fmt: skip
