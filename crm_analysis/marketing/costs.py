@@ -35,6 +35,7 @@ from crm_analysis.wording import _, amount, date_text, duration_text, month_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from matplotlib.axes import Axes
 
 __all__ = ["CostRatio", "Payback", "acquisition_cost", "cost_ratio", "payback", "retention_cost"]
@@ -368,9 +369,12 @@ class Payback(Estimates):
         customers who one by one repaid it by the last mature month, ``months_seen``),
         ``payback_month`` (first month by which the mean customer had), ``payback_low`` and
         ``payback_high`` (by the interval of the mean); null: not yet.
+    period : {"month", "quarter", "year"}
+        How long a cohort gathers customers.
     """
 
     cohorts: pl.DataFrame
+    period: Period = "year"
 
     def sentence(self) -> str:
         """Say by when the cohorts had paid back."""
@@ -393,7 +397,7 @@ class Payback(Estimates):
             "{k} of {n} cohorts have paid back what winning them cost {when}; one of {cohort} cost "
             "{cost} a customer.",
             k=number(known.height), n=number(self.cohorts.height), when=when,
-            cohort=_cohort_text(last["cohort"]),
+            cohort=_cohort_text(last["cohort"], self.period),
             cost=amount(last["acquisition_cost"], "money", currency=self.currency),
         )  # fmt: skip
         return f"{text} {self._alone_text()}".strip()
@@ -406,14 +410,15 @@ class Payback(Estimates):
         row = old.row(-1, named=True)
         return _(
             "Of the {n} customers of {cohort}, {share} had done so one by one within {months}.",
-            n=number(row["n"]), cohort=_cohort_text(row["cohort"]),
+            n=number(row["n"]), cohort=_cohort_text(row["cohort"], self.period),
             share=percent(row["share_repaid"]), months=duration_text(row["months_seen"], "month"),
         )  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw a line per cohort, and return the Axes."""
         ax = figures.new_axes(ax)
-        table = self.table.with_columns(pl.col("cohort").cast(pl.String))
+        names = [_cohort_text(day, self.period) for day in self.table["cohort"].to_list()]
+        table = self.table.with_columns(pl.Series("cohort", names, pl.String))
         figures.curve(table, x="months", ax=ax, by=("cohort",), band=False)
         ax.axhline(0, linewidth=0.8, color="0.4")
         figures.write_units(ax, "money", currency=self.currency)
@@ -519,6 +524,7 @@ def payback(
         ),
         currency=currency,
         cohorts=cohorts,
+        period=period,
     )  # fmt: skip
 
 
@@ -656,5 +662,5 @@ def _whole_months(start: date, end: date) -> int:
     return month_number(end) - month_number(start) - (end.day < start.day)
 
 
-def _cohort_text(start: date) -> str:
-    return month_text(start)
+def _cohort_text(start: date, period: Period) -> str:
+    return str(start.year) if period == "year" else month_text(start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
 
@@ -14,9 +14,10 @@ from crm_analysis.segments.values import check_period
 from crm_analysis.wording import _
 
 if TYPE_CHECKING:
-    import polars as pl
-    from datetime import date
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import date
+
+    import polars as pl
 
 __all__ = ["Listing", "grouped", "in_period", "parts_of", "with_label"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -18,13 +18,15 @@ from crm_analysis.files import write_whole
 from crm_analysis.frames import Asked, check_as_of, check_conf_level, check_one_of, group_names
 from crm_analysis.marketing.counting import grouped, in_period
 from crm_analysis.marketing.suppression import TOTAL, lines_of, suppressed, with_subtotals
+from crm_analysis.tables import label_of
 from crm_analysis.uncertainty import exact_rate_interval, mean_interval, normal_quantile
 from crm_analysis.wording import Unit, _, amount, date_text, number, word_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from datetime import date
     from collections.abc import Sequence
+    from datetime import date
+
+    from numpy.typing import NDArray
 
 __all__ = ["SalesCube", "sales_cube"]
 
@@ -176,7 +178,7 @@ def sales_cube(
     least_n : int
         Cells of fewer rows are not shown; 1 shows all.
     name : str, optional
-        What is measured, in the reader's words.
+        What is measured, in the reader's words; else those over the measure's column.
     unit : Unit, optional
         What the values are measured in: money for sums and means unless it is stated.
     since : date, optional
@@ -246,7 +248,7 @@ def sales_cube(
     ]
     return SalesCube(
         table=whole.with_columns(blank),
-        name=name or _("Sales"),
+        name=name or (_("Sales") if value_col is None else label_of(value_col)),
         unit=unit or _unit(statistic),
         definition=_(
             "{what} up to {as_of} by {dims}, with subtotals; cells of fewer than {least} are not "

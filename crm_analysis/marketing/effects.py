@@ -7,15 +7,18 @@ days for the campaign. It is computed beside each answer only to show how far of
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from crm_analysis import figures
 from crm_analysis.estimates import Estimates
 from crm_analysis.wording import _, interval_text, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
 
 __all__ = ["CampaignEffect", "with_naive"]
 
@@ -77,7 +80,31 @@ class CampaignEffect(Estimates):
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
-        return super().units() | {"weeks": "count"}
+        counts = ("weeks", "extra", "extra_low", "extra_high")
+        return super().units() | dict.fromkeys(counts, "count")
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the effect by week since the start where that is known, and return the Axes."""
+        weeks = self._weeks()
+        if weeks is None:
+            return super().plot(ax)
+        ax = figures.new_axes(ax)
+        labels = [_("week {n}", n=number(week)) for week in weeks["weeks"].to_list()]
+        figures.points(weeks.with_columns(pl.Series("label", labels, pl.String)), label="label",
+                       ax=ax, reference=0.0)  # fmt: skip
+        figures.write_units(ax, self.unit, axis="x")
+        ax.set_title(self.name)
+        return ax
+
+    def _weeks(self) -> pl.DataFrame | None:
+        if "weeks" not in self.detail.columns or self.by != ("measure",):
+            return None
+        known = self.detail.drop_nulls("estimate")
+        return known if known.height else None
+
+    def _figure_height(self) -> float | None:
+        weeks = self._weeks()
+        return figures.height_for(self.table.height if weeks is None else weeks.height)
 
 
 def with_naive(effect: CampaignEffect, naive: Estimates) -> CampaignEffect:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -11,7 +11,7 @@ import polars as pl
 
 from crm_analysis.dates import SECONDS_PER_DAY, floor_divide, to_day_number
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, five_columns, small_n_notes
+from crm_analysis.estimates import Estimates, five_columns, group_label, small_n_notes
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -23,11 +23,11 @@ from crm_analysis.frames import (
 )
 from crm_analysis.marketing.counting import Listing, grouped, in_period, parts_of, with_label
 from crm_analysis.uncertainty import exact_rate_interval, wilson_interval
-from crm_analysis.wording import _, date_text, duration_text
+from crm_analysis.wording import _, date_text, duration_text, interval_text, percent
 
 if TYPE_CHECKING:
-    from datetime import date
     from collections.abc import Sequence
+    from datetime import date
 
 __all__ = ["Traffic", "traffic", "visit_mix"]
 
@@ -41,6 +41,24 @@ DAYS_A_YEAR = 365.25
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Traffic(Estimates):
     """Enquiries a day, with the approaches behind them and the share that was answered."""
+
+    def sentence(self) -> str:
+        """Say how many come, and where fewest are answered."""
+        known = self.table.drop_nulls("handled_share").sort("handled_share", maintain_order=True)
+        if known.is_empty():
+            return super().sentence()
+        row = known.row(0, named=True)
+        interval = interval_text(row["handled_low"], row["handled_high"], "share")
+        if self.by:
+            answered = _(
+                "Fewest are answered at {group}: {share} ({interval}).",
+                group=group_label(row, self.by), share=percent(row["handled_share"]),
+                interval=interval,
+            )  # fmt: skip
+        else:
+            answered = _("{share} of the approaches were answered ({interval}).",
+                         share=percent(row["handled_share"]), interval=interval)  # fmt: skip
+        return f"{super().sentence()} {answered}"
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""

@@ -25,8 +25,9 @@ from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, date_text, number
 
 if TYPE_CHECKING:
-    from datetime import date
     from collections.abc import Sequence
+    from datetime import date
+
     from numpy.typing import NDArray
 
 __all__ = ["interrupted_effect"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
+from crm_analysis import figures
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import (
     Estimates,
@@ -31,9 +32,11 @@ from crm_analysis.uncertainty import bootstrap_interval, ratio_interval
 from crm_analysis.wording import Unit, _, date_text, number, percent, word_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from datetime import date
     from collections.abc import Callable, Sequence
+    from datetime import date
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 __all__ = [
     "PopularModels",
@@ -49,6 +52,7 @@ _TAKEN = (
     "median_discount", "p90_discount", "without_discount", "n_all", "n_paid_so", "value",
 )  # fmt: skip
 _RANK_DRAWS = 4_000
+_SHOWN = 5
 KINDS = ("enquiry", "test_drive", "deal")
 
 
@@ -59,9 +63,8 @@ class PopularModels(Estimates):
     def sentence(self) -> str:
         """Name the first model of each list, and how sure its place is."""
         texts = []
-        for kind, (asked_for,) in {
-            "enquiry": (_("asked for"),), "test_drive": (_("driven"),), "deal": (_("bought"),),
-        }.items():  # fmt: skip
+        lists = {"enquiry": _("asked for"), "test_drive": _("driven"), "deal": _("bought")}
+        for kind, asked_for in lists.items():
             rows = self.table.filter(pl.col("kind") == kind)
             if rows.is_empty():
                 continue
@@ -83,6 +86,26 @@ class PopularModels(Estimates):
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
         return super().units() | dict.fromkeys(("rank_low", "rank_high"), "count")
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the first models of each list, and return the Axes."""
+        ax = figures.new_axes(ax)
+        rows = self._first()
+        labels = [group_label(row, self.by) for row in rows.to_dicts()]
+        figures.points(rows.with_columns(pl.Series("label", labels, pl.String)), label="label",
+                       ax=ax)  # fmt: skip
+        figures.write_units(ax, self.unit, axis="x")
+        ax.set_title(self.name)
+        return ax
+
+    def _first(self) -> pl.DataFrame:
+        groups = [name for name in self.by if name != "model"]
+        return (
+            self.table.group_by(groups, maintain_order=True).head(_SHOWN).select(self.table.columns)
+        )
+
+    def _figure_height(self) -> float | None:
+        return figures.height_for(self._first().height)
 
 
 def popular_models(

@@ -37,8 +37,9 @@ from crm_analysis.wording import (
 )
 
 if TYPE_CHECKING:
-    from datetime import date
     from collections.abc import Sequence
+    from datetime import date
+
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -25,8 +25,8 @@ from crm_analysis.uncertainty import exact_rate_interval
 from crm_analysis.wording import _, date_text, number
 
 if TYPE_CHECKING:
-    from datetime import date
     from collections.abc import Sequence
+    from datetime import date
 
 __all__ = ["StockAge", "lost_for_want_of_stock", "stock_age", "stock_turnover"]
 
