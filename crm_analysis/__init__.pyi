@@ -39,9 +39,11 @@ from .lifetime import purchase_tracking as purchase_tracking
 from .lifetime import spend_parameters as spend_parameters
 from .marketing import CampaignEffect as CampaignEffect
 from .marketing import CostRatio as CostRatio
+from .marketing import MixDecomposition as MixDecomposition
 from .marketing import Payback as Payback
 from .marketing import PopularModels as PopularModels
 from .marketing import PricePosition as PricePosition
+from .marketing import Problems as Problems
 from .marketing import SalesCube as SalesCube
 from .marketing import SourceEffectiveness as SourceEffectiveness
 from .marketing import StockAge as StockAge
@@ -52,10 +54,12 @@ from .marketing import cost_ratio as cost_ratio
 from .marketing import holdout_effect as holdout_effect
 from .marketing import interrupted_effect as interrupted_effect
 from .marketing import lost_for_want_of_stock as lost_for_want_of_stock
+from .marketing import mix_decomposition as mix_decomposition
 from .marketing import payback as payback
 from .marketing import payment_mix as payment_mix
 from .marketing import popular_models as popular_models
 from .marketing import price_position as price_position
+from .marketing import problem_finder as problem_finder
 from .marketing import retention_cost as retention_cost
 from .marketing import sales_cube as sales_cube
 from .marketing import source_effectiveness as source_effectiveness

@@ -86,6 +86,23 @@ RESOLUTIONS = ("fixed", "compensated", "explained", "rejected")
 TIERS = ("bronze", "silver", "gold")
 POINT_KINDS = ("earn", "redeem", "expire")
 DIRECTIONS = ("outgoing", "incoming")
+MARKETING_CODES = (
+    "all",
+    "not_recorded",
+    "relative_lift",
+    "difference",
+    "enquiry",
+    "deal",
+    "first_visit",
+    "later_visit",
+    "mean",
+    "median",
+    "winsorised_mean",
+    "change",
+    "rate_effect",
+    "mix_effect",
+)
+"""Words of the views and answers about marketing that no table has."""
 
 
 def _key(meaning: str) -> dy.Int64:

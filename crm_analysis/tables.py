@@ -127,6 +127,7 @@ def label_of(column: str) -> str:
         "days_of_supply": _("Days of supply"),
         "n_before": _("Customers before"),
         "hidden": _("Not shown"),
+        "group": _("Group"),
     }
     return known.get(column, column.replace("_", " "))
 

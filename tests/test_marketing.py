@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import null_space
+from scipy.stats import norm
 
 from crm_analysis import ColumnError, Estimates, InputError
 from crm_analysis.marketing import (
@@ -22,10 +23,12 @@ from crm_analysis.marketing import (
     holdout_effect,
     interrupted_effect,
     lost_for_want_of_stock,
+    mix_decomposition,
     payback,
     payment_mix,
     popular_models,
     price_position,
+    problem_finder,
     retention_cost,
     sales_cube,
     source_effectiveness,
@@ -225,7 +228,7 @@ def arms(n: int, treated: int, control: int) -> pl.DataFrame:
 def test_the_difference_of_shares_is_newcombes(backend: Backend) -> None:
     """Newcombe (1998), table II, method 10: 56/70 against 48/80 gives .0524 to .3339."""
     units = pl.concat([arms(70, 56, 0).head(70), arms(80, 0, 48).tail(80)])
-    found = holdout_effect(backend(units), outcome_col="bought", as_of=AS_OF)
+    found = holdout_effect(backend(units), outcome_col="bought", treated_col="treated", as_of=AS_OF)
     row = found.table.row(0, named=True)
     assert (row["measure"], row["n"]) == ("difference", 150)
     assert row["conf_low"] == pytest.approx(0.0524, abs=5e-5)
@@ -235,12 +238,18 @@ def test_the_difference_of_shares_is_newcombes(backend: Backend) -> None:
 
 def test_a_lost_arm_is_noticed() -> None:
     units = pl.concat([arms(1000, 100, 90), arms(1000, 100, 0).head(1000)])
-    found = holdout_effect(units, outcome_col="bought", treated_share=0.5, as_of=AS_OF)
+    found = holdout_effect(
+        units, outcome_col="bought", treated_col="treated", treated_share=0.5, as_of=AS_OF
+    )
     assert any("somebody is lost" in note for note in found.notes)
-    fair = holdout_effect(units, outcome_col="bought", treated_share=2 / 3, as_of=AS_OF)
+    fair = holdout_effect(
+        units, outcome_col="bought", treated_col="treated", treated_share=2 / 3, as_of=AS_OF
+    )
     assert not any("somebody is lost" in note for note in fair.notes)
     with pytest.raises(InputError, match="0 held out"):
-        holdout_effect(units.filter("treated"), outcome_col="bought", as_of=AS_OF)
+        holdout_effect(
+            units.filter("treated"), outcome_col="bought", treated_col="treated", as_of=AS_OF
+        )
 
 
 @pytest.mark.slow
@@ -257,7 +266,7 @@ def test_a_holdout_finds_the_true_effect_of_a_policy() -> None:
         rows = worlds.potential.filter(pl.col("outcome") == "visits").with_columns(
             seen=pl.when("assigned").then("y1").otherwise("y0")
         )
-        effect = worlds.effect.filter(pl.col("outcome") == "visits")["effect"].item()
+        effect = worlds.effects.filter(pl.col("outcome") == "visits")["effect"].item()
         found = holdout_effect(
             rows, outcome_col="seen", treated_col="assigned", treated_share=0.5, as_of=AS_OF
         ).table.row(0, named=True)
@@ -588,3 +597,71 @@ def test_a_cube_leaves_whole_and_is_not_too_fine(tmp_path: Path) -> None:
     fine = pl.DataFrame({"contract_on": [AS_OF] * 500, "customer_id": range(500)})
     with pytest.raises(InputError, match="coarser"):
         sales_cube(fine, by="customer_id", as_of=AS_OF)
+
+
+# --- the mix ------------------------------------------------------------------------------------
+
+
+def mixed(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> pl.DataFrame:
+    rows = [
+        (group, day, float(i < yes))
+        for day, cells in ((date(2025, 1, 5), before), (date(2025, 7, 5), after))
+        for group, (yes, n) in cells.items()
+        for i in range(n)
+    ]
+    return pl.DataFrame(rows, schema=["source", "opened_at", "yes"], orient="row")
+
+
+def test_a_mix_by_hand_and_simpsons_paradox(backend: Backend) -> None:
+    """Both groups do better (.1 to .2, .5 to .6), the whole worse: the poorer one grew.
+
+    Before: 20 % x .1 + 80 % x .5 = .42; after: 80 % x .2 + 20 % x .6 = .28. Rates: .5 x .1 + .5 x
+    .1 = .10; mix: .6 x .15 - .6 x .55 = -.24.
+    """
+    leads = mixed({"a": (2, 20), "b": (40, 80)}, {"a": (16, 80), "b": (12, 20)})
+    found = mix_decomposition(
+        backend(leads), group_col="source", yes_col="yes", since=date(2025, 1, 1),
+        split_on=date(2025, 7, 1), as_of=date(2025, 12, 31),
+    )  # fmt: skip
+    assert found.table["estimate"].to_list() == pytest.approx([-0.14, 0.10, -0.24])
+    assert found.reversed_everywhere
+    assert "every group the other" in str(found)
+    with pytest.raises(InputError, match="follow one another"):
+        mix_decomposition(
+            leads, group_col="source", yes_col="yes", since=AS_OF, split_on=AS_OF, as_of=AS_OF
+        )
+
+
+# --- problems -----------------------------------------------------------------------------------
+
+
+def by_group(name: str, values: list[float], errors: list[float]) -> Estimates:
+    table = pl.DataFrame(
+        {"team": list("abcdefgh")[: len(values)], "n": [100] * len(values), "estimate": values,
+         "std_error": errors, "conf_low": values, "conf_high": values}
+    )  # fmt: skip
+    return Estimates(table=table, name=name, unit="share", definition="", by=("team",))
+
+
+def test_problems_by_hand() -> None:
+    """One of four is .3 below the others' .5, with errors of .05: z = -.3 / sqrt(.05^2 * 4 / 3)."""
+    found = problem_finder([by_group("x", [0.5, 0.5, 0.5, 0.2], [0.05] * 4)])
+    assert found.table.select("group", "estimate").rows() == [("d", pytest.approx(-0.3))]
+    z = -0.3 / np.sqrt(0.05**2 * 4 / 3)
+    assert found.table["p_value"].item() == pytest.approx(norm.cdf(z))
+    assert found.table["q_value"].item() == pytest.approx(4 * norm.cdf(z))
+    high = by_group("waiting", [0.5, 0.5, 0.5, 0.2], [0.05] * 4)
+    assert "d" not in problem_finder([high], high_is_bad=["waiting"]).table["group"].to_list()
+    with pytest.raises(InputError, match="high_is_bad"):
+        problem_finder([high], high_is_bad=["wating"])
+
+
+def test_problems_are_few_where_there_are_none() -> None:
+    """With no group worse, anything at all is found in at most 10 % of worlds: 14 of 60 or more
+    has probability .001."""
+    alarms = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        noise = [by_group(name, rng.normal(0.5, 0.05, 8).tolist(), [0.05] * 8) for name in "xyz"]
+        alarms += problem_finder(noise).table.height > 0
+    assert alarms < 14

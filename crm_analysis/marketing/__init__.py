@@ -13,6 +13,7 @@ from crm_analysis.marketing.effects import CampaignEffect
 from crm_analysis.marketing.enquiries import Traffic, traffic, visit_mix
 from crm_analysis.marketing.holdout import holdout_effect
 from crm_analysis.marketing.interrupted import interrupted_effect
+from crm_analysis.marketing.mix import MixDecomposition, mix_decomposition
 from crm_analysis.marketing.models import (
     PopularModels,
     PricePosition,
@@ -21,6 +22,7 @@ from crm_analysis.marketing.models import (
     popular_models,
     price_position,
 )
+from crm_analysis.marketing.problems import Problems, problem_finder
 from crm_analysis.marketing.sources import SourceEffectiveness, source_effectiveness
 from crm_analysis.marketing.staggered import staggered_effect
 from crm_analysis.marketing.stock import (
@@ -33,9 +35,11 @@ from crm_analysis.marketing.stock import (
 __all__ = [
     "CampaignEffect",
     "CostRatio",
+    "MixDecomposition",
     "Payback",
     "PopularModels",
     "PricePosition",
+    "Problems",
     "SalesCube",
     "SourceEffectiveness",
     "StockAge",
@@ -46,10 +50,12 @@ __all__ = [
     "holdout_effect",
     "interrupted_effect",
     "lost_for_want_of_stock",
+    "mix_decomposition",
     "payback",
     "payment_mix",
     "popular_models",
     "price_position",
+    "problem_finder",
     "retention_cost",
     "sales_cube",
     "source_effectiveness",

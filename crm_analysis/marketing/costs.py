@@ -317,6 +317,7 @@ def cost_ratio(
 
     Examples
     --------
+    >>> import polars as pl
     >>> def cost(value, error):
     ...     table = pl.DataFrame({"n": [100], "estimate": [value], "std_error": [error],
     ...                           "conf_low": [value], "conf_high": [value]})

@@ -119,7 +119,7 @@ def holdout_effect(
     units: object,
     *,
     outcome_col: str,
-    treated_col: str = "treated",
+    treated_col: str,
     at_col: str | None = None,
     treated_share: float | None = None,
     since: date | None = None,

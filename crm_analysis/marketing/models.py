@@ -350,8 +350,8 @@ def payment_mix(
     Returns
     -------
     Listing
-        Columns of `by`, ``pay``, ``n_paid_so`` (contracts paid so), ``n`` (all contracts of the group:
-        the denominator of finance penetration), and the five.
+        Columns of `by`, ``pay``, ``n_paid_so`` (contracts paid so), ``n`` (all contracts of the
+        group: the denominator of finance penetration), and the five.
 
     Raises
     ------

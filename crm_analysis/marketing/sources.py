@@ -195,6 +195,8 @@ def source_effectiveness(
 
     Examples
     --------
+    >>> import polars as pl
+    >>> from datetime import date
     >>> leads = pl.DataFrame({"source": ["web", "Web ", None], "customer_id": [1, 2, 3],
     ...     "opened_at": [date(2026, 1, 5)] * 3, "sold_on": [date(2026, 1, 9), None, None],
     ...     "margin": [900.0, None, None]})

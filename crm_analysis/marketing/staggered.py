@@ -49,8 +49,8 @@ def staggered_effect(
     *,
     unit_col: str = "dealership",
     at_col: str = "opened_at",
-    plan: object,
     wave_col: str = "name",
+    plan: object,
     before_days: int = 28,
     since: date | None = None,
     as_of: date,
@@ -71,11 +71,11 @@ def staggered_effect(
         One row per lead (or whatever the campaign is to bring), on any backend.
     unit_col, at_col : str
         Where and when.
+    wave_col : str
+        Which campaign of the network a row of `plan` belongs to.
     plan : table
         One row per campaign and place: `unit_col`, `wave_col`, ``starts_on``, ``ends_on``,
         ``held_out`` and the columns of `by`. See `Warehouse.campaign_plan`.
-    wave_col : str
-        Which campaign of the network a row belongs to.
     before_days : int
         Days before the start from which a place's usual level is taken.
     since : date, optional
