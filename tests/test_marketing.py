@@ -665,3 +665,35 @@ def test_problems_are_few_where_there_are_none() -> None:
         noise = [by_group(name, rng.normal(0.5, 0.05, 8).tolist(), [0.05] * 8) for name in "xyz"]
         alarms += problem_finder(noise).table.height > 0
     assert alarms < 14
+
+
+# --- nothing ------------------------------------------------------------------------------------
+
+
+def test_of_nothing_nothing_is_said() -> None:
+    asked: dict[str, Any] = {"as_of": AS_OF}
+    sales, spend = some_sales().clear(), ads(AS_OF, 1).clear()
+    plan = pl.DataFrame(
+        schema={"dealership": pl.String, "name": pl.String, "starts_on": pl.Date,
+                "ends_on": pl.Date, "held_out": pl.Boolean}
+    )  # fmt: skip
+    leads = daily_leads({}, AS_OF).cast({"opened_at": pl.Date})
+    mix = pl.DataFrame(schema={"source": pl.String, "yes": pl.Float64, "opened_at": pl.Date})
+    results: list[Estimates] = [
+        price_position(sales, **asked),
+        price_position(sales, by="dealership", **asked),
+        payment_mix(sales, **asked),
+        average_deal(sales, **asked),
+        acquisition_cost(some_purchases().clear(), spend=spend, **asked),
+        payback(some_purchases().clear(), spend=spend, **asked),
+        staggered_effect(leads, plan=plan, **asked),
+        interrupted_effect(leads, windows=[(AS_OF, AS_OF)], **asked),
+        mix_decomposition(
+            mix, group_col="source", yes_col="yes", since=date(2025, 1, 1),
+            split_on=date(2025, 6, 1), **asked,
+        ),
+        problem_finder([]),
+    ]  # fmt: skip
+    for result in results:
+        assert result.table["estimate"].is_null().all()
+        assert result.show().finding

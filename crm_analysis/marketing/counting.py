@@ -28,9 +28,9 @@ class Listing(Estimates):
 
     def sentence(self) -> str:
         """Name each with its value and interval."""
-        if len(self.by) != 1 or self.table.is_empty():
-            return super().sentence()
         known = self.table.drop_nulls("estimate")
+        if len(self.by) != 1 or known.is_empty():
+            return super().sentence()
         items = [
             _("{label} {value}", label=group_label(row, self.by), value=self.value_text(row))
             for row in known.sort("estimate", descending=True, maintain_order=True).to_dicts()

@@ -127,7 +127,9 @@ def mix_decomposition(
     won, lost = (rng.poisson(part, (_RESAMPLES, *part.shape)) for part in (k, n - k))
     drawn = np.array(_effects((won + lost).astype(float), won.astype(float)))
     total = int(n.sum())
-    known = bool(np.isfinite(found).all())
+    known = bool(n.sum(axis=0).min() > 0 and np.isfinite(found).all())
+    if not known:
+        found = np.full(3, np.nan)
     usable = drawn[:, np.isfinite(drawn).all(axis=0)] if known else np.full((3, 2), np.nan)
     tail = (1 - conf_level) / 2
     low, high = np.quantile(usable, [tail, 1 - tail], axis=1)

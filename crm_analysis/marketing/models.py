@@ -47,10 +47,7 @@ __all__ = [
     "price_position",
 ]
 
-_TAKEN = (
-    "kind", "model", "rank_low", "rank_high", "day", "k", "share", "list", "off", "pay", "measure",
-    "median_discount", "p90_discount", "without_discount", "n_all", "n_paid_so", "value",
-)  # fmt: skip
+_TAKEN = ("day", "k", "list", "off", "value")
 _RANK_DRAWS = 4_000
 _SHOWN = 5
 KINDS = ("enquiry", "test_drive", "deal")
@@ -158,7 +155,7 @@ def popular_models(
     ----------
     Goldstein & Spiegelhalter (1996), JRSS A 159:385-443 (league tables and their uncertainty).
     """
-    by = group_names(by, taken=_TAKEN)
+    by = group_names(by, taken=(*_TAKEN, "kind", "model", "rank_low", "rank_high"))
     as_of, conf_level = check_as_of(as_of), check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("wilson",))
     asked = {
@@ -276,7 +273,7 @@ def price_position(
     ----------
     Cochran (1977), *Sampling Techniques*, sections 2.11 and 6.4 (ratio of two sums).
     """
-    by = group_names(by, taken=_TAKEN)
+    by = group_names(by, taken=(*_TAKEN, "median_discount", "p90_discount", "without_discount"))
     as_of, conf_level = check_as_of(as_of), check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("linearised",))
     asked = {
@@ -362,7 +359,7 @@ def payment_mix(
     ----------
     Wilson (1927), JASA 22:209-212.
     """
-    by = group_names(by, taken=_TAKEN)
+    by = group_names(by, taken=(*_TAKEN, "pay", "n_paid_so", "n_all"))
     as_of, conf_level = check_as_of(as_of), check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("wilson",))
     asked = {"pay": Asked(pay_col, "text", "pay_col", nullable=True)}
@@ -436,7 +433,7 @@ def average_deal(
     ----------
     Wilcox (2012), *Introduction to Robust Estimation and Hypothesis Testing*, section 3.3.
     """
-    by = group_names(by, taken=_TAKEN)
+    by = group_names(by, taken=(*_TAKEN, "measure"))
     as_of, conf_level = check_as_of(as_of), check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("bootstrap",))
     if not 0 <= winsor_share < 0.5:

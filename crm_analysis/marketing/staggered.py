@@ -261,7 +261,7 @@ class _Cells:
 
 def _cells(waves: pl.DataFrame, counts: dict[Any, Floats], first: int, before_days: int) -> _Cells:
     place = {unit: i for i, unit in enumerate(counts)}
-    grid = np.array(list(counts.values())).reshape(len(counts), -1)
+    grid = np.array(list(counts.values())) if counts else np.zeros((0, 0))
     weeks, four = [], []
     after = before = days = 0.0
     never = np.iinfo(np.int64).max
