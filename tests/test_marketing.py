@@ -162,7 +162,7 @@ def ads(day: date, spend: float) -> pl.DataFrame:
 
 
 def test_costs_are_counted_by_hand(backend: Backend) -> None:
-    asked = {"since": date(2025, 1, 1), "as_of": date(2025, 12, 31)}
+    asked: dict[str, Any] = {"since": date(2025, 1, 1), "as_of": date(2025, 12, 31)}
     spend = backend(ads(date(2025, 3, 5), 80))
     won = acquisition_cost(backend(some_purchases()), spend=spend, **asked)
     assert won.table.row(0, named=True)["estimate"] == 40.0  # two new customers, 3 and 4
@@ -180,7 +180,7 @@ def test_costs_are_counted_by_hand(backend: Backend) -> None:
 
 
 def test_the_ratio_of_costs_says_when_there_is_none() -> None:
-    asked = {"since": date(2025, 1, 1), "as_of": date(2025, 12, 31)}
+    asked: dict[str, Any] = {"since": date(2025, 1, 1), "as_of": date(2025, 12, 31)}
     won = acquisition_cost(some_purchases(), spend=ads(date(2020, 1, 1), 5), **asked)
     assert won.table["estimate"].item() is None
     nothing = cost_ratio(won, retention=won)
@@ -337,7 +337,7 @@ def test_who_waits_is_no_control_any_more_once_it_starts() -> None:
 
 def first_leads(network: Any) -> pl.DataFrame:
     """The leads whose intensity advertising lifts: each customer's first, but for service."""
-    leads = network.tables["opportunities"].collect().sort("opened_at")
+    leads: pl.DataFrame = network.tables["opportunities"].collect().sort("opened_at")
     first = leads.group_by("customer_id", maintain_order=True).first()
     return first.filter(pl.col("source") != "service_drive")
 
@@ -381,7 +381,7 @@ def true_lift(intensity: pl.DataFrame, plan: pl.DataFrame) -> float:
         pl.col("day_on").is_between("starts_on", "ends_on")
     )
     without = days["base"] * days["suppression"]
-    return float((without * days["lift"]).sum() / without.sum())
+    return float((without * days["lift"]).sum()) / float(without.sum())
 
 
 # --- an interrupted series ----------------------------------------------------------------------
@@ -687,6 +687,9 @@ def test_of_nothing_nothing_is_said() -> None:
         acquisition_cost(some_purchases().clear(), spend=spend, **asked),
         payback(some_purchases().clear(), spend=spend, **asked),
         staggered_effect(leads, plan=plan, **asked),
+        staggered_effect(
+            leads, plan=plan.with_columns(channel=pl.lit("radio")), by="channel", **asked
+        ),
         interrupted_effect(leads, windows=[(AS_OF, AS_OF)], **asked),
         mix_decomposition(
             mix, group_col="source", yes_col="yes", since=date(2025, 1, 1),

@@ -42,8 +42,8 @@ class CampaignEffect(Estimates):
     p_value: float | None = None
 
     def difference_p_value(self) -> float | None:
-        """Return the p-value of the test that there is no effect."""
-        return self.p_value
+        """Return the p-value of the test that there is no effect, or that groups do not differ."""
+        return self.p_value if self.by == ("measure",) else super().difference_p_value()
 
     def lift(self) -> dict[str, Any]:
         """Return the row with the relative effect of all together."""
@@ -51,6 +51,8 @@ class CampaignEffect(Estimates):
 
     def sentence(self) -> str:
         """Say the relative effect, whether it is established, and what the naive answer was."""
+        if self.by != ("measure",):
+            return super().sentence()
         row = self.lift()
         if row["estimate"] is None:
             return _("{name}: nothing can be said (n = {n}).", name=self.name, n=number(row["n"]))
