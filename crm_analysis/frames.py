@@ -23,6 +23,7 @@ __all__ = [
     "check_as_of",
     "check_conf_level",
     "check_one_of",
+    "check_period",
     "check_since",
     "check_whole",
     "collect",
@@ -249,6 +250,12 @@ def check_since(since: object, as_of: date) -> date:
         f"'since' must be the first day of the period, a date not after 'as_of' ({as_of}); "
         f"got {since!r}. Pass, say, the day a year before."
     )
+
+
+def check_period(since: date | None, as_of: date) -> None:
+    """Refuse a period that ends before it begins; without a first day it has no beginning."""
+    if since is not None:
+        check_since(since, as_of)
 
 
 def _as_lazy(data: object) -> nw.LazyFrame[Any]:

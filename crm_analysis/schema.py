@@ -113,6 +113,23 @@ RISK_FACTORS = (
     "contacts_a_year",
 )
 """Columns of `departure_snapshots` that say what was known of a customer on that day."""
+MARKETING_CODES = (
+    "all",
+    "not_recorded",
+    "relative_lift",
+    "difference",
+    "enquiry",
+    "deal",
+    "first_visit",
+    "later_visit",
+    "mean",
+    "median",
+    "winsorised_mean",
+    "change",
+    "rate_effect",
+    "mix_effect",
+)
+"""Words of the views and answers about marketing that no table has."""
 
 
 def _key(meaning: str) -> dy.Int64:

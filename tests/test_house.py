@@ -19,9 +19,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "crm_analysis"
 METRICS = (
-    "retention", "lifetime", "funnel", "satisfaction", "segments", "managers", "forecast",
-)  # fmt: skip
-REPORTS = {"segments": "customer_base", "managers": "sales_head", "forecast": "pipeline"}
+    "retention",
+    "lifetime",
+    "funnel",
+    "satisfaction",
+    "segments",
+    "managers",
+    "marketing",
+    "forecast",
+)
+REPORTS = {
+    "segments": "customer_base",
+    "managers": "sales_head",
+    "marketing": "marketer",
+    "forecast": "pipeline",
+}
 """Families whose notebook is named for its reader or its question."""
 ABOVE = ("claims",)
 """Combines metrics of several families, and stands on the floor above them."""

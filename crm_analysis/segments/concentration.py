@@ -14,7 +14,7 @@ from crm_analysis import figures
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, group_label, small_n_notes
 from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
-from crm_analysis.segments.values import check_period, customer_values
+from crm_analysis.segments.values import customer_values
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, date_text, number, percent
 

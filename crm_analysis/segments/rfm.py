@@ -20,11 +20,12 @@ from crm_analysis.frames import (
     check_as_of,
     check_conf_level,
     check_one_of,
+    check_period,
     collect,
     group_names,
     keys_of,
 )
-from crm_analysis.segments.values import check_period, open_values
+from crm_analysis.segments.values import open_values
 from crm_analysis.wording import _, date_text, number, percent, word_of
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ import narwhals.stable.v2 as nw
 import polars as pl
 
 from crm_analysis.dates import to_day_number
-from crm_analysis.errors import InputError
 from crm_analysis.frames import Asked, collect, keys_of, open_table
 
-__all__ = ["check_period", "customer_values", "open_values"]
+__all__ = ["customer_values", "open_values"]
 
 
 def open_values(
@@ -75,12 +74,3 @@ def customer_values(
         descending=[*([False] * len(by)), True, False],
         nulls_last=True,
     )
-
-
-def check_period(since: date | None, as_of: date) -> None:
-    """Refuse a period that ends before it begins."""
-    if since is not None and since > as_of:
-        raise InputError(
-            f"A period from {since} to {as_of} was asked for, which ends before it begins. "
-            "Pass a 'since' that is not after 'as_of'."
-        )

@@ -533,6 +533,85 @@ class Warehouse:
         """
         return views.car_events(self._activity)
 
+    def sales(self) -> pl.LazyFrame:
+        """Return contracts that were not cancelled, with car, source and money.
+
+        Returns
+        -------
+        polars.LazyFrame
+            The columns of `deals`, and ``brand``, ``model``, ``segment``, ``condition``,
+            ``arrived_on``, ``source``, ``opened_at``, ``dealership``, ``revenue``, ``margin``,
+            ``year`` and ``month`` (``2025-03``) of the contract.
+        """
+        return views.sales(self.table)
+
+    def lead_sales(self) -> pl.LazyFrame:
+        """Return `leads` with ``sold_on``, ``revenue`` and ``margin`` of the sale, null without."""
+        return views.lead_sales(self.table)
+
+    def spend(self) -> pl.LazyFrame:
+        """Return advertising money by day, dealership and channel.
+
+        Returns
+        -------
+        polars.LazyFrame
+            The columns of `campaign_days`, and ``name``, ``channel``, ``dealership`` and
+            ``source``: search and social are held against web, radio against phone.
+        """
+        return views.spend(self.table)
+
+    def approaches(self) -> pl.LazyFrame:
+        """Return `traffic` with names, and the model asked for where an approach became a lead."""
+        return views.approaches(self.table)
+
+    def stock(self) -> pl.LazyFrame:
+        """Return cars put up for sale here, with ``arrived_on``, ``sold_on`` and their model."""
+        return views.stock(self.table)
+
+    def campaign_plan(self) -> pl.LazyFrame:
+        """Return `campaigns` with the dealership's name: the roll-out, and who was held out."""
+        return views.campaign_plan(self.table)
+
+    def keeping_costs(self, *, call: float, message: float) -> pl.LazyFrame:
+        """Return what was spent on keeping customers: contacts, service discounts, amends.
+
+        Parameters
+        ----------
+        call, message : float
+            What one call and one message cost, in the currency of the data, which do not say it.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, happened_on, cost, kind, dealership`; kinds are
+            ``contact`` (outgoing, not for a lead), ``discount`` and ``compensation``.
+        """
+        return views.keeping_costs(
+            self.table, call=call, message=message, has=self.tables.__contains__
+        )
+
+    def visits(self) -> pl.LazyFrame:
+        """Return who came for what.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, happened_on, kind, dealership`; kinds are ``first_visit``
+            and ``later_visit`` to the showroom by somebody known, ``test_drive`` and ``service``.
+        """
+        return views.visits(self.table, has=self.tables.__contains__)
+
+    def demand(self) -> pl.LazyFrame:
+        """Return the models that customers asked for, drove and bought.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `dealership_id, dealership, source, brand, model, happened_on, kind`; kinds are
+            ``enquiry``, ``test_drive`` and ``deal``; a null model = none was named.
+        """
+        return views.demand(self.table)
+
     def portraits(self, *, as_of: date | None = None) -> pl.LazyFrame:
         """Return what the CRM knows of who its customers are, without a name in it.
 

@@ -512,3 +512,173 @@ def portraits(tables: Tables, *, as_of: date) -> pl.LazyFrame:
         )
         .join(places, on="dealership_id", how="left")
     )  # fmt: skip
+
+
+ADVERTISED = {
+    "search": "web", "social": "web", "classifieds": "classifieds", "outdoor": "outdoor",
+    "radio": "phone",
+}  # fmt: skip
+"""Which source of leads the money of each advertising channel is held against."""
+
+
+def _placed(tables: Tables, frame: pl.LazyFrame) -> pl.LazyFrame:
+    places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
+    return frame.join(places, on="dealership_id", how="left")
+
+
+def _sale(name: str) -> pl.Expr:
+    """Return a column of deals in a type in which sums cannot overflow."""
+    return pl.col(name).cast(pl.Int64)
+
+
+def sales(tables: Tables) -> pl.LazyFrame:
+    """Return contracts that were not cancelled, with car, source and money."""
+    cars = tables("vehicles").select("vehicle_id", "condition", "arrived_on")
+    models = tables("models").select("model_id", "brand", "model", "segment")
+    asked = tables("opportunities").select("opportunity_id", "source", "opened_at")
+    price, extra, fni = (_sale(name) for name in ("sale_price", "accessories", "fni_income"))
+    made = (
+        tables("deals")
+        .filter(pl.col("cancelled_on").is_null())
+        .join(cars, on="vehicle_id", how="left")
+        .join(models, on="model_id", how="left")
+        .join(asked, on="opportunity_id", how="left")
+    )
+    return _placed(tables, made).with_columns(
+        (price + extra + fni).alias("revenue"),
+        (price - _sale("cost") + fni).alias("margin"),
+        pl.col("contract_on").dt.year().alias("year"),
+        pl.col("contract_on").dt.strftime("%Y-%m").alias("month"),
+    )
+
+
+def lead_sales(tables: Tables) -> pl.LazyFrame:
+    """Return leads with the day, revenue and margin of the sale that came of them."""
+    sold = sales(tables).select(
+        "opportunity_id", pl.col("contract_on").alias("sold_on"), "revenue", "margin"
+    )
+    return leads(tables).join(sold, on="opportunity_id", how="left")
+
+
+def spend(tables: Tables) -> pl.LazyFrame:
+    """Return advertising money by day, dealership, channel and the source it is held against."""
+    waves = tables("campaigns").select("campaign_id", "name", pl.col("channel").cast(pl.String))
+    days = tables("campaign_days").join(waves, on="campaign_id", how="left")
+    source = pl.col("channel").replace_strict(ADVERTISED, default=None, return_dtype=pl.String)
+    return _placed(tables, days).with_columns(source.alias("source"), _sale("spend"))
+
+
+def approaches(tables: Tables) -> pl.LazyFrame:
+    """Return traffic with dealership, who answered, and the model that a lead asked for."""
+    models = tables("models").select("model_id", "brand", "model")
+    asked = (
+        tables("opportunities")
+        .select("customer_id", pl.col("opened_at").alias("happened_at"), "model_id")
+        .filter(pl.col("customer_id").is_not_null())
+        .unique(["customer_id", "happened_at"], keep="first", maintain_order=True)
+    )
+    named = tables("employees").select(
+        pl.col("employee_id").alias("handled_by"), pl.col("name").alias("employee")
+    )
+    came = (
+        tables("traffic")
+        .join(asked, on=["customer_id", "happened_at"], how="left")
+        .join(models, on="model_id", how="left")
+        .join(named, on="handled_by", how="left")
+    )
+    return _placed(tables, came)
+
+
+def stock(tables: Tables) -> pl.LazyFrame:
+    """Return cars that were put up for sale here: since when, and the day they were sold."""
+    models = tables("models").select("model_id", "brand", "model", "segment")
+    offered = tables("vehicles").filter((pl.col("list_price") > 0) & (pl.col("cost") > 0))
+    return _placed(tables, offered.join(models, on="model_id", how="left")).drop("vin")
+
+
+def keeping_costs(
+    tables: Tables, *, call: float, message: float, has: Callable[[str], bool]
+) -> pl.LazyFrame:
+    """Return what was spent on customers one already has: contacts, discounts, amends."""
+    none = pl.LazyFrame(
+        schema={"customer_id": pl.Int64, "dealership_id": pl.Int64, "happened_on": pl.Date,
+                "cost": pl.Float64, "kind": pl.String}
+    )  # fmt: skip
+    parts = [none]
+    if has("contacts"):
+        price = pl.when(pl.col("kind").cast(pl.String) == "call").then(call).otherwise(message)
+        made = tables("contacts").filter(
+            pl.col("done_at").is_not_null()
+            & (pl.col("direction").cast(pl.String) == "outgoing")
+            & pl.col("opportunity_id").is_null()
+        )
+        parts.append(_cost(made, "done_at", price, "contact"))
+    if has("service_orders"):
+        parts.append(_cost(tables("service_orders"), "opened_at", pl.col("discount"), "discount"))
+    if has("cases"):
+        paid = tables("cases").filter(pl.col("resolved_at").is_not_null())
+        parts.append(_cost(paid, "resolved_at", pl.col("compensation"), "compensation"))
+    return _placed(tables, pl.concat(parts).filter(pl.col("cost") > 0))
+
+
+def _cost(frame: pl.LazyFrame, at: str, cost: pl.Expr, kind: str) -> pl.LazyFrame:
+    return frame.select(
+        "customer_id", "dealership_id", pl.col(at).dt.date().alias("happened_on"),
+        cost.cast(pl.Float64).alias("cost"), pl.lit(kind).alias("kind"),
+    )  # fmt: skip
+
+
+def campaign_plan(tables: Tables) -> pl.LazyFrame:
+    """Return when each campaign began and ended at each dealership, or that it was held out."""
+    return _placed(tables, tables("campaigns")).with_columns(pl.col("channel").cast(pl.String))
+
+
+def visits(tables: Tables, *, has: Callable[[str], bool]) -> pl.LazyFrame:
+    """Return who came for what: first and later visits to the showroom, test drives, workshop."""
+    named = tables("traffic").filter(
+        (pl.col("kind").cast(pl.String) == "visit") & pl.col("customer_id").is_not_null()
+    )
+    turn = pl.col("happened_at").rank("ordinal").over("customer_id")
+    came = named.select(
+        "customer_id", "dealership_id", pl.col("happened_at").dt.date().alias("happened_on"),
+        pl.when(turn == 1).then(pl.lit("first_visit")).otherwise(pl.lit("later_visit"))
+        .alias("kind"),
+    )  # fmt: skip
+    drives = lead_events(tables).filter(pl.col("stage").cast(pl.String) == "test_drive")
+    drove = drives.select(
+        "customer_id", "dealership_id", pl.col("happened_at").dt.date().alias("happened_on"),
+        pl.lit("test_drive").alias("kind"),
+    )  # fmt: skip
+    parts = [came, drove]
+    if has("service_orders"):
+        parts.append(
+            tables("service_orders").select(
+                "customer_id", "dealership_id",
+                pl.col("opened_at").dt.date().alias("happened_on"), pl.lit("service").alias("kind"),
+            )
+        )  # fmt: skip
+    return _placed(tables, pl.concat(parts))
+
+
+def demand(tables: Tables) -> pl.LazyFrame:
+    """Return what models customers asked for, drove and bought; null = no model named."""
+    asked = leads(tables).select(
+        "opportunity_id", "dealership_id", "dealership", "source", "brand", "model", "opened_at"
+    )
+    drives = tables("stage_events").filter(pl.col("stage").cast(pl.String) == "test_drive")
+    drives = drives.group_by("opportunity_id").agg(pl.col("happened_at").min())
+    columns = ("dealership_id", "dealership", "source", "brand", "model")
+
+    def rows(frame: pl.LazyFrame, at: pl.Expr, kind: str) -> pl.LazyFrame:
+        return frame.select(*columns, at.alias("happened_on"), pl.lit(kind).alias("kind"))
+
+    return pl.concat(
+        [
+            rows(asked, pl.col("opened_at").dt.date(), "enquiry"),
+            rows(
+                drives.join(asked, on="opportunity_id"),
+                pl.col("happened_at").dt.date(), "test_drive",
+            ),
+            rows(sales(tables), pl.col("contract_on"), "deal"),
+        ]
+    )  # fmt: skip
