@@ -102,6 +102,45 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
                 "employee_id",
             ),
         },
+        "leads": _PEOPLE
+        | {
+            "models": ("model_id", "brand", "model"),
+            "opportunities": (
+                "opportunity_id", "dealership_id", "customer_id", "manager_id", "source",
+                "opened_at", "model_id", "budget", "condition", "purpose", "priority", "status",
+                "lost_reason", "competitor", "closed_at",
+            ),
+            "stage_events": ("opportunity_id", "stage", "happened_at"),
+        },
+        "loyalty_events": _PEOPLE
+        | {
+            "opportunities": ("dealership_id", "customer_id", "opened_at"),
+            "deals": (
+                "dealership_id", "customer_id", "delivery_on", "sale_price", "cost", "accessories",
+                "fni_income", "cancelled_on",
+            ),
+            "service_orders": (
+                "dealership_id", "customer_id", "opened_at", "closed_at", "payer", "labour",
+                "parts", "costs", "discount",
+            ),
+            "surveys": (
+                "survey_id", "dealership_id", "customer_id", "employee_id", "kind", "answered_at",
+            ),
+            "survey_questions": ("question_id", "code"),
+            "survey_answers": ("survey_id", "question_id", "value"),
+        },
+        "car_events": _DEALERSHIP
+        | {
+            "deals": ("dealership_id", "vehicle_id", "delivery_on", "cancelled_on"),
+            "service_orders": ("dealership_id", "vehicle_id", "opened_at"),
+        },
+        "portraits": _DEALERSHIP
+        | {
+            "customers": (
+                "customer_id", "dealership_id", "kind", "gender", "birth_on", "city",
+                "income_band", "has_children", "consent", "created_at",
+            ),
+        },
     }
 )  # fmt: skip
 """Columns that each view of the warehouse is made from."""

@@ -122,6 +122,10 @@ _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
     "purchases": views.purchases,
     "scores": lambda tables: views.scores(tables, question="nps"),
     "lead_events": views.lead_events,
+    "leads": views.leads,
+    "loyalty_events": lambda tables: views.loyalty_events(tables, views.purchases(tables)),
+    "car_events": views.car_events,
+    "portraits": lambda tables: views.portraits(tables, as_of=date(2025, 1, 1)),
 }
 """How the warehouse builds each view that reports read."""
 

@@ -318,7 +318,9 @@ def test_transitions_find_the_matrix_that_made_the_world() -> None:
         .collect()
         .select(pl.col("from_state", "to_state").cast(pl.String), "probability")
     )
-    found = state_transitions(ladder, at_col="observed_on", as_of=date(2030, 1, 1)).table
+    found = state_transitions(
+        ladder, state_col="state", at_col="observed_on", as_of=date(2030, 1, 1)
+    ).table
     both = found.join(truth, on=["from_state", "to_state"], how="inner")
     assert both.height >= 30
     chance = both.filter(pl.col("probability").is_between(0.001, 0.999))
@@ -340,7 +342,7 @@ def test_a_gap_in_the_records_is_no_move(backend: Backend) -> None:
             "starts_on": [date(2026, 1, 1), date(2026, 7, 1), date(2026, 1, 1), date(2026, 4, 1)],
         }
     )
-    found = state_transitions(backend(rows), as_of=date(2026, 12, 31)).table
+    found = state_transitions(backend(rows), state_col="state", as_of=date(2026, 12, 31)).table
     assert found.filter(pl.col("n_moved") > 0).select("from_state", "to_state", "n").rows() == [
         ("a", "a", 1)
     ]
@@ -377,7 +379,7 @@ def test_the_standardised_difference_is_austins(backend: Backend) -> None:
             "kind": [*"x" * 30, *"y" * 10, *"x" * 15, *"y" * 45],
         }
     )
-    found = customer_portrait(backend(rows), traits=["kind"], as_of=AS_OF)
+    found = customer_portrait(backend(rows), member_col="member", traits=["kind"], as_of=AS_OF)
     x = found.table.row(0, named=True)
     d = (0.75 - 0.25) / np.sqrt((0.75 * 0.25 + 0.25 * 0.75) / 2)
     assert (x["share"], x["rest_share"], x["n"], x["n_rest"]) == (0.75, 0.25, 40, 60)
@@ -394,14 +396,16 @@ def test_rare_values_are_folded_and_unknown_ones_said() -> None:
             "job": [None] * 30 + ["smith"] * 10,
         }
     )
-    found = customer_portrait(rows, traits=["city", "job"], as_of=AS_OF)
+    found = customer_portrait(rows, member_col="member", traits=["city", "job"], as_of=AS_OF)
     assert set(found.table["value"]) == {"Big", "other", "smith"}
     assert any(note.startswith("Job: known of 25.0%") for note in found.notes)
 
 
 def test_a_portrait_needs_traits() -> None:
     with pytest.raises(InputError, match="Name the columns in a list"):
-        customer_portrait(pl.DataFrame({"member": [True]}), traits=[], as_of=AS_OF)
+        customer_portrait(
+            pl.DataFrame({"member": [True]}), member_col="member", traits=[], as_of=AS_OF
+        )
 
 
 # --- receivables ----------------------------------------------------------------------------------

@@ -124,10 +124,10 @@ def abc_classes(
     a_share: float = 0.80,
     b_share: float = 0.95,
     since: date | None = None,
+    currency: str | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
-    currency: str | None = None,
     ci_method: str = "linearised",
 ) -> AbcClasses:
     r"""How few customers bring most of the value (ABC classes).
@@ -149,13 +149,13 @@ def abc_classes(
         Cumulative shares of value.
     since : date, optional
         First day counted.
+    currency : str, optional
+        ISO code of the values.
     as_of : date
         Last day the data covers.
     by : str or sequence of str
         Classes are made within each group.
     conf_level : float
-    currency : str, optional
-        ISO code of the values.
     ci_method : {"linearised"}
 
     Returns

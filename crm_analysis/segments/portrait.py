@@ -79,7 +79,7 @@ class Portrait(Estimates):
 def customer_portrait(
     customers: object,
     *,
-    member_col: str = "member",
+    member_col: str,
     traits: Sequence[str],
     least: int = 10,
     as_of: date,
@@ -138,7 +138,9 @@ def customer_portrait(
     >>> known = pl.DataFrame({
     ...     "member": [True] * 20 + [False] * 20, "kind": ["company"] * 15 + ["person"] * 25,
     ... })
-    >>> drawn = customer_portrait(known, traits=["kind"], as_of=date(2026, 6, 30))
+    >>> drawn = customer_portrait(
+    ...     known, member_col="member", traits=["kind"], as_of=date(2026, 6, 30)
+    ... )
     >>> drawn.table.select("value", "share", "rest_share").rows()
     [('company', 0.75, 0.0), ('person', 0.25, 1.0)]
     """

@@ -86,10 +86,10 @@ def receivables_ageing(
     due_col: str = "due_on",
     paid_on_col: str = "paid_on",
     buckets: Sequence[int] = (30, 60, 90),
+    currency: str | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
-    currency: str | None = None,
     ci_method: str = "linearised",
 ) -> Ageing:
     """How much of the money owed is overdue, and for how long (ageing of receivables).
@@ -104,13 +104,13 @@ def receivables_ageing(
         Sum paid so far; None when it is not kept: then an unpaid invoice is owed whole.
     buckets : sequence of int
         Days overdue at which a bucket ends, rising.
+    currency : str, optional
+        ISO code of the amounts.
     as_of : date
         Invoices issued later are not counted, and those paid later are still owed. Part payments
         have no day, so they count from the beginning.
     by : str or sequence of str
     conf_level : float
-    currency : str, optional
-        ISO code of the amounts.
     ci_method : {"linearised"}
 
     Returns
@@ -281,10 +281,10 @@ def insolvent_customers(
     due_col: str = "due_on",
     paid_on_col: str = "paid_on",
     overdue_days: int = 90,
+    currency: str | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
-    currency: str | None = None,
     ci_method: str = "wilson",
 ) -> Estimates:
     """What share of customers have owed us for so long that they may not pay (Wilson).
@@ -296,11 +296,11 @@ def insolvent_customers(
     customer_col, amount_col, paid_col, issued_col, due_col, paid_on_col : str
     overdue_days : int
         A customer counts whose oldest open invoice is overdue by more than so many days.
+    currency : str, optional
+        ISO code of the amounts.
     as_of : date
     by : str or sequence of str
     conf_level : float
-    currency : str, optional
-        ISO code of the amounts.
     ci_method : {"wilson"}
 
     Returns

@@ -133,10 +133,10 @@ def rfm_segments(
     frequency_cuts: Sequence[float] | None = None,
     money_cuts: Sequence[float] | None = None,
     since: date | None = None,
+    currency: str | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
-    currency: str | None = None,
     ci_method: str = "wilson",
 ) -> RfmSegments:
     """Who bought lately, often and much, and who is slipping away (RFM segments, Wilson).
@@ -157,13 +157,13 @@ def rfm_segments(
         Rising cuts; for recency in days.
     since : date, optional
         First day counted.
+    currency : str, optional
+        ISO code of the values.
     as_of : date
         Last day the data covers; recency is counted to it.
     by : str or sequence of str
         Groups whose segments are counted apart; scores are made over all customers.
     conf_level : float
-    currency : str, optional
-        ISO code of the values.
     ci_method : {"wilson"}
 
     Returns

@@ -101,8 +101,8 @@ _FROM, _TO = "from_state", "to_state"
 def state_transitions(
     records: object,
     *,
+    state_col: str,
     customer_col: str = "customer_id",
-    state_col: str = "state",
     at_col: str = "starts_on",
     period: Literal["month", "quarter", "year"] = "quarter",
     states: Sequence[str] = (),
@@ -120,7 +120,7 @@ def state_transitions(
     ----------
     records : table
         One row per customer and period, on any backend; later rows of a period are refused.
-    customer_col, state_col, at_col : str
+    state_col, customer_col, at_col : str
         `at_col` is any day of the period.
     period : {"month", "quarter", "year"}
     states : sequence of str
@@ -160,7 +160,8 @@ def state_transitions(
     ...     "customer_id": [1, 1, 2, 2], "state": ["a", "b", "a", "a"],
     ...     "starts_on": [date(2026, 1, 1), date(2026, 4, 1)] * 2,
     ... })
-    >>> state_transitions(seen, as_of=date(2026, 6, 30)).table["estimate"].to_list()[:2]
+    >>> moves = state_transitions(seen, state_col="state", as_of=date(2026, 6, 30))
+    >>> moves.table["estimate"].to_list()[:2]
     [0.5, 0.5]
     """
     by = group_names(by, taken=(_FROM, _TO, "n_moved", "total"))
