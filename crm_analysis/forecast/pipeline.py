@@ -404,7 +404,10 @@ def _forecast(
     )
     table = stages.drop("state").rename(named)
     table = table.select(*columns.by, "stage", pl.exclude(*columns.by, "stage"))
-    whole = _Expected(table=totals.rename(named), by=columns.by, **facts)
+    whole = _Expected(
+        table=totals.rename(named), by=columns.by, key="pipeline_contracts",
+        **facts | {"unit": "count"},
+    )  # fmt: skip
     return PipelineForecast(table=table, by=(*columns.by, "stage"), all_stages=whole, **facts)
 
 

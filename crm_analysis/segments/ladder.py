@@ -60,6 +60,24 @@ class Ladder(Estimates):
             n=number(self.table["n"][0]),
         )  # fmt: skip
 
+    def from_rung(self, rung: str) -> Estimates:
+        """Return the share on a rung or above it, in all groups together.
+
+        Raises
+        ------
+        InputError
+            There is no such rung.
+        """
+        check_one_of("rung", rung, RUNGS)
+        above = self.table.filter(pl.col("rung").is_in(RUNGS[RUNGS.index(rung) :]))
+        k, n = above["n_customers"].sum(), self.table["n_customers"].sum()
+        return Estimates(
+            table=pl.DataFrame(share_columns([k], [n], self.conf_level)),
+            name=_("Customers on the rung “{rung}” or above", rung=word_of(rung)),
+            unit=self.unit, definition=self.definition, conf_level=self.conf_level,
+            notes=self.notes, key=f"customers_from_{rung}", better="higher",
+        )  # fmt: skip
+
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the rungs, the highest on top, and return the Axes."""
         if self.by != ("rung",):

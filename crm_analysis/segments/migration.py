@@ -15,7 +15,8 @@ from crm_analysis.wording import _, date_text, number
 
 __all__ = ["class_migration"]
 
-AWAY = "nothing"
+STATES = ("nothing",)
+(AWAY,) = STATES
 """The state of a customer of the first period who brought nothing in the second."""
 
 

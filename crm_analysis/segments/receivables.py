@@ -27,7 +27,7 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.uncertainty import ratio_interval, wilson_interval
-from crm_analysis.wording import _, date_text, number, percent
+from crm_analysis.wording import _, amount, date_text, number, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,12 +51,16 @@ class Ageing(Estimates):
             return super().sentence()
         late = self.table.filter(pl.col("from_days") > 0)
         total = float(self.table["owed"].sum())
+        oldest = late.row(-1, named=True)
         return _(
-            "{share} of the money owed is overdue, {oldest} for longest ({bucket}).",
-            share=percent(float(late["owed"].sum()) / total),
-            oldest=percent(late["owed"][-1] / total),
-            bucket=late["bucket"][-1],
-        )
+            "Of {total} owed to us, {share} is overdue; {bucket}: {oldest} ({level} interval {low} "
+            "to {high}, {n} debtors).",
+            total=amount(total, "money", currency=self.currency),
+            share=percent(float(late["owed"].sum()) / total), oldest=percent(oldest["estimate"]),
+            bucket=oldest["bucket"], level=percent(self.conf_level, 0),
+            low=percent(oldest["conf_low"]), high=percent(oldest["conf_high"]),
+            n=number(oldest["n"]),
+        )  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the share of the money owed in each bucket, and return the Axes."""
@@ -268,6 +272,8 @@ def days_sales_outstanding(
         by=by,
         conf_level=conf_level,
         notes=small_n_notes(table, by, what=_("customers")),
+        key="days_sales_outstanding",
+        better="lower",
     )
 
 
@@ -369,6 +375,8 @@ def insolvent_customers(
         conf_level=conf_level,
         notes=small_n_notes(table, by, what=_("customers")),
         currency=currency,
+        key="customers_who_may_not_pay",
+        better="lower",
     )
 
 

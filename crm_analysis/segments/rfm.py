@@ -25,7 +25,8 @@ from crm_analysis.frames import (
     keys_of,
 )
 from crm_analysis.segments.values import check_period, open_values
-from crm_analysis.wording import _, date_text, number, percent, word_of
+from crm_analysis.uncertainty import wilson_interval
+from crm_analysis.wording import _, amount, date_text, number, percent, word_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,15 +90,18 @@ class RfmSegments(Estimates):
         """Say how many are in the two ends that ask for action."""
         if self.by != ("segment",) or not self.table["n"].sum():
             return super().sentence()
-        share = dict(self.table.select("segment", "estimate").iter_rows())
-        risk = (share.get("at_risk") or 0.0) + (share.get("cannot_lose") or 0.0)
+        slipping = self.table.filter(pl.col("segment").is_in(["at_risk", "cannot_lose"]))
+        best = self.table.filter(pl.col("segment") == "champions")["n_customers"].sum()
+        k, n = slipping["n_customers"].sum(), self.table["n_customers"].sum()
+        low, high = (float(bound) for bound in wilson_interval(k, n, self.conf_level))
         return _(
-            "{best} of customers are champions; {risk} bought often or much and have not been "
-            "seen for long (at risk, cannot lose); n = {n}.",
-            best=percent(share.get("champions") or 0.0),
-            risk=percent(risk),
-            n=number(self.table["n"][0]),
-        )
+            "{k} customers ({share}, {level} interval {low} to {high}, n = {n}) bought often or "
+            "much and have not been seen for long: they brought {value}. {best} are champions.",
+            k=number(k), share=percent(k / n), level=percent(self.conf_level, 0),
+            low=percent(low), high=percent(high), n=number(n),
+            value=amount(float(slipping["value"].sum()), "money", currency=self.currency),
+            best=percent(best / n),
+        )  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the share of customers in each segment, and return the Axes."""

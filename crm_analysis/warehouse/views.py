@@ -481,6 +481,6 @@ def portraits(tables: Tables, *, as_of: date) -> pl.LazyFrame:
     years = (pl.lit(as_of) - pl.col("birth_on")).dt.total_days() // 365.25
     band = (years // 10 * 10).cast(pl.Int32)
     age = pl.concat_str([band.cast(pl.String), pl.lit("-"), (band + 9).cast(pl.String)])
-    young = pl.when(years < 20).then(pl.lit("under 20")).otherwise(age)
+    young = pl.when(years < 20).then(pl.lit("under_twenty")).otherwise(age)
     known = tables("customers").filter(pl.col("created_at").dt.date() <= as_of)
     return _fit(tables, "portraits", known.with_columns(young.alias("age_band")))
