@@ -834,6 +834,8 @@ class ServiceVisits(dy.Schema):
     dealership_id = _ref("dealership")
     vehicle_id = _ref("car")
     advisor_id = _ref("service advisor")
+    dealership = _text("name of the dealership; null = not known", nullable=True)
+    advisor = _text("name of the service advisor; null = not known", nullable=True)
     brand = _text("brand of the car; null = not known", nullable=True)
     model = _text("model of the car; null = not known", nullable=True)
     visited_on = _on("day the car was taken in")

@@ -65,6 +65,7 @@ def label_of(column: str) -> str:
         "period": _("Period"),
         "manager": _("Manager"),
         "manager_id": _("Manager"),
+        "advisor": _("Service advisor"),
         "model": _("Model"),
         "payer": _("Payer"),
         "started_kind": _("Began with"),

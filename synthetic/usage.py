@@ -63,7 +63,8 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
             "survey_questions": ("question_id", "code"),
             "survey_answers": ("survey_id", "question_id", "value"),
         },
-        "service_visits": {
+        "service_visits": _PEOPLE
+        | {
             "models": ("model_id", "brand", "model"),
             "vehicles": ("vehicle_id", "model_id"),
             "service_orders": (

@@ -15,7 +15,7 @@ from crm_analysis.frames import (
     check_as_of,
     check_conf_level,
     check_one_of,
-    check_period,
+    check_since,
     collect,
     group_names,
     keys_of,
@@ -62,7 +62,7 @@ def first_time_fix(
     Raises
     ------
     InputError
-        A period that ends before it begins.
+        A first day that is not before the last.
     ColumnError
         A column is missing, of another type, or null.
 
@@ -79,11 +79,10 @@ def first_time_fix(
     by = group_names(by, taken=("k", "total", "n_yes", *SHRUNK))
     as_of, conf_level = check_as_of(as_of), check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("wilson",))
-    check_period(since, as_of)
     asked = {"fixed": Asked(fixed_col, "flag", "fixed_col"), "day": Asked(at_col, "date", "at_col")}
     frame = open_table(visits, asked, by=by).filter(nw.col("day") <= to_day_number(as_of))
     if since is not None:
-        frame = frame.filter(nw.col("day") >= to_day_number(since))
+        frame = frame.filter(nw.col("day") >= to_day_number(check_since(since, as_of)))
     frame = frame.with_columns(nw.col("fixed").cast(nw.Int64).alias("k"))
     sums = (nw.col("k").sum(), nw.len().alias("total"))
     keys = keys_of(by)

@@ -12,13 +12,13 @@ import polars as pl
 
 from crm_analysis import figures
 from crm_analysis.dates import to_day_number
-from crm_analysis.estimates import Estimates, share_columns
+from crm_analysis.estimates import Estimates, group_label, share_columns
 from crm_analysis.frames import (
     Asked,
     check_as_of,
     check_conf_level,
     check_one_of,
-    check_period,
+    check_since,
     collect,
     group_names,
     keys_of,
@@ -38,11 +38,19 @@ class CaseTopics(Estimates):
 
     def sentence(self) -> str:
         """Name what cases are about most."""
-        if self.by != ("topic",) or self.table.is_empty():
+        if self.table.is_empty():
             return super().sentence()
-        first = self.table.row(0, named=True)
-        return _("Most are about “{topic}”: {value}.", topic=word_of(first["topic"]),
-                 value=self.value_text(first))  # fmt: skip
+        groups = self.by[:-1]
+        if not groups:
+            return _(
+                "Most often it is about {first}.", first=self._topic(self.table.row(0, named=True))
+            )
+        firsts = self.table.group_by(groups, maintain_order=True).first().to_dicts()
+        parts = [f"{group_label(row, groups)} – {self._topic(row)}" for row in firsts]
+        return _("What it is about most often: {groups}.", groups="; ".join(parts))
+
+    def _topic(self, row: dict[str, Any]) -> str:
+        return _("“{topic}”, {value}", topic=word_of(row["topic"]), value=self.value_text(row))
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the shares, the largest on top, and return the Axes."""
@@ -96,7 +104,7 @@ def case_topics(
     Raises
     ------
     InputError
-        A period that ends before it begins.
+        A first day that is not before the last.
     ColumnError
         A column is missing, of another type, or null.
 
@@ -114,14 +122,13 @@ def case_topics(
     by = group_names(by, taken=("topic", "n_cases", "total"))
     as_of, conf_level = check_as_of(as_of), check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("wilson",))
-    check_period(since, as_of)
     asked = {
         "topic": Asked(topic_col, "text", "topic_col", nullable=True),
         "day": Asked(at_col, "date", "at_col"),
     }
     frame = open_table(cases, asked, by=by).filter(nw.col("day") <= to_day_number(as_of))
     if since is not None:
-        frame = frame.filter(nw.col("day") >= to_day_number(since))
+        frame = frame.filter(nw.col("day") >= to_day_number(check_since(since, as_of)))
     counts = frame.group_by(*keys_of(by), "topic").agg(nw.len().alias("n_cases"))
     counted = collect(counts, by=by, order=["topic"])
     size = pl.col("n_cases").sum()

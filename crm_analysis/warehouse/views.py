@@ -30,6 +30,7 @@ _NAMES = {
     "dealership": ("dealerships", "dealership_id", "dealership_id"),
     "manager": ("employees", "employee_id", "manager_id"),
     "employee": ("employees", "employee_id", "employee_id"),
+    "advisor": ("employees", "employee_id", "advisor_id"),
 }
 """Names that views carry: column, the table it is read from, its key there, and the view's key."""
 
