@@ -14,7 +14,7 @@ from typing import Any, Literal
 import narwhals.stable.v2 as nw
 import polars as pl
 
-from crm_analysis.dates import day_number, epoch_second
+from crm_analysis.dates import SECONDS_PER_DAY, day_number, epoch_second, floor_divide
 from crm_analysis.errors import ColumnError, InputError, listed, near
 
 __all__ = [
@@ -144,7 +144,8 @@ def open_table(
     for spec in asked.values():
         _check_type(spec, schema[spec.column])
     _check_nulls(frame, [spec for spec in asked.values() if not spec.nullable])
-    columns = [_read(spec, schema[spec.column]).alias(name) for name, spec in asked.items()]
+    read = _read_polars if isinstance(frame.to_native(), pl.LazyFrame) else _read
+    columns = [read(spec, schema[spec.column]).alias(name) for name, spec in asked.items()]
     groups = [nw.col(name).alias(key) for name, key in zip(by, keys_of(by), strict=True)]
     return frame.select(*columns, *groups)
 
@@ -327,5 +328,25 @@ def _read(spec: Asked, dtype: nw.dtypes.DType) -> nw.Expr:
     return column
 
 
+def _read_polars(spec: Asked, dtype: nw.dtypes.DType) -> nw.Expr:
+    """Read as `_read` does: polars keeps dates and moments as the whole numbers that we count in.
+
+    The arithmetic of `dates` gives the same numbers on every backend, at ten times the cost.
+    """
+    column = nw.col(spec.column)
+    if dtype == nw.Date and spec.kind in ("date", "moment"):
+        day = column.cast(nw.Int32).cast(nw.Int64)
+        return day if spec.kind == "date" else day * SECONDS_PER_DAY
+    if isinstance(dtype, nw.Datetime) and dtype.time_zone is None:
+        ticks = SECONDS_PER_DAY if spec.kind == "date" else 1
+        if spec.kind in ("date", "moment"):
+            return floor_divide(column.cast(nw.Int64), ticks * _TICKS[dtype.time_unit])
+    return _read(spec, dtype)
+
+
+_TICKS = {"ns": 10**9, "us": 10**6, "ms": 10**3, "s": 1}
+"""Ticks of a moment in one second."""
+
+
 def _midnight(column: nw.Expr) -> nw.Expr:
-    return day_number(column) * 86_400
+    return day_number(column) * SECONDS_PER_DAY

@@ -58,6 +58,17 @@ SURVEY_KINDS = ("sales", "service")
 CHANNELS = ("phone", "sms", "email")
 QUESTION_TYPES = ("scale", "choice", "text")
 PURCHASE_KINDS = ("car", "service")
+LEDGER_PARTS = (
+    "front",
+    "finance",
+    "accessories",
+    "trade_in",
+    "service",
+    "discount",
+    "contacts",
+    "advertising",
+    "compensation",
+)
 CONTACT_KINDS = ("call", "sms", "email", "messenger")
 CONTACT_PURPOSES = (
     "lead",
@@ -800,6 +811,23 @@ class Purchases(dy.Schema):
     )
 
 
+class Ledger(dy.Schema):
+    """One row a movement of money with a customer: above zero earned, below zero spent."""
+
+    customer_id = _ref("customer")
+    dealership_id = _ref("dealership")
+    dealership = _text("name of the dealership; null = not known", nullable=True)
+    happened_on = _on("day of delivery, visit, contact, settlement, or of the lead advertised for")
+    part = _one_of(LEDGER_PARTS, "what the money is for")
+    amount = dy.Float64(
+        description="gross margin above zero, cost below zero", metadata={"unit": "currency units"}
+    )
+
+    @dy.rule()
+    def amount_is_a_number(cls) -> pl.Expr:
+        return cls.amount.col.is_finite()
+
+
 class Scores(dy.Schema):
     """One row an answered scale question."""
 
@@ -933,6 +961,7 @@ VIEWS: Mapping[str, type[dy.Schema]] = MappingProxyType(
         "car_parc": CarParc,
         "departure_snapshots": DepartureSnapshots,
         "purchases": Purchases,
+        "ledger": Ledger,
         "scores": Scores,
         "lead_events": LeadEvents,
         "service_visits": ServiceVisits,

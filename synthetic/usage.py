@@ -85,6 +85,24 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
                 "parts", "costs", "discount",
             ),
         },
+        "ledger": _DEALERSHIP
+        | {
+            "campaigns": ("campaign_id", "channel"),
+            "campaign_days": ("campaign_id", "day_on", "dealership_id", "spend"),
+            "opportunities": ("dealership_id", "customer_id", "source", "opened_at"),
+            "deals": (
+                "dealership_id", "customer_id", "delivery_on", "discount", "sale_price", "cost",
+                "accessories", "trade_in", "fni_income", "cancelled_on",
+            ),
+            "service_orders": (
+                "dealership_id", "customer_id", "opened_at", "closed_at", "payer", "labour",
+                "parts", "costs", "discount",
+            ),
+            "contacts": ("dealership_id", "customer_id", "kind", "done_at"),
+            "cases": (
+                "dealership_id", "customer_id", "opened_at", "resolved_at", "compensation",
+            ),
+        },
         "scores": _PEOPLE
         | {
             "surveys": (
@@ -151,9 +169,13 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "overview": ("lead_events", "purchases", "scores", "spells"),
         "retention": ("car_parc", "purchases", "service_visits", "spells"),
         "departures": ("car_parc", "departure_snapshots", "ownership_spells", "spells"),
-        "lifetime": ("purchases", "spells"),
+        "lifetime": ("ledger", "purchases", "spells"),
         "funnel": ("lead_events",),
         "satisfaction": ("scores",),
+        "customer_base": ("loyalty_events", "portraits", "purchases"),
+        "pipeline": ("lead_events",),
+        "service_head": ("car_events", "car_parc", "purchases", "service_visits"),
+        "client_service": ("scores",),
         "synthetic_network": ("lead_events", "purchases", "spells"),
     }
 )
@@ -162,6 +184,14 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 DIRECT: Mapping[str, Columns] = MappingProxyType(
     {
         "satisfaction": {"surveys": ("customer_id", "sent_at", "answered_at")},
+        "customer_base": {
+            "invoices": ("customer_id", "issued_on", "due_on", "amount", "paid", "paid_on"),
+        },
+        "pipeline": {"deals": ("contract_on",)},
+        "client_service": {
+            "surveys": ("customer_id", "kind", "sent_at", "answered_at", "channel"),
+            "cases": ("kind", "about", "opened_at", "first_response_at"),
+        },
         "synthetic_network": {
             "customers": ("customer_id",),
             "opportunities": ("opened_at",),

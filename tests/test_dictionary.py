@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from crm_analysis.errors import InputError
 from crm_analysis.schema import TABLES
 from crm_analysis.warehouse import views
+from crm_analysis.warehouse.ledger import UnitCosts, ledger
 from synthetic.cli import app
 from synthetic.dictionary import (
     EVERY,
@@ -126,6 +127,7 @@ _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
     "loyalty_events": lambda tables: views.loyalty_events(tables, views.purchases(tables)),
     "car_events": views.car_events,
     "portraits": lambda tables: views.portraits(tables, as_of=date(2025, 1, 1)),
+    "ledger": lambda tables: ledger(tables, tuple(TABLES), UnitCosts(call=4.0, message=0.05)),
 }
 """How the warehouse builds each view that reports read."""
 

@@ -27,7 +27,9 @@ Notebook = dict[str, Any]
 Cell = dict[str, Any]
 
 TAGS = {"parameters", "setup", "figure", "finding", "diagnostics", "definitions"}
+LESSON_TAGS = {"exercise", "solution"}
 REQUIRED_PARAMETERS = {"dealership", "as_of", "data", "lang"}
+LESSON_PARAMETERS = {"lang", "seed"}
 SIMPLE_TYPES = {"str", "int", "float", "bool"}
 FEWEST_CELLS, MOST_CELLS = 8, 20
 GLOBAL_STATE = {
@@ -62,6 +64,11 @@ def source(cell: Cell) -> str:
 
 def tags(cell: Cell) -> set[str]:
     return set(cell.get("metadata", {}).get("tags", ()))
+
+
+def is_lesson(notebook: Notebook) -> bool:
+    """A lesson makes its own world and sets exercises; it is no report on a dealership."""
+    return any("exercise" in tags(cell) for cell in notebook["cells"])
 
 
 def code_cells(notebook: Notebook) -> list[Cell]:
@@ -115,11 +122,24 @@ def broken_shape(notebook: Notebook) -> list[str]:
         found.append("'setup' comes before 'parameters'")
     if not any("definitions" in tags(cell) for cell in cells):
         found.append("no cell is tagged 'definitions'")
-    unknown = set().union(*map(tags, cells)) - TAGS
+    unknown = set().union(*map(tags, cells)) - TAGS - LESSON_TAGS
     if unknown:
         found.append(f"unknown tags {sorted(unknown)}; known: {sorted(TAGS)}")
     if not FEWEST_CELLS <= len(cells) <= MOST_CELLS:
         found.append(f"{len(cells)} cells; a thin story has {FEWEST_CELLS}-{MOST_CELLS}")
+    return found
+
+
+def unsolved_exercises(notebook: Notebook) -> list[str]:
+    """Each exercise is followed by its solution, folded away in JupyterLab too."""
+    found = []
+    cells = notebook["cells"]
+    for cell, after in zip(cells, [*cells[1:], None], strict=True):
+        if "exercise" in tags(cell) and (after is None or "solution" not in tags(after)):
+            found.append(f"cell {cell['id']}: the exercise has no solution after it")
+        folded = cell.get("metadata", {}).get("jupyter", {})
+        if "solution" in tags(cell) and set(folded) != {"source_hidden", "outputs_hidden"}:
+            found.append(f"cell {cell['id']}: the solution is not folded away in JupyterLab")
     return found
 
 
@@ -151,7 +171,7 @@ def broken_parameters(notebook: Notebook) -> list[str]:
             comment = line[node.end_col_offset :] if node.end_lineno == node.lineno else ""
             if node.value is None or not re.fullmatch(r"\s*#\s*\S.+", comment):
                 found.append(f"{line!r} needs a default and a comment, on one line")
-    missing = REQUIRED_PARAMETERS - names
+    missing = (LESSON_PARAMETERS if is_lesson(notebook) else REQUIRED_PARAMETERS) - names
     return [*found, *(f"there is no parameter '{name}'" for name in sorted(missing))]
 
 
@@ -218,6 +238,7 @@ NOTEBOOK_RULES: tuple[Callable[[Notebook], list[str]], ...] = (
     changed_globals,
     private_imports,
     handwritten_results,
+    unsolved_exercises,
 )
 
 
@@ -267,6 +288,19 @@ def with_cell(number: int, **changes: object) -> Notebook:
     return copy
 
 
+def lesson(*, folded: bool = True, solved: bool = True) -> Notebook:
+    cells = [("markdown", "", "# Lesson"), ("code", "parameters", 'lang: str = "en"  # language')]
+    made = notebook_of(*cells, ("code", "exercise", "1"), *[("code", "solution", "2")] * solved)
+    if solved and folded:
+        made["cells"][-1]["metadata"]["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
+    return made
+
+
+def test_a_lesson_needs_other_parameters_than_a_report() -> None:
+    assert broken_parameters(lesson()) == ["there is no parameter 'seed'"]
+    assert unsolved_exercises(lesson()) == []
+
+
 def test_a_good_notebook_keeps_every_rule() -> None:
     assert [fault for rule in NOTEBOOK_RULES for fault in rule(GOOD)] == []
 
@@ -297,6 +331,8 @@ def test_a_good_notebook_keeps_every_rule() -> None:
         (private_imports, with_cell(2, source="from crm_analysis.retention import count_exits")),
         (private_imports, with_cell(2, source="import crm_analysis.frames")),
         (private_imports, with_cell(2, source="from crm_analysis import no_such_name")),
+        (unsolved_exercises, lesson(solved=False)),
+        (unsolved_exercises, lesson(folded=False)),
         (handwritten_results, with_cell(6, source="Of the leads, 38 % are won.")),
         (handwritten_results, with_cell(6, source="In all 1,234 customers left.")),
         (handwritten_results, with_cell(6, source="The median is 417 days.")),

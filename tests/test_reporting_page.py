@@ -211,3 +211,24 @@ def test_a_failure_says_what_where_and_what_next(exporter: TemplateExporter) -> 
 def test_two_renderings_are_the_same_bytes(exporter: TemplateExporter) -> None:
     cells = [markdown("# T\n\n## A\n\ntext"), code(shown({"image/svg+xml": SVG}))]
     assert page_of(exporter, *cells).html == page_of(make_exporter(), *cells).html
+
+
+def test_a_solution_is_folded_with_its_code_and_an_exercise_shows_its_code(
+    exporter: TemplateExporter,
+) -> None:
+    page = page_of(
+        exporter,
+        markdown("# Lesson"),
+        code(shown({"text/plain": "tried"}), source="guess = 1", tags=("exercise",)),
+        code(shown({"text/plain": "solved"}), source="exact = 2", tags=("solution",)),
+        code(shown({"text/plain": "plain"}), source="hidden = 3"),
+    ).html
+    before, _, solution = page.partition('<details class="crm-solution">')
+    solution, _, after = solution.partition("</details>")
+    assert "guess = 1" in before
+    assert "tried" in before
+    assert "<summary>Solution</summary>" in solution
+    assert "exact = 2" in solution
+    assert "solved" in solution
+    assert "solved" not in before + after
+    assert "hidden = 3" not in page

@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from crm_analysis.dates import TimeUnit
-from crm_analysis.errors import InputError
+from crm_analysis.lifetime.buying_model import (
+    DISCOUNTED_AWAY,
+    BuyingModel,
+    Patterns,
+    check_repeaters,
+    climb,
+    follow_ages,
+    unit_word,
+)
 from crm_analysis.lifetime.history import PurchaseHistory
 from crm_analysis.lifetime.jacobi import beta_nodes, nodes_needed
-from crm_analysis.lifetime.model_parameters import (
-    FittedModel,
-    ModelParameters,
-    best_of,
-    check_positive,
-    covariance_and_notes,
-)
+from crm_analysis.lifetime.model_parameters import check_positive
 from crm_analysis.wording import _
 
 __all__ = [
@@ -37,14 +38,8 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
-LEAST_REPEATERS = 5
-"""Four parameters from fewer customers with a repeat say nothing."""
-
 CHUNK = 32_768
 """Patterns computed at once: what fits the processor's cache."""
-
-START_PATTERNS = 20_000
-"""The search starts on at most so many patterns, thinned evenly."""
 
 _NAMES = ("r", "alpha", "a", "b")
 
@@ -194,23 +189,12 @@ def discounted_purchases_if_active(
     digits : float
         Accuracy sought, in decimal digits.
     """
-    n_points = 8 + int(2 * digits)
-    alpha = theta[1]
-    log_age = np.log(alpha + T)
-    if len(T) <= n_points:
-        return _on_grid(theta, horizon, discount, x, T, digits)
-    low, high = float(log_age.min()), float(log_age.max())
-    angle = np.pi * (np.arange(n_points) + 0.5) / n_points
-    at = np.exp((low + high + (high - low) * np.cos(angle)) / 2) - alpha
-    values = _on_grid(theta, horizon, discount, x, np.maximum(at, 0.0), digits)
-    order = np.arange(n_points)
-    waves = np.cos(np.multiply.outer(order, angle)) * (2 / n_points)
-    waves[0] /= 2
-    where = np.clip((2 * log_age - low - high) / (high - low), -1, 1)
-    basis = np.cos(np.multiply.outer(np.arccos(where), order))
-    # einsum, because threads cost more than they give on products of this size.
-    series = np.einsum("kj,xj->xk", waves, values)
-    return np.asarray(np.einsum("tk,xk->xt", basis, series), np.float64)
+    return follow_ages(
+        lambda ages: _on_grid(theta, horizon, discount, x, ages, digits),
+        T,
+        float(theta[1]),
+        digits=digits,
+    )
 
 
 def _on_grid(
@@ -218,9 +202,12 @@ def _on_grid(
 ) -> Floats:
     r, alpha, a, b = theta
     age = alpha + T
-    n_times = 8 + int(1.5 * digits)
-    node, node_weight = np.polynomial.legendre.leggauss(n_times)
+    if discount > 0:
+        horizon = min(horizon, DISCOUNTED_AWAY / discount)
     top = np.log1p(horizon / age)
+    # A horizon of several e-folds of the age needs as many more nodes.
+    n_times = int((8 + 1.5 * digits) * max(1.0, float(top.max(initial=0.0)) / 2))
+    node, node_weight = np.polynomial.legendre.leggauss(n_times)
     u = np.multiply.outer(top, (node + 1) / 2)
     w = np.expm1(u)
     factor = np.exp(u - discount * age[:, None] * w) * node_weight * (top[:, None] / 2)
@@ -237,10 +224,11 @@ def _on_grid(
 
 
 @dataclass(frozen=True)
-class BetaGeometric(FittedModel):
+class BetaGeometric(BuyingModel):
     """A BG/NBD model: rates of buying ~ Gamma(r, alpha), dropout after a purchase ~ Beta(a, b).
 
-    Built by `fit_beta_geometric`, or by hand from a paper's figures.
+    Built by `fit_beta_geometric`, or by hand from a paper's figures. Whoever has not bought
+    again is active for certain: the model lets customers stop only after a repeat purchase.
 
     Attributes
     ----------
@@ -248,13 +236,11 @@ class BetaGeometric(FittedModel):
         Shape and rate of the gamma distribution of buying rates; r / alpha purchases a `unit`.
     a, b : float
         Shapes of the beta distribution of the probability to stop after a purchase.
-    unit : {"day", "week", "month", "year"}
-        Unit of time of alpha and of everything passed to the methods.
 
     References
     ----------
     Fader, Hardie & Lee (2005), "Counting your customers" the easy way, Marketing Science
-    24:275-284.
+    24:275-284: equations 8 (frequencies), 9 (new customers) and 10 (purchases ahead).
 
     Examples
     --------
@@ -269,7 +255,6 @@ class BetaGeometric(FittedModel):
     alpha: float
     a: float
     b: float
-    unit: TimeUnit = "week"
 
     def __post_init__(self) -> None:
         check_positive(**self.values())
@@ -279,54 +264,41 @@ class BetaGeometric(FittedModel):
         return {"r": self.r, "alpha": self.alpha, "a": self.a, "b": self.b}
 
     @property
-    def theta(self) -> Floats:
-        """The parameters as an array, shape (4,)."""
-        return np.array([self.r, self.alpha, self.a, self.b])
+    def label(self) -> str:
+        """The model's short name."""
+        return "BG/NBD"
 
-    def probability_alive(self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
-        """How probable is it that a customer is still active? (BG/NBD).
+    def story(self) -> str:
+        """Return what the model takes customers to do."""
+        return _(
+            "While active, a customer buys at random at a rate of their own (gamma with shape r "
+            "and rate alpha, per {unit}); after each repeat purchase they stop with a probability "
+            "of their own (beta with shapes a and b). Fitted by maximum likelihood (Fader, Hardie "
+            "& Lee 2005).",
+            unit=unit_word(self.unit),
+        )
 
-        1 for whoever has not bought again: the model lets customers stop only after a repeat
-        purchase, so silence after the first one says nothing in it.
+    def active(self, patterns: Patterns) -> Floats:
+        """Return the probability that each customer is still active."""
+        odds = probability_stopped_odds(self.theta, patterns.x, patterns.t_x, patterns.T)
+        return np.asarray(special.expit(-odds))
 
-        Parameters
-        ----------
-        x, t_x, T : array_like
-            Repeat purchases, recency and age in `unit`; broadcast together.
-        """
-        x_, t_, T_ = _checked(x, t_x, T)
-        return np.asarray(special.expit(-probability_stopped_odds(self.theta, x_, t_, T_)))
-
-    def expected_purchases(
-        self, horizon: float, x: ArrayLike, t_x: ArrayLike, T: ArrayLike
+    def purchases_if_active(
+        self, patterns: Patterns, horizon: float, discount: float = 0.0, *, digits: float = 12
     ) -> Floats:
-        """How many purchases will a customer make in the coming `horizon`? (equation 10).
+        """Return discounted purchases ahead of customers who are active at T."""
+        if discount == 0 and len(patterns.distinct_age) * len(patterns.distinct_x) > len(
+            patterns.x
+        ):
+            return purchases_if_active(self.theta, horizon, patterns.x, patterns.T)
+        ahead = discounted_purchases_if_active(
+            self.theta, horizon, discount, patterns.distinct_x, patterns.distinct_age, digits=digits
+        )
+        return np.asarray(ahead[patterns.at_x, patterns.at_age])
 
-        Parameters
-        ----------
-        horizon : float
-            Length of time ahead, in `unit`, not negative.
-        x, t_x, T : array_like
-            Repeat purchases, recency and age in `unit`; broadcast together.
-        """
-        _check_horizon(horizon)
-        x_, t_, T_ = _checked(x, t_x, T)
-        alive = special.expit(-probability_stopped_odds(self.theta, x_, t_, T_))
-        ahead = purchases_if_active(self.theta, horizon, x_.ravel(), T_.ravel())
-        return np.asarray(alive * ahead.reshape(x_.shape))
-
-    def expected_purchases_new(self, horizon: ArrayLike) -> Floats:
-        """How many repeat purchases will a new customer make in `horizon`? (equation 9).
-
-        Parameters
-        ----------
-        horizon : array_like
-            Lengths of time since the first purchase, in `unit`, not negative.
-        """
-        ahead = np.asarray(horizon, np.float64)
-        for length in ahead.ravel():
-            _check_horizon(float(length))
-        return mean_purchases(self.theta, ahead)
+    def mean_purchases(self, times: Floats) -> Floats:
+        """Return repeat purchases expected of a new customer until each time."""
+        return mean_purchases(self.theta, times)
 
     def frequency_probabilities(self, age: ArrayLike, most: int) -> Floats:
         """How probable are 0, 1, …, `most` repeat purchases within `age`? (equation 8).
@@ -337,30 +309,9 @@ class BetaGeometric(FittedModel):
         """
         return _frequency_probabilities(self.theta, np.atleast_1d(np.asarray(age, float)), most)
 
-    def parameters(self, *, conf_level: float = 0.95) -> ModelParameters:
-        """Return the parameters with standard errors and intervals.
-
-        Returns
-        -------
-        ModelParameters
-            Columns ``parameter``, ``n`` (customers), ``estimate``, ``std_error``, ``conf_low``,
-            ``conf_high`` (normal on the log scale); null where the model was built by hand.
-        """
-        return self.shown(
-            _("BG/NBD model of buying"),
-            _definition(self.unit),
-            model="BG/NBD",
-            conf_level=conf_level,
-        )
-
-
-def _definition(unit: TimeUnit) -> str:
-    return _(
-        "While active, a customer buys at random at a rate of their own (gamma with shape r and "
-        "rate alpha, per {unit}); after each repeat purchase they stop with a probability of their "
-        "own (beta with shapes a and b). Fitted by maximum likelihood (Fader, Hardie & Lee 2005).",
-        unit={"day": _("day"), "week": _("week"), "month": _("month"), "year": _("year")}[unit],
-    )
+    def log_likelihood_of(self, patterns: Patterns, weight: Floats) -> float:
+        """Return the log-likelihood of patterns."""
+        return log_likelihood(np.log(self.theta), patterns.x, patterns.t_x, patterns.T, weight)[0]
 
 
 def mean_purchases(theta: Floats, ahead: Floats) -> Floats:
@@ -384,29 +335,6 @@ def _frequency_probabilities(theta: Floats, age: Floats, most: int) -> Floats:
     stops = np.exp(special.betaln(a + 1, b + repeats - 1) - special.betaln(a, b))
     at_least = special.betainc(repeats, r, share)
     return np.asarray(stays * buys + np.where(x > 0, stops * at_least, 0.0))
-
-
-def _checked(x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    x_, t_, T_ = np.broadcast_arrays(
-        np.asarray(x, np.float64), np.asarray(t_x, np.float64), np.asarray(T, np.float64)
-    )
-    good = (x_ >= 0) & (t_ >= 0) & (t_ <= T_) & (x_ == np.floor(x_))
-    if not good.all():
-        at = np.unravel_index(int(np.argmin(good)), good.shape)
-        raise InputError(
-            "A prediction needs whole x >= 0 and 0 <= t_x <= T; got x = "
-            f"{x_[at]:g}, t_x = {t_[at]:g}, T = {T_[at]:g}. Pass repeat purchases, recency and "
-            "age, in this order and in the model's unit of time."
-        )
-    return x_, t_, T_
-
-
-def _check_horizon(horizon: float) -> None:
-    if not (np.isfinite(horizon) and horizon >= 0):
-        raise InputError(
-            f"'horizon' must be a length of time of 0 or more; got {horizon!r}. "
-            "Pass it in the model's unit of time."
-        )
 
 
 # Fit --------------------------------------------------------------------------------------
@@ -453,48 +381,22 @@ def fit_beta_geometric(history: PurchaseHistory) -> BetaGeometric:
     >>> model.n, round(model.log_likelihood)
     (90, -406)
     """
-    if history.n_repeat < LEAST_REPEATERS:
-        raise InputError(
-            f"A BG/NBD model was to be fitted; only {history.n_repeat} of {history.n} customers "
-            f"bought on a second day, and at least {LEAST_REPEATERS} are needed. Count a longer "
-            "period, or more customers together."
-        )
-    x, t_x, T, weight = (history.patterns[c].to_numpy() for c in history.patterns.columns)
-    x = x.astype(np.float64)
-    scale = float(weight @ T / weight.sum())
-    t_x, T = t_x / scale, T / scale
-    starts = _starts(x, t_x, T, weight)
-    end = best_of(
-        lambda theta: log_likelihood(theta, x, t_x, T, weight), starts, names=_NAMES, model="BG/NBD"
-    )
-    r, alpha, a, b = (float(value) for value in np.exp(end.at))
-    covariance, notes = covariance_and_notes(end, _NAMES)
+    check_repeaters(history, "BG/NBD")
+    fitted = climb(history, log_likelihood, _guesses, names=_NAMES, times=(1,), model="BG/NBD")
+    r, alpha, a, b = (float(value) for value in fitted.theta)
     return BetaGeometric(
         r=r,
-        alpha=alpha * scale,
+        alpha=alpha,
         a=a,
         b=b,
         unit=history.unit,
-        log_covariance=covariance,
-        # The density of a purchase time scales with the unit: once per repeat purchase.
-        log_likelihood=end.value - float(weight @ x) * float(np.log(scale)),
+        log_covariance=fitted.log_covariance,
+        log_likelihood=fitted.log_likelihood,
         n=history.n,
-        notes=notes,
+        notes=fitted.notes,
     )
 
 
-def _starts(x: Floats, t_x: Floats, T: Floats, weight: Floats) -> list[Floats]:
-    """Three starting points; with many patterns, the best top of an even thinning of them."""
-    rate = float(weight @ x / (weight @ T))
-    guesses = [(0.3, 0.8, 2.4), (1.0, 0.5, 5.0), (4.0, 1.0, 1.0)]
-    starts = [np.log(np.array([r, r / rate, a, b])) for r, a, b in guesses]
-    if len(x) <= START_PATTERNS:
-        return starts
-    thin = slice(None, None, -(-len(x) // START_PATTERNS))
-    end = best_of(
-        lambda theta: log_likelihood(theta, x[thin], t_x[thin], T[thin], weight[thin]),
-        starts,
-        names=_NAMES,
-        model="BG/NBD",
-    )
-    return [end.at]
+def _guesses(rate: float) -> list[Floats]:
+    shapes = [(0.3, 0.8, 2.4), (1.0, 0.5, 5.0), (4.0, 1.0, 1.0)]
+    return [np.array([r, r / rate, a, b]) for r, a, b in shapes]

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import narwhals.stable.v2 as nw
+import numpy as np
 import polars as pl
 
 from crm_analysis.dates import TIME_UNITS, TimeUnit, to_day_number
@@ -23,6 +24,7 @@ from crm_analysis.frames import (
     open_table,
     require_columns,
 )
+from crm_analysis.lifetime.day_counts import count_days, fits
 from crm_analysis.wording import _, date_text, number
 
 __all__ = [
@@ -42,6 +44,7 @@ _COLUMNS: dict[str, pl.DataType] = {
     "n_valued": pl.Int64(),
     "mean_value": pl.Float64(),
     "spacing": pl.Float64(),
+    "sum_log_gaps": pl.Float64(),
 }
 
 
@@ -67,8 +70,10 @@ class PurchaseHistory:
         ``frequency`` (repeat purchase days x, Int64), ``recency`` (time t_x from the first to
         the last purchase day), ``age`` (time T from the first purchase day to `as_of`), both
         in `unit`, ``n_valued`` (repeat purchase days whose value is known), ``mean_value``
-        (mean value of these; null without any) and ``spacing`` (Greenwood's statistic: sum of
-        the squared gaps between purchase days over t_x squared; null below two repeats).
+        (mean value of these; null without any), ``spacing`` (Greenwood's statistic: sum of
+        the squared gaps between purchase days over t_x squared; null below two repeats) and
+        ``sum_log_gaps`` (sum of the logarithms of the gaps, in `unit`; 0 without a repeat; null
+        where the gaps are not known).
     unit : {"day", "week", "month", "year"}
         What ``recency`` and ``age`` are measured in; a month is 365.25 / 12 days.
     as_of : date or None
@@ -97,6 +102,7 @@ class PurchaseHistory:
         recency_col: str = "recency",
         age_col: str = "age",
         value_col: str | None = None,
+        sum_log_gaps_col: str | None = None,
         unit: TimeUnit = "week",
         by: str | Sequence[str] = (),
     ) -> PurchaseHistory:
@@ -109,6 +115,9 @@ class PurchaseHistory:
             Columns of x, t_x and T.
         value_col : str, optional
             Column of the mean value of repeat purchases; ignored without a repeat.
+        sum_log_gaps_col : str, optional
+            Column of the sum of the logarithms of the gaps between purchases, in `unit`: what
+            tells how regular they are (``litt`` in R's BTYDplus).
         unit : {"day", "week", "month", "year"}
             What recency and age are measured in.
         by : str or sequence of str
@@ -122,6 +131,9 @@ class PurchaseHistory:
         asked = {frequency_col: "frequency_col", recency_col: "recency_col", age_col: "age_col"}
         if value_col is not None:
             asked[value_col] = "value_col"
+        if sum_log_gaps_col is not None:
+            asked[sum_log_gaps_col] = "sum_log_gaps_col"
+        gaps = pl.lit(None) if sum_log_gaps_col is None else pl.col(sum_log_gaps_col)
         require_columns(summary.columns, asked | dict.fromkeys(by, "by"))
         value = pl.col(value_col) if value_col is not None else pl.lit(None, pl.Float64)
         repeated = pl.col("frequency") > 0
@@ -131,6 +143,7 @@ class PurchaseHistory:
             age=pl.col(age_col).cast(pl.Float64),
             mean_value=value.cast(pl.Float64),
             spacing=pl.lit(None, pl.Float64),
+            sum_log_gaps=gaps.cast(pl.Float64),
         ).with_columns(mean_value=pl.when(repeated).then("mean_value"))
         known = pl.col("mean_value").is_not_null()
         table = table.with_columns(n_valued=pl.when(known).then("frequency").otherwise(0))
@@ -143,9 +156,21 @@ class PurchaseHistory:
         return self.table.height
 
     @property
+    def identity(self) -> tuple[str, ...]:
+        """The columns that say who a row is: those that are neither counted nor groups."""
+        known = (*_COLUMNS, *self.by)
+        return tuple(name for name in self.table.columns if name not in known)
+
+    @property
     def n_repeat(self) -> int:
         """Number of customers with a repeat purchase."""
         return int((self.table["frequency"] > 0).sum())
+
+    @property
+    def sum_log_gaps(self) -> float | None:
+        """Sum of the logarithms of all gaps, in `unit`; None where some are not known."""
+        repeated = self.table.filter(pl.col("frequency") > 0)["sum_log_gaps"]
+        return None if repeated.null_count() else float(repeated.sum())
 
     @property
     def unit_days(self) -> float:
@@ -211,17 +236,8 @@ def open_purchase_days(
         Group keys, ``customer``, ``day``, ``value`` (sum of the day; null when any purchase of
         the day has no value), ``first`` (the customer's first day), days to `as_of` only.
     """
-    asked = {
-        "customer": Asked(customer_col, "key", "customer_col"),
-        "day": Asked(at_col, "date", "at_col"),
-    }
-    if value_col is not None:
-        asked["value"] = Asked(value_col, "number", "value_col", nullable=True)
-    frame = open_table(purchases, asked, by=by)
-    if value_col is None:
-        frame = frame.with_columns(nw.lit(0.0).alias("value"))
+    frame = _open_purchases(purchases, customer_col, at_col, value_col, as_of, by)
     who = [*keys_of(by), "customer"]
-    frame = frame.filter(nw.col("day") <= to_day_number(as_of))
     days = frame.group_by(*who, "day").agg(
         nw.col("value").sum().alias("value"),
         nw.col("value").is_null().cast(nw.Int64).sum().alias("n_null"),
@@ -231,6 +247,26 @@ def open_purchase_days(
         nw.col("day").min().over(*who).alias("first"),
     )
     return days.drop("n_null")
+
+
+def _open_purchases(
+    purchases: object,
+    customer_col: str,
+    at_col: str,
+    value_col: str | None,
+    as_of: date,
+    by: Sequence[str],
+) -> nw.LazyFrame[Any]:
+    asked = {
+        "customer": Asked(customer_col, "key", "customer_col"),
+        "day": Asked(at_col, "date", "at_col"),
+    }
+    if value_col is not None:
+        asked["value"] = Asked(value_col, "number", "value_col", nullable=True)
+    frame = open_table(purchases, asked, by=by)
+    if value_col is None:
+        frame = frame.with_columns(nw.lit(None).cast(nw.Float64).alias("value"))
+    return frame.filter(nw.col("day") <= to_day_number(as_of))
 
 
 def purchase_history(
@@ -298,11 +334,13 @@ def purchase_history(
     as_of = check_as_of(as_of)
     check_one_of("unit", unit, TIME_UNITS)
     _check_names(customer_col, by)
-    days = open_purchase_days(
-        purchases, customer_col=customer_col, at_col=at_col, value_col=value_col,
-        as_of=as_of, by=by,
-    )  # fmt: skip
-    counted = _count(days, by)
+    counted = _count_here(purchases, customer_col, at_col, value_col, as_of, by)
+    if counted is None:
+        days = open_purchase_days(
+            purchases, customer_col=customer_col, at_col=at_col, value_col=value_col,
+            as_of=as_of, by=by,
+        )  # fmt: skip
+        counted = _count(days, by)
     table = _in_units(counted, days_in(unit), to_day_number(as_of), valued=value_col is not None)
     table = table.rename({"customer": customer_col})
     columns = [*by, customer_col, *_COLUMNS]
@@ -320,6 +358,23 @@ def _check_names(customer_col: str, by: Sequence[str]) -> None:
         )
 
 
+def _count_here(
+    purchases: object,
+    customer_col: str,
+    at_col: str,
+    value_col: str | None,
+    as_of: date,
+    by: Sequence[str],
+) -> pl.DataFrame | None:
+    """Count a table that is in memory by sorting; None for groups, and for data elsewhere."""
+    if by or not isinstance(nw.to_native(purchases, pass_through=True), pl.DataFrame):
+        return None
+    frame = _open_purchases(purchases, customer_col, at_col, value_col, as_of, by).to_native()
+    assert isinstance(frame, pl.LazyFrame)
+    table = frame.collect()
+    return count_days(table) if fits(table) else None
+
+
 def _count(days: nw.LazyFrame[Any], by: Sequence[str]) -> pl.DataFrame:
     who = [*keys_of(by), "customer"]
     previous = nw.col("day").shift(1).over(*who, order_by="day")
@@ -331,6 +386,7 @@ def _count(days: nw.LazyFrame[Any], by: Sequence[str]) -> pl.DataFrame:
         )
         .with_columns(
             (nw.col("gap") * nw.col("gap")).alias("gap_square"),
+            nw.col("gap").cast(nw.Float64).log().alias("log_gap"),
             nw.when(nw.col("repeat") == 1).then(nw.col("value")).alias("repeat_value"),
         )
         .group_by(*who)
@@ -339,6 +395,7 @@ def _count(days: nw.LazyFrame[Any], by: Sequence[str]) -> pl.DataFrame:
             nw.col("first").min().alias("first"),
             nw.col("day").max().alias("last"),
             nw.col("gap_square").sum().alias("gap_squares"),
+            nw.col("log_gap").sum().alias("log_gaps"),
             nw.col("repeat_value").sum().alias("value"),
             nw.col("repeat_value").count().alias("n_valued"),
         )
@@ -356,6 +413,8 @@ def _in_units(
         n_valued=n_valued,
         recency=recency / days_per_unit,
         age=(last_day - pl.col("first")) / days_per_unit,
+        sum_log_gaps=pl.col("log_gaps").fill_null(0.0)
+        - pl.col("frequency") * float(np.log(days_per_unit)),
         spacing=pl.when(several).then(pl.col("gap_squares") / recency.cast(pl.Float64) ** 2),
     ).with_columns(
         mean_value=pl.when(pl.col("n_valued") > 0).then(pl.col("value") / pl.col("n_valued"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import polars as pl
@@ -132,6 +133,35 @@ class FittedModel(ABC):
             model=model,
         )
 
+    def to_json(self) -> str:
+        """Return the model as JSON: its kind, parameters, covariance and notes."""
+        return json.dumps({"kind": type(self).__name__, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the model that `to_json` wrote.
+
+        Raises
+        ------
+        InputError
+            The text is no JSON of this kind of model.
+        """
+        try:
+            said = dict(json.loads(text))
+            kind = said.pop("kind")
+            fields = {name: _as_tuples(value) for name, value in said.items()}
+            if kind == cls.__name__:
+                return cls(**fields)
+        except (ValueError, TypeError, KeyError) as problem:
+            raise InputError(
+                f"A {cls.__name__} was to be read from JSON; the text is not one that "
+                f"{cls.__name__}.to_json writes ({problem}). Pass the text unchanged."
+            ) from problem
+        raise InputError(
+            f"A {cls.__name__} was to be read from JSON; the text holds a {kind}. "
+            f"Read it with {kind}.from_json."
+        )
+
     @property
     def std_errors(self) -> dict[str, float | None]:
         """Standard errors by name; None where unknown (built by hand, or at an edge)."""
@@ -153,18 +183,23 @@ class FittedModel(ABC):
         return np.asarray(self.log_covariance) * np.outer(scale, scale)
 
     @property
+    def n_parameters(self) -> int:
+        """How many parameters were chosen."""
+        return len(self.values())
+
+    @property
     def aic(self) -> float | None:
         """Akaike's information criterion."""
         if self.log_likelihood is None:
             return None
-        return 2 * len(self.values()) - 2 * self.log_likelihood
+        return 2 * self.n_parameters - 2 * self.log_likelihood
 
     @property
     def bic(self) -> float | None:
         """Schwarz's information criterion, with customers as observations."""
         if self.log_likelihood is None or not self.n:
             return None
-        return float(len(self.values()) * np.log(self.n) - 2 * self.log_likelihood)
+        return float(self.n_parameters * np.log(self.n) - 2 * self.log_likelihood)
 
     def draws(self, n_draws: int, seed: int) -> Floats | None:
         """Return parameters drawn from their fitted distribution, shape (n_draws, k).
@@ -179,6 +214,10 @@ class FittedModel(ABC):
         normal = np.random.default_rng(seed).standard_normal((n_draws, len(centre)))
         moves = (normal * np.sqrt(np.maximum(spread, 0.0))) @ axes.T
         return np.asarray(np.exp(centre + np.clip(moves, -LOG_BOUND, LOG_BOUND)))
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(_as_tuples(part) for part in value) if isinstance(value, list) else value
 
 
 def parameter_table(model: FittedModel, conf_level: float) -> pl.DataFrame:

@@ -9,17 +9,10 @@ from typing import Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import special
 
 from crm_analysis.errors import ColumnError, InputError, NotConvergedError, listed, near
 from crm_analysis.estimates import Estimates, five_columns
-from crm_analysis.lifetime.beta_geometric import (
-    BetaGeometric,
-    discounted_purchases_if_active,
-    fit_beta_geometric,
-    log_likelihood,
-    probability_stopped_odds,
-)
+from crm_analysis.lifetime.buying_model import BuyingModel, Patterns
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, fit_gamma_gamma, spend_weights
 from crm_analysis.lifetime.history import PurchaseHistory
 from crm_analysis.wording import _, number, percent
@@ -29,7 +22,6 @@ __all__ = [
     "ModelEstimates",
     "Outlook",
     "Quantity",
-    "buying_or_none",
     "check_groups",
     "check_resamples",
     "model_cautions",
@@ -97,40 +89,38 @@ class Outlook:
         runs = patterns.select(pl.struct(by).rle_id())[:, 0] if by and patterns.height else None
         self.group = np.zeros(patterns.height, np.int64) if runs is None else runs.to_numpy()
         columns = (patterns[c].cast(pl.Float64).to_numpy() for c in (*keys, "weight", "value"))
-        self.x, self.t_x, self.T, self.n_valued, self.weight, self.value = columns
-        self.distinct_x, self.at_x = np.unique(self.x, return_inverse=True)
-        self.distinct_T, self.at_T = np.unique(self.T, return_inverse=True)
+        x, t_x, T, self.n_valued, self.weight, self.value = columns
+        self.patterns = Patterns(x, t_x, T)
         self.n = self._sum(self.weight)
 
     def _sum(self, amounts: Floats) -> Floats:
         summed = np.bincount(self.group, weights=amounts, minlength=self.n_groups)
         return np.asarray(summed, np.float64)
 
-    def active(self, theta: Floats) -> Floats:
+    def active(self, model: BuyingModel) -> Floats:
         """Probability of being active, per pattern."""
-        odds = probability_stopped_odds(theta, self.x, self.t_x, self.T)
-        return np.asarray(special.expit(-odds))
+        return model.active(self.patterns)
 
-    def purchases(self, theta: Floats, horizon: Horizon, digits: float = 12) -> Floats:
+    def purchases(self, model: BuyingModel, horizon: Horizon, digits: float = 12) -> Floats:
         """Discounted expected purchases over the horizon, per pattern."""
-        ahead = discounted_purchases_if_active(
-            theta, horizon.length, horizon.discount, self.distinct_x, self.distinct_T, digits=digits
+        ahead = model.purchases_if_active(
+            self.patterns, horizon.length, horizon.discount, digits=digits
         )
-        return np.asarray(self.active(theta) * ahead[self.at_x, self.at_T])
+        return np.asarray(model.active(self.patterns) * ahead)
 
     def means(
         self,
         quantity: Quantity,
-        theta: Floats,
+        model: BuyingModel,
         spend: Floats | None = None,
         horizon: Horizon | None = None,
         digits: float = 12,
     ) -> Floats:
         """Mean of a quantity over the customers of each group, shape (groups,)."""
         if quantity == "active" or horizon is None:
-            per_pattern = self.weight * self.active(theta)
+            per_pattern = self.weight * self.active(model)
         else:
-            per_pattern = self.purchases(theta, horizon, digits)
+            per_pattern = self.purchases(model, horizon, digits)
             if spend is None:
                 per_pattern = per_pattern * self.weight
             else:
@@ -142,7 +132,7 @@ class Outlook:
     def estimate(
         self,
         quantity: Quantity,
-        buying: BetaGeometric | None,
+        buying: BuyingModel | None,
         spend: GammaGamma | None,
         horizon: Horizon,
         *,
@@ -152,24 +142,24 @@ class Outlook:
     ) -> pl.DataFrame:
         """Return groups and the five columns: means, and intervals over drawn parameters."""
         unknown = np.full(self.n_groups, np.nan)
-        if buying is None or (quantity == "value" and spend is None) or not len(self.x):
+        if buying is None or (quantity == "value" and spend is None) or not len(self.patterns.x):
             return self._table(unknown, unknown, unknown, unknown)
         spend = spend if quantity == "value" else None
         theta_2 = None if spend is None else spend.theta
-        middle = self.means(quantity, buying.theta, theta_2, horizon)
+        middle = self.means(quantity, buying, theta_2, horizon)
         first = buying.draws(n_resamples, seed)
         second = None if spend is None else spend.draws(n_resamples, seed + 1)
         if first is None or (spend is not None and second is None):
             return self._table(middle, unknown, unknown, unknown)
         draws = np.stack([
-            self.means(quantity, first[i], None if second is None else second[i], horizon,
-                       DRAW_DIGITS)
+            self.means(quantity, buying.with_theta(first[i]),
+                       None if second is None else second[i], horizon, DRAW_DIGITS)
             for i in range(n_resamples)
         ])  # fmt: skip
         weight = self._draw_weights(buying, first)
         return self._table(middle, *_spread(draws, weight, middle, conf_level))
 
-    def _draw_weights(self, model: BetaGeometric, draws: Floats) -> Floats:
+    def _draw_weights(self, model: BuyingModel, draws: Floats) -> Floats:
         """Weigh drawn parameters by the likelihood where the normal distribution is a poor fit.
 
         On a flat ridge the likelihood is far from normal: importance weights correct the draws.
@@ -182,10 +172,10 @@ class Outlook:
         moves = (np.log(draws) - np.log(model.theta)) @ axes
         known = spread > 1e-12
         squares = (moves[:, known] ** 2 / spread[known]).sum(axis=1)
-        scale = float(self.weight @ self.T / self.weight.sum())
-        unit = np.array([1.0, 1 / scale, 1.0, 1.0])
-        data = (self.x, self.t_x / scale, self.T / scale, self.weight)
-        fits = np.array([log_likelihood(np.log(theta * unit), *data)[0] for theta in draws])
+        fits = np.array([
+            model.with_theta(theta).log_likelihood_of(self.patterns, self.weight)
+            for theta in draws
+        ])  # fmt: skip
         logs = fits + squares / 2
         weight = np.exp(logs - logs.max())
         return np.asarray(weight / weight.sum())
@@ -215,33 +205,6 @@ def _spread(
 
 
 # Models, or why there are none --------------------------------------------------------------
-
-
-def buying_or_none(
-    history: PurchaseHistory, model: BetaGeometric | None
-) -> tuple[BetaGeometric | None, tuple[str, ...]]:
-    """Return the model given or fitted, or None with a note that says why."""
-    if model is not None:
-        if model.unit != history.unit:
-            raise InputError(
-                f"The model counts time in {model.unit}s and the history in {history.unit}s. "
-                "Count the history in the model's unit, or fit the model to this history."
-            )
-        return model, ()
-    try:
-        fitted = fit_beta_geometric(history)
-    except InputError:
-        return None, (
-            _(
-                "Only {k} of {n} customers bought on a second day: too few to fit a model of "
-                "buying.",
-                k=number(history.n_repeat),
-                n=number(history.n),
-            ),
-        )
-    except NotConvergedError:
-        return None, (_("No model of buying could be fitted: the search found no maximum."),)
-    return fitted, fitted.notes
 
 
 def spend_or_none(
@@ -324,28 +287,31 @@ def regularity(table: pl.DataFrame) -> tuple[int, float, float]:
     return len(x), k, error
 
 
-def model_cautions(history: PurchaseHistory) -> tuple[str, ...]:
-    """Return what BG/NBD is known to get wrong on such customers."""
-    if not history.n:
+def model_cautions(history: PurchaseHistory, model: BuyingModel | None) -> tuple[str, ...]:
+    """Return what the model is known to get wrong on such customers."""
+    if not history.n or model is None:
         return ()
     notes: tuple[str, ...] = ()
     once = 1 - history.n_repeat / history.n
-    if once > 0:
+    if once > 0 and bool(model.probability_alive(0, 0.0, 1.0) == 1):
         notes += (
             _(
-                "{share} of the customers bought once only; BG/NBD holds each of them to be "
+                "{share} of the customers bought once only; {model} holds each of them to be "
                 "active for certain, however long ago that was.",
                 share=percent(once),
+                model=model.label,
             ),
         )
     n, k, error = regularity(history.table)
-    if n >= 30 and k - 3 * error > 1 and k > REGULAR:
+    if n >= 30 and k - 3 * error > 1 and k > REGULAR and getattr(model, "k", 1) == 1:
         notes += (
             _(
                 "Gaps between purchases are more regular than chance (k = {k}, where chance is "
-                "1), as service visits are: BG/NBD then takes lost customers for active ones. "
-                "Read shares of active customers and values as upper bounds.",
+                "1), as service visits are: {model} then takes lost customers for active ones. "
+                "Read shares of active customers and values as upper bounds, or fit a model that "
+                "knows of regular gaps.",
                 k=number(k, 1),
+                model=model.label,
             ),
         )
     return notes

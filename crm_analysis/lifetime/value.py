@@ -12,6 +12,8 @@ from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.frames import check_conf_level, check_one_of, group_names
 from crm_analysis.lifetime.beta_geometric import BetaGeometric
+from crm_analysis.lifetime.buying_model import BuyingModel
+from crm_analysis.lifetime.fitting import buying_or_none
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, spend_weights
 from crm_analysis.lifetime.history import (
     DAYS_IN_YEAR,
@@ -23,7 +25,6 @@ from crm_analysis.lifetime.outlook import (
     Horizon,
     ModelEstimates,
     Outlook,
-    buying_or_none,
     check_groups,
     check_resamples,
     model_cautions,
@@ -45,6 +46,10 @@ __all__ = [
 ]
 
 
+DISCOUNTED_AWAY = 16.0
+"""For ever ends where a purchase is worth exp(-16) of one today, less than a ten-millionth."""
+
+
 # Show -------------------------------------------------------------------------------------
 
 
@@ -58,9 +63,9 @@ class LifetimeValue(ModelEstimates):
     ----------
     customers : polars DataFrame
         One row per customer: the history's columns, ``probability_active``,
-        ``expected_purchases`` over the horizon (not discounted), ``expected_spend`` per purchase
-        and ``value`` (discounted); null where nothing can be said. It names customers, so it
-        belongs in analysis and never on a page.
+        ``expected_purchases`` over the horizon (not discounted; null for ever),
+        ``expected_spend`` per purchase and ``value`` (discounted); null where nothing can be said.
+        It names customers, so it belongs in analysis and never on a page.
     """
 
     customers: pl.DataFrame
@@ -102,9 +107,9 @@ class PurchaseRegularity(Estimates):
 def lifetime_value(
     history: PurchaseHistory,
     *,
-    model: BetaGeometric | None = None,
+    model: BuyingModel | str | None = None,
     spend_model: GammaGamma | None = None,
-    horizon_months: float = 36,
+    horizon_months: float | None = 36,
     annual_discount_rate: float = 0.10,
     currency: str | None = None,
     n_resamples: int = 200,
@@ -113,7 +118,7 @@ def lifetime_value(
     conf_level: float = 0.95,
     ci_method: str = "parameters",
 ) -> LifetimeValue:
-    r"""What will these customers' next purchases bring, discounted? (BG/NBD, Gamma-Gamma).
+    r"""What will these customers' next purchases bring, discounted? (model x spend).
 
     .. math:: \int_0^H e^{-\delta t}\, E[\text{purchases at } t \mid x, t_x, T]\, dt
               \times E[\text{spend} \mid x, m], \quad \delta = \ln(1 + \text{rate}) / \text{units}
@@ -122,12 +127,16 @@ def lifetime_value(
     ----------
     history : PurchaseHistory
         Counted with a value column, from `purchase_history`.
-    model : BetaGeometric, optional
-        Model of buying; fitted to the whole history when not given.
+    model : BuyingModel or str, optional
+        Model of buying, or the name of one that is fitted to the whole history: ``"bg_nbd"`` (when
+        not given), ``"mbg_nbd"``, ``"pareto_nbd"``, ``"bg_cnbd_k"`` or ``"mbg_cnbd_k"``. Service
+        visits are near regular: fit them by ``"mbg_cnbd_k"``.
     spend_model : GammaGamma, optional
         Model of spend; fitted to the whole history when not given.
-    horizon_months : float
-        How far ahead, in months of 365.25 / 12 days from the history's last day.
+    horizon_months : float or None
+        How far ahead, in months of 365.25 / 12 days from the history's last day. None = for ever,
+        which takes a discount above 0: the papers' discounted expected residual transactions
+        (DERT) times spend.
     annual_discount_rate : float
         Effective rate a year: 0.10 makes 110 next year worth 100 today. Purchases are
         discounted continuously, from the moment at which each is expected.
@@ -136,14 +145,15 @@ def lifetime_value(
     n_resamples, seed : int
         How often parameters are drawn for the interval; the same seed, the same interval.
     by : str or sequence of str
-        Group columns by which the history was counted. The models are one for all groups: groups
-        differ by their customers' histories.
+        Group columns by which the history was counted, or its customers' column for one row per
+        customer. The models are one for all groups: groups differ by their customers' histories.
     conf_level : float
     ci_method : {"parameters"}
         Parametric bootstrap: quantiles of the mean over parameters of both models drawn from
         their fitted normal distributions on the log scale. The interval covers what is not known
         of the parameters. It does not cover the chance in what these customers will do, a wrong
-        model, nor which customers came to be in the data: it is about these.
+        model, nor which customers came to be in the data: it is about these. So also for one
+        customer: it bounds what to expect of such a customer, not what this one will bring.
 
     Returns
     -------
@@ -155,7 +165,8 @@ def lifetime_value(
     Raises
     ------
     InputError
-        A horizon or a rate below 0, or groups by which the history was not counted.
+        A horizon or a rate below 0, no end without a discount, or groups by which the history was
+        not counted.
 
     Notes
     -----
@@ -171,7 +182,8 @@ def lifetime_value(
     note 025.
     """
     by = group_names(by)
-    check_groups(history, by)
+    each = bool(set(by) & set(history.identity))
+    check_groups(history, [name for name in by if name not in history.identity])
     check_resamples(n_resamples)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("parameters",))
@@ -184,12 +196,15 @@ def lifetime_value(
     )  # fmt: skip
     return LifetimeValue(
         table=table.with_columns(total=pl.col("estimate") * pl.col("n")),
-        name=_("Value per customer over the next {n} months", n=number(horizon_months)),
+        name=_value_name(horizon_months),
         unit="money",
-        definition=_value_definition(horizon_months, annual_discount_rate),
+        definition=_value_definition(horizon_months, annual_discount_rate, buying),
         by=by,
         conf_level=conf_level,
-        notes=notes + spend_notes + model_cautions(history) + _row_notes(table, by) + _shared(by),
+        notes=notes
+        + spend_notes
+        + model_cautions(history, buying)
+        + (_one_customer() if each else _row_notes(table, by) + _shared(by)),
         currency=currency,
         key=f"value_over_{horizon_months}_months",
         better="higher",
@@ -208,30 +223,66 @@ def _shared(by: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _horizon(history: PurchaseHistory, months: float, annual_rate: float = 0.0) -> Horizon:
-    if not (np.isfinite(months) and months >= 0):
-        raise InputError(
-            f"'horizon_months' must be a number of months of 0 or more; got {months!r}. "
-            "Pass, for example, horizon_months=36."
-        )
+def _one_customer() -> tuple[str, ...]:
+    return (
+        _(
+            "The interval of one customer bounds what to expect of a customer with such a history; "
+            "what this one will bring scatters far more widely."
+        ),
+    )
+
+
+def _horizon(history: PurchaseHistory, months: float | None, annual_rate: float = 0.0) -> Horizon:
     if not 0 <= annual_rate < 1:
         raise InputError(
             f"'annual_discount_rate' must be a fraction from 0 up to 1; got {annual_rate!r}. "
             "Pass 0.10 for ten per cent a year."
         )
-    length = months * days_in("month") / history.unit_days
-    return Horizon(length, float(np.log1p(annual_rate)) * history.unit_days / DAYS_IN_YEAR)
+    if months is None and annual_rate == 0:
+        raise InputError(
+            "A value without an end (horizon_months=None) was asked for, without a discount: it "
+            "may have no bound. Discount the future, or end it after so many months."
+        )
+    if months is not None and not (np.isfinite(months) and months >= 0):
+        raise InputError(
+            f"'horizon_months' must be a number of months of 0 or more; got {months!r}. "
+            "Pass, for example, horizon_months=36."
+        )
+    discount = float(np.log1p(annual_rate)) * history.unit_days / DAYS_IN_YEAR
+    if months is None:
+        return Horizon(DISCOUNTED_AWAY / discount, discount)
+    return Horizon(months * days_in("month") / history.unit_days, discount)
 
 
-def _value_definition(months: float, rate: float) -> str:
+def _value_name(months: float | None) -> str:
+    if months is None:
+        return _("Value per customer of all that is to come")
+    return _("Value per customer over the next {n} months", n=number(months))
+
+
+def _value_definition(months: float | None, rate: float, buying: BuyingModel | None) -> str:
+    if months is None:
+        return _(
+            "Expected value of all purchases a customer is still to make, discounted at {rate} a "
+            "year: how often they are expected to buy ({model}) times what they spend "
+            "(Gamma-Gamma). The interval covers what is not known of the models' parameters, not "
+            "the chance in what these customers will do.",
+            rate=percent(rate, 1),
+            model=_label(buying),
+        )
     return _(
         "Expected value of a customer's purchases in the next {months} months, discounted at "
-        "{rate} a year: how often they are expected to buy (BG/NBD) times what they spend "
+        "{rate} a year: how often they are expected to buy ({model}) times what they spend "
         "(Gamma-Gamma). The interval covers what is not known of the models' parameters, not the "
         "chance in what these customers will do.",
         months=number(months),
         rate=percent(rate, 1),
+        model=_label(buying),
     )
+
+
+def _label(buying: BuyingModel | None) -> str:
+    return "BG/NBD" if buying is None else buying.label
 
 
 def _row_notes(table: pl.DataFrame, by: Sequence[str]) -> tuple[str, ...]:
@@ -242,7 +293,7 @@ def _row_notes(table: pl.DataFrame, by: Sequence[str]) -> tuple[str, ...]:
 
 def _customers(
     history: PurchaseHistory,
-    buying: BetaGeometric | None,
+    buying: BuyingModel | None,
     spend: GammaGamma | None,
     horizon: Horizon,
 ) -> pl.DataFrame:
@@ -253,12 +304,13 @@ def _customers(
         ("probability_active", "expected_purchases", "expected_spend", "value"), unknown
     )
     if buying is not None and history.n:
-        values["probability_active"] = every.active(buying.theta)
-        values["expected_purchases"] = every.purchases(buying.theta, Horizon(horizon.length))
+        values["probability_active"] = every.active(buying)
+        if horizon.length * horizon.discount < DISCOUNTED_AWAY:
+            values["expected_purchases"] = every.purchases(buying, Horizon(horizon.length))
         if spend is not None:
             c0, c1 = spend_weights(spend.theta, every.n_valued)
             values["expected_spend"] = c0 + c1 * every.value
-            discounted = every.purchases(buying.theta, horizon)
+            discounted = every.purchases(buying, horizon)
             values["value"] = discounted * values["expected_spend"]
     for name, array in values.items():
         finite = np.where(np.isfinite(array), array, np.nan)
@@ -269,7 +321,7 @@ def _customers(
 def expected_purchases(
     history: PurchaseHistory,
     *,
-    model: BetaGeometric | None = None,
+    model: BuyingModel | str | None = None,
     horizon_months: float = 12,
     n_resamples: int = 200,
     seed: int = 0,
@@ -277,13 +329,13 @@ def expected_purchases(
     conf_level: float = 0.95,
     ci_method: str = "parameters",
 ) -> ModelEstimates:
-    """How many more purchases will a customer make on average? (BG/NBD).
+    """How many more purchases will a customer make on average? (the mean).
 
     Parameters
     ----------
     history : PurchaseHistory
-    model : BetaGeometric, optional
-        Fitted to the whole history when not given.
+    model : BuyingModel or str, optional
+        A model, or the name of one to fit, as in `lifetime_value`.
     horizon_months : float
         How far ahead, in months of 365.25 / 12 days.
     n_resamples, seed, by, conf_level, ci_method
@@ -311,13 +363,14 @@ def expected_purchases(
         name=_("Purchases per customer in the next {n} months", n=number(horizon_months)),
         unit="number",
         definition=_(
-            "Expected purchase days per customer in the next {n} months by a BG/NBD model of these "
-            "customers' histories. The interval covers what is not known of its parameters.",
+            "Expected purchase days per customer in the next {n} months by a {model} model of "
+            "these customers' histories. The interval covers what is not known of its parameters.",
             n=number(horizon_months),
+            model=_label(buying),
         ),
         by=by,
         conf_level=conf_level,
-        notes=notes + model_cautions(history) + _row_notes(table, by),
+        notes=notes + model_cautions(history, buying) + _row_notes(table, by),
         key=f"purchases_in_{horizon_months}_months",
         better="higher",
     )
@@ -326,20 +379,20 @@ def expected_purchases(
 def active_share(
     history: PurchaseHistory,
     *,
-    model: BetaGeometric | None = None,
+    model: BuyingModel | str | None = None,
     n_resamples: int = 200,
     seed: int = 0,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
     ci_method: str = "parameters",
 ) -> ModelEstimates:
-    """What share of the customers is probably still active? (mean P(alive), BG/NBD).
+    """What share of the customers is probably still active? (mean P(alive)).
 
     Parameters
     ----------
     history : PurchaseHistory
-    model : BetaGeometric, optional
-        Fitted to the whole history when not given.
+    model : BuyingModel or str, optional
+        A model, or the name of one to fit, as in `lifetime_value`.
     n_resamples, seed, by, conf_level, ci_method
         As in `lifetime_value`.
 
@@ -351,8 +404,8 @@ def active_share(
 
     Notes
     -----
-    Customers who bought once count as active for certain, and near regular visits make lost
-    customers look active: notes say when. Not a figure for service visits.
+    By BG/NBD, customers who bought once count as active for certain, and near regular visits make
+    lost customers look active: notes say when. For service visits ask ``model="mbg_cnbd_k"``.
 
     References
     ----------
@@ -370,12 +423,13 @@ def active_share(
         name=_("Share of customers probably still active"),
         unit="share",
         definition=_(
-            "Mean probability that a customer would still buy, by a BG/NBD model of these "
-            "customers' histories. The interval covers what is not known of its parameters."
+            "Mean probability that a customer would still buy, by a {model} model of these "
+            "customers' histories. The interval covers what is not known of its parameters.",
+            model=_label(buying),
         ),
         by=by,
         conf_level=conf_level,
-        notes=notes + model_cautions(history) + _row_notes(table, by),
+        notes=notes + model_cautions(history, buying) + _row_notes(table, by),
         key="active_share",
         better="higher",
     )
@@ -454,15 +508,15 @@ def purchase_regularity(
 
 
 def buying_parameters(
-    history: PurchaseHistory, *, model: BetaGeometric | None = None, conf_level: float = 0.95
+    history: PurchaseHistory, *, model: BuyingModel | str | None = None, conf_level: float = 0.95
 ) -> ModelParameters:
-    """What are the parameters of these customers' buying? (BG/NBD).
+    """What are the parameters of these customers' buying? (the fit).
 
     Parameters
     ----------
     history : PurchaseHistory
-    model : BetaGeometric, optional
-        Fitted to the whole history when not given.
+    model : BuyingModel or str, optional
+        A model, or the name of one to fit, as in `lifetime_value`.
     conf_level : float
 
     Returns

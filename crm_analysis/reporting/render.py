@@ -32,6 +32,7 @@ __all__ = ["Facts", "Page", "make_exporter", "render_failure", "render_report", 
 _HERE = Path(__file__).resolve().parent
 _HIDDEN_TAGS = {"parameters", "injected-parameters", "remove-cell"}
 _RESEARCHER_TAGS = {"diagnostics"}
+_LESSON_TAGS = {"exercise", "solution"}
 _MOST_FINDINGS = 5
 _LANGUAGE_NAMES = {"en": "English", "ru": "Русский"}
 _TITLE = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
@@ -222,7 +223,22 @@ def _parts(cell: Any, state: PageState, show_code: bool) -> Iterator[str]:
         return
     if cell.cell_type != "code":
         return
-    if show_code and cell.source.strip():
+    if "solution" in tags:
+        yield _folded_solution(_code_parts(cell, state, tags, show_code=True))
+        return
+    yield from _code_parts(cell, state, tags, show_code=show_code)
+
+
+def _folded_solution(parts: Iterator[str]) -> str:
+    """Fold a solution away, code and all, until the student asks for it."""
+    label = escape(_("Solution"))
+    body = f"<summary>{label}</summary>{''.join(parts)}"
+    return f'<details class="crm-solution">{body}</details>'
+
+
+def _code_parts(cell: Any, state: PageState, tags: set[str], *, show_code: bool) -> Iterator[str]:
+    # An exercise is its code: without it there is nothing to try.
+    if (show_code or tags & _LESSON_TAGS) and cell.source.strip():
         yield f'<pre class="crm-code"><code>{escape(cell.source)}</code></pre>'
     if tags & _HIDDEN_TAGS or (tags & _RESEARCHER_TAGS and not show_code):
         return

@@ -361,6 +361,8 @@ def service_retention(
         by=by,
         conf_level=conf_level,
         notes=_notes(counted, table, by, asked),
+        key="service_retention",
+        better="higher",
     )
 
 

@@ -13,6 +13,7 @@ import polars as pl
 from crm_analysis.dates import add_months
 from crm_analysis.errors import InputError, SchemaError, listed, near
 from crm_analysis.schema import PURCHASE_KINDS, RISK_FACTORS, TABLES, TABLES_AND_VIEWS
+from crm_analysis.warehouse import ledger as books
 from crm_analysis.warehouse import views
 from crm_analysis.warehouse.checks import check as check_tables
 from crm_analysis.warehouse.checks import conform
@@ -103,6 +104,11 @@ class Warehouse:
         if name in self.tables:
             return self.table(name)
         return TABLES[name].create_empty().lazy()
+
+    @property
+    def _only_purchases(self) -> bool:
+        """Whether purchases ready made are all that says what customers did."""
+        return "purchases" in self.tables and not set(_ACTIVITY) & set(self.tables)
 
     def _limited(self, name: str, frame: pl.LazyFrame) -> pl.LazyFrame:
         if "dealership_id" in TABLES_AND_VIEWS[name].columns():
@@ -223,6 +229,14 @@ class Warehouse:
         """
         _check_months(inactive_months)
         day = as_of or self.as_of
+        if self._only_purchases:
+            bought = views.purchase_activity(self.table("purchases"), as_of=day)
+            return self._view(
+                "spells",
+                lambda: views.spells(
+                    self.table, as_of=day, inactive_months=inactive_months, activity=bought
+                ),
+            )
         return self._view(
             "spells",
             lambda: views.spells(self._activity, as_of=day, inactive_months=inactive_months),
@@ -376,6 +390,69 @@ class Warehouse:
             )
         bought = self._view("purchases", lambda: views.purchases(self._activity))
         return bought if kind is None else bought.filter(pl.col("kind") == kind)
+
+    def ledger(
+        self,
+        *,
+        call_cost: float | None = None,
+        message_cost: float | None = None,
+        accessories_margin: float | None = None,
+        trade_in_margin: float | None = None,
+    ) -> pl.LazyFrame:
+        """Return every movement of money with a customer: what was earned, and what it cost.
+
+        Parameters
+        ----------
+        call_cost, message_cost : float, optional
+            Cost of one call and of one message, in currency units, which no table holds. Without
+            them the usual ones of the currency (`warehouse.ledger.USUAL_COSTS`), and where there
+            are none contacts are left out; `ledger_rule` says which.
+        accessories_margin, trade_in_margin : float, optional
+            Gross margin of accessories (0.35 of their price) and of a car taken in (0.05 of the
+            allowance).
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, dealership, happened_on, part, amount`; amounts above zero
+            are gross margin, below zero cost. Parts: ``front`` (margin of cars at list price),
+            ``finance`` (and insurance), ``accessories``, ``trade_in``, ``service``, ``discount``,
+            ``contacts``, ``advertising``, ``compensation``. A year's advertising is shared equally
+            among the leads of the source it advertises for. An order that the dealership itself
+            pays has no revenue, only costs.
+
+        Raises
+        ------
+        InputError
+            A cost or a margin below 0.
+        """
+        costs = books.unit_costs(
+            self.currency, call=call_cost, message=message_cost,
+            accessories_margin=accessories_margin, trade_in_margin=trade_in_margin,
+        )  # fmt: skip
+        if self._only_purchases:
+            bought = self.table("purchases")
+            return self._view("ledger", lambda: books.ledger_of_purchases(self.table, bought))
+        return self._view("ledger", lambda: books.ledger(self.table, self.tables, costs))
+
+    def ledger_rule(
+        self,
+        *,
+        call_cost: float | None = None,
+        message_cost: float | None = None,
+        accessories_margin: float | None = None,
+        trade_in_margin: float | None = None,
+    ) -> tuple[str, ...]:
+        """Say in sentences how `ledger` was made, with the same arguments."""
+        if "ledger" in self.tables:
+            return (_("Earnings and costs are taken from the data's own ledger as they are."),)
+        if self._only_purchases:
+            return (_("Only margins of purchases are known: no cost is counted."),)
+        costs = books.unit_costs(
+            self.currency, call=call_cost, message=message_cost,
+            accessories_margin=accessories_margin, trade_in_margin=trade_in_margin,
+        )  # fmt: skip
+        return books.ledger_rule(self.tables, costs, self.currency)
 
     def service_visits(self) -> pl.LazyFrame:
         """Return closed service orders with the car's brand and model, revenue and margin."""

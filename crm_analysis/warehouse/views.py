@@ -35,7 +35,8 @@ _NAMES = {
 """Names that views carry: column, the table it is read from, its key there, and the view's key."""
 
 
-def _fit(tables: Tables, name: str, frame: pl.LazyFrame) -> pl.LazyFrame:
+def as_view(tables: Tables, name: str, frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Return a frame with the columns and types of a view, names joined on."""
     columns = VIEWS[name].columns()
     for column, (table, key, ours) in _NAMES.items():
         if column in columns:
@@ -77,15 +78,27 @@ def _activity(tables: Tables, as_of: date) -> pl.LazyFrame:
     return whole.filter(pl.col("happened_on") <= as_of)
 
 
-def spells(tables: Tables, *, as_of: date, inactive_months: int) -> pl.LazyFrame:
+def purchase_activity(purchases: pl.LazyFrame, *, as_of: date) -> pl.LazyFrame:
+    """Return each purchase up to `as_of` as activity, where nothing but purchases is kept."""
+    return purchases.filter(pl.col("happened_on") <= as_of).select(
+        "customer_id",
+        "dealership_id",
+        "happened_on",
+        pl.col("kind").cast(pl.String),
+        brand=pl.lit(None, pl.String),
+    )
+
+
+def spells(
+    tables: Tables, *, as_of: date, inactive_months: int, activity: pl.LazyFrame | None = None
+) -> pl.LazyFrame:
     """Return each customer's first service relationship (see `Warehouse.spells`)."""
+    activity = _activity(tables, as_of) if activity is None else activity
     order = ["customer_id", "happened_on", "kind"]
     lapsed_on = pl.col("happened_on").dt.offset_by(f"{inactive_months}mo")
     following = pl.col("happened_on").shift(-1).over("customer_id")
-    activity = (
-        _activity(tables, as_of)
-        .sort(order)
-        .with_columns(lapsed_on.alias("lapsed_on"), following.alias("following"))
+    activity = activity.sort(order).with_columns(
+        lapsed_on.alias("lapsed_on"), following.alias("following")
     )
     quiet = pl.col("following").is_null() | (pl.col("following") > pl.col("lapsed_on"))
     ended = quiet & (pl.col("lapsed_on") <= as_of)
@@ -96,7 +109,7 @@ def spells(tables: Tables, *, as_of: date, inactive_months: int) -> pl.LazyFrame
         pl.col("happened_on").first().alias("started_on"),
         pl.col("lapsed_on").filter(ended).min().alias("ended_on"),
     )
-    return _fit(tables, "spells", spell)
+    return as_view(tables, "spells", spell)
 
 
 def _silences(tables: Tables, as_of: date, inactive_months: int, who: str) -> pl.LazyFrame:
@@ -173,7 +186,7 @@ def ownership_spells(tables: Tables, *, as_of: date, inactive_months: int | None
     cause: Any = pl.when(first.is_null()).then(None)
     for column, name in zip(ends, OWNERSHIP_ENDS, strict=True):
         cause = cause.when(pl.col(column) == first).then(pl.lit(name))
-    return _fit(
+    return as_view(
         tables,
         "ownership_spells",
         spell.with_columns(first.alias("ended_on"), cause.alias("cause")),
@@ -261,7 +274,7 @@ def car_parc(tables: Tables, *, as_of: date, inactive_months: int) -> pl.LazyFra
         .then(covered.otherwise(pl.lit(WARRANTY_STATES[1])))
         .alias("warranty"),
     )
-    return _fit(tables, "car_parc", parc)
+    return as_view(tables, "car_parc", parc)
 
 
 def departure_snapshots(
@@ -271,7 +284,7 @@ def departure_snapshots(
     days = [add_months(as_of, -horizon_months * k) for k in range(_MOST_SNAPSHOTS)]
     parts = [_snapshot(tables, day, as_of, active_months, horizon_months) for day in days]
     whole = pl.concat(parts).sort("snapshot_on", "customer_id")
-    return _fit(tables, "departure_snapshots", whole)
+    return as_view(tables, "departure_snapshots", whole)
 
 
 def _snapshot(
@@ -378,7 +391,7 @@ def purchases(tables: Tables) -> pl.LazyFrame:
         "revenue",
         "margin",
     )
-    return _fit(tables, "purchases", pl.concat([cars, services]))
+    return as_view(tables, "purchases", pl.concat([cars, services]))
 
 
 def _billed(tables: Tables) -> pl.LazyFrame:
@@ -404,7 +417,7 @@ def service_visits(tables: Tables) -> pl.LazyFrame:
         .join(cars, on="vehicle_id", how="left")
         .join(models, on="model_id", how="left")
     )
-    return _fit(tables, "service_visits", visits)
+    return as_view(tables, "service_visits", visits)
 
 
 def scores(tables: Tables, *, question: str) -> pl.LazyFrame:
@@ -417,7 +430,7 @@ def scores(tables: Tables, *, question: str) -> pl.LazyFrame:
     joined = answers.join(surveys, on="survey_id").with_columns(
         pl.col("answered_at").dt.date().alias("answered_on"), pl.col("value").alias("score")
     )
-    return _fit(tables, "scores", joined)
+    return as_view(tables, "scores", joined)
 
 
 def lead_events(tables: Tables) -> pl.LazyFrame:
@@ -425,7 +438,7 @@ def lead_events(tables: Tables) -> pl.LazyFrame:
     leads = tables("opportunities").select(
         "opportunity_id", "customer_id", "manager_id", "source", "opened_at"
     )
-    return _fit(tables, "lead_events", tables("stage_events").join(leads, on="opportunity_id"))
+    return as_view(tables, "lead_events", tables("stage_events").join(leads, on="opportunity_id"))
 
 
 def leads(tables: Tables) -> pl.LazyFrame:

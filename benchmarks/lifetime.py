@@ -1,0 +1,207 @@
+"""How fast are the models of lifetime? Side by side with lifetimes and pymc-marketing.
+
+Every measurement is a process of its own on the same drawn data; counted is the work alone, after
+imports and after the data stand in memory in the form that the library asks for (polars or
+pandas). CPU seconds are those of all threads; peak memory is that of the whole process.
+
+    python run.py exec python benchmarks/lifetime.py --peers lifetimes pymc-marketing
+
+makes a virtual environment for the peers, which takes minutes (``--environment`` keeps it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PINS = {
+    "lifetimes": ["lifetimes==0.11.3", "pandas<3"],
+    "pymc-marketing": ["pymc-marketing==0.19.2"],
+}
+
+_CUSTOMERS = """
+import numpy as np
+def customers(n):
+    rng = np.random.default_rng(0)
+    rate, p = rng.gamma(.243, 1 / 4.414, n), rng.beta(.793, 2.426, n)
+    T = rng.integers(27 * 7, 39 * 7 + 1, n) / 7
+    x, t_x, now, live = np.zeros(n, int), np.zeros(n), np.zeros(n), np.arange(n)
+    while len(live):
+        now[live] += rng.exponential(1 / np.maximum(rate[live], 1e-12))
+        live = live[now[live] <= T[live]]
+        x[live] += 1
+        t_x[live] = np.minimum(np.ceil(now[live] * 7) / 7, T[live])
+        live = live[rng.random(len(live)) > p[live]]
+    return x, t_x, T
+def purchases(n):
+    rng = np.random.default_rng(0)
+    ids = np.char.add("C", np.char.zfill(rng.integers(0, n // 10, n).astype(str), 8))
+    return ids, np.datetime64("2014-01-01") + rng.integers(0, 3650, n)
+def measured(work):
+    import json, resource, time
+    wall, cpu = time.perf_counter(), time.process_time()
+    said = work()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(json.dumps({"wall": wall, "cpu": cpu, "peak": peak, "said": said}))
+"""
+
+_OURS_FIT = """
+import polars as pl
+from crm_analysis import PurchaseHistory, {fit}
+x, t_x, T = customers({n})
+table = pl.DataFrame({{"frequency": x, "recency": t_x, "age": T}})
+def work():
+    model = {fit}(PurchaseHistory.from_summary(table))
+    return [*model.values().values(), *model.std_errors.values()]
+measured(work)
+"""
+
+_LIFETIMES_FIT = """
+from lifetimes import {fitter}
+x, t_x, T = customers({n})
+def work():
+    model = {fitter}().fit(x, t_x, T)
+    return [float(v) for v in model.params_]
+measured(work)
+"""
+
+_PYMC_FIT = """
+import pandas as pd
+from pymc_marketing.clv import {fitter}
+x, t_x, T = customers({n})
+frame = pd.DataFrame({{"customer_id": range(len(x)), "frequency": x, "recency": t_x, "T": T}})
+def fit(data):
+    model = {fitter}(data=data)
+    model.fit(method="map", progressbar=False)
+    return [float(v) for v in model.fit_summary()]
+fit(frame.head(500))  # what compiling costs once is not counted
+measured(lambda: fit(frame))
+"""
+
+_OURS_HISTORY = """
+import polars as pl
+from datetime import date
+from crm_analysis import purchase_history
+ids, day = purchases({n})
+table = pl.DataFrame({{"customer_id": ids, "happened_on": day}})
+def work():
+    return purchase_history(table, value_col=None, as_of=date(2023, 12, 31)).n
+measured(work)
+"""
+
+_LIFETIMES_HISTORY = """
+import pandas as pd
+from lifetimes.utils import summary_data_from_transaction_data as summary
+ids, day = purchases({n})
+table = pd.DataFrame({{"customer_id": ids, "happened_on": pd.to_datetime(day)}})
+def work():
+    return len(summary(table, "customer_id", "happened_on", observation_period_end="2023-12-31"))
+measured(work)
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line of the table."""
+
+    what: str
+    who: str
+    wall: float
+    cpu: float
+    peak: int
+
+    def line(self, ours: Measured | None) -> str:
+        """Write it as a line of a Markdown table."""
+        ratio = "1" if ours is None else f"{self.cpu / ours.cpu:,.1f}"
+        spent = f"{self.cpu:.3f} | {self.wall:.3f} | {self.peak:,}"
+        return f"| {self.what} | {self.who} | {spent} | {ratio} |"
+
+
+def run(what: str, who: str, python: str, code: str) -> Measured:
+    """Run a measurement in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [python, "-c", _CUSTOMERS + code],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{what} by {who} failed:\n{done.stderr[-2000:]}")
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    return Measured(what, who, said["wall"], said["cpu"], said["peak"])
+
+
+def environment_of(peers: list[str], folder: Path) -> str:
+    """Return the interpreter of an environment with the peers, made when it is not there."""
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+        pins = [pin for peer in peers for pin in PINS[peer]]
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, *pins], check=True)
+    return str(python)
+
+
+def tasks(customers: int, pareto: int, transactions: int) -> dict[str, dict[str, str]]:
+    """Return the code of every measurement, by task and by library."""
+    return {
+        f"BG/NBD, {customers:,} customers": {
+            "ours, with standard errors": _OURS_FIT.format(fit="fit_beta_geometric", n=customers),
+            "lifetimes": _LIFETIMES_FIT.format(fitter="BetaGeoFitter", n=customers),
+            "pymc-marketing": _PYMC_FIT.format(fitter="BetaGeoModel", n=customers),
+        },
+        f"Pareto/NBD, {pareto:,} customers": {
+            "ours, with standard errors": _OURS_FIT.format(fit="fit_pareto_nbd", n=pareto),
+            "lifetimes": _LIFETIMES_FIT.format(fitter="ParetoNBDFitter", n=pareto),
+        },
+        f"history of {transactions:,} purchases, text ids": {
+            "ours": _OURS_HISTORY.format(n=transactions),
+            "lifetimes": _LIFETIMES_HISTORY.format(n=transactions),
+        },
+    }
+
+
+def measure(asked: argparse.Namespace, python: str) -> None:
+    """Run every task whose size is not 0, ours first, and print each line as it comes."""
+    sizes = (asked.customers, asked.pareto_customers, asked.transactions)
+    for size, (what, codes) in zip(sizes, tasks(*sizes).items(), strict=True):
+        ours: Measured | None = None
+        for who, code in codes.items() if size else ():
+            is_ours = who.startswith("ours")
+            if not is_ours and who not in asked.peers:
+                continue
+            one = run(what, who, sys.executable if is_ours else python, code)
+            print(one.line(None if is_ours else ours), flush=True)
+            ours = one if is_ours else ours
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peers", nargs="*", choices=list(PINS), default=[])
+    parser.add_argument("--environment", type=Path, help="folder of the peers' environment")
+    parser.add_argument("--customers", type=int, default=1_000_000, help="0 leaves a task out")
+    parser.add_argument("--pareto-customers", type=int, default=10_000)
+    parser.add_argument("--transactions", type=int, default=10_000_000)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lifetime-peers-") as folder:
+        python = sys.executable
+        if asked.peers:
+            python = environment_of(asked.peers, asked.environment or Path(folder))
+        print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
+        print("| what | by | CPU s | wall s | peak MB | CPU to ours |")
+        print("|---|---|--:|--:|--:|--:|", flush=True)
+        measure(asked, python)
+
+
+if __name__ == "__main__":
+    main()

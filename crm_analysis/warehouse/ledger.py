@@ -1,0 +1,260 @@
+"""The margin ledger: every movement of money with a customer, one row each, with its rules.
+
+The tables say what was sold, done and given; they do not say what a call costs, nor what
+accessories and cars taken in earn. Those are stated here (`UnitCosts`), and said on the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from types import MappingProxyType
+
+import polars as pl
+
+from crm_analysis.errors import InputError
+from crm_analysis.schema import ADVERTISING
+from crm_analysis.warehouse.views import as_view, delivered
+from crm_analysis.wording import _, number, percent
+
+__all__ = [
+    "ADVERTISED",
+    "USUAL_COSTS",
+    "UnitCosts",
+    "ledger",
+    "ledger_of_purchases",
+    "ledger_rule",
+    "unit_costs",
+]
+
+Tables = Callable[[str], pl.LazyFrame]
+
+ADVERTISED: Mapping[str, str] = MappingProxyType(
+    dict(zip(ADVERTISING, ("web", "web", "classifieds", "outdoor", "phone"), strict=True))
+)
+"""The source under which the leads of each channel of advertising arrive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitCosts:
+    """What the CRM does not keep: costs of a contact and margins of what has no cost of its own.
+
+    Attributes
+    ----------
+    call, message : float or None
+        Cost of one call and of one message (text, e-mail, messenger), in currency units; contacts
+        are left out where either is None, not known.
+    accessories_margin, trade_in_margin : float
+        Gross margin of accessories, as a share of their price, and of selling on a car taken in,
+        as a share of the allowance for it.
+    """
+
+    call: float | None = None
+    message: float | None = None
+    accessories_margin: float = 0.35
+    trade_in_margin: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not (isfinite(value) and value >= 0):
+                raise InputError(
+                    f"The ledger was asked for with {name} = {value!r}. It is a number of 0 or "
+                    "more: a cost in currency units, or a margin as a fraction (0.35)."
+                )
+
+    @property
+    def priced_contacts(self) -> bool:
+        """Whether the cost of every kind of contact is known."""
+        return self.call is not None and self.message is not None
+
+
+USUAL_COSTS: Mapping[str, UnitCosts] = MappingProxyType(
+    {"USD": UnitCosts(call=4.0, message=0.05), "RUB": UnitCosts(call=150.0, message=8.0)}
+)
+"""Assumptions that stand in until a dealership states its own, by currency."""
+
+
+def unit_costs(currency: str | None, **stated: float | None) -> UnitCosts:
+    """Return the costs stated, and the usual ones of the currency for those that are None."""
+    usual = USUAL_COSTS.get(currency or "", UnitCosts())
+    known = {name: value for name, value in stated.items() if value is not None}
+    return UnitCosts(**(vars(usual) | known))
+
+
+def ledger(tables: Tables, names: tuple[str, ...], costs: UnitCosts) -> pl.LazyFrame:
+    """Return every movement of money with a customer (see `Warehouse.ledger`)."""
+    entries = list(_entries(tables, names, costs))
+    if not entries:
+        raise InputError(
+            "A margin ledger was asked for; the data hold neither deals nor service orders. Add "
+            "one of these tables."
+        )
+    return as_view(tables, "ledger", pl.concat(entries).filter(pl.col("amount") != 0))
+
+
+def ledger_of_purchases(tables: Tables, purchases: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the margins of purchases ready made as a ledger; those not known are left out."""
+    service = pl.col("kind").cast(pl.String) == "service"
+    part = pl.when(service.fill_null(value=False)).then(pl.lit("service"))
+    entries = purchases.drop_nulls("margin").select(
+        "customer_id",
+        "dealership_id",
+        "happened_on",
+        part.otherwise(pl.lit("front")).alias("part"),
+        amount=pl.col("margin").cast(pl.Float64),
+    )
+    return as_view(tables, "ledger", entries)
+
+
+def _entries(tables: Tables, names: tuple[str, ...], costs: UnitCosts) -> Iterator[pl.LazyFrame]:
+    if "deals" in names:
+        yield _of_cars(tables, costs)
+    if "service_orders" in names:
+        yield _of_service(tables)
+    if "contacts" in names and costs.priced_contacts:
+        yield _of_contacts(tables, costs)
+    if "cases" in names:
+        yield _of_cases(tables)
+    if set(names) >= _ADVERTISING_TABLES:
+        yield _of_advertising(tables)
+
+
+def _parted(frame: pl.LazyFrame, day: pl.Expr, **parts: pl.Expr) -> pl.LazyFrame:
+    """Return one row a part of each row. A frame is read once: a database reads it no oftener."""
+    whose = ["customer_id", "dealership_id", "happened_on"]
+    wide = frame.with_columns(day.alias("happened_on")).select(
+        *whose, **{part: amount.cast(pl.Float64) for part, amount in parts.items()}
+    )
+    return wide.unpivot(list(parts), index=whose, variable_name="part", value_name="amount")
+
+
+def _whole(name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.Int64)
+
+
+def _of_cars(tables: Tables, costs: UnitCosts) -> pl.LazyFrame:
+    return _parted(
+        delivered(tables),
+        pl.col("delivery_on"),
+        front=_whole("sale_price") + _whole("discount") - _whole("cost"),
+        discount=-_whole("discount"),
+        finance=_whole("fni_income"),
+        accessories=_whole("accessories") * costs.accessories_margin,
+        trade_in=_whole("trade_in") * costs.trade_in_margin,
+    )
+
+
+def _of_service(tables: Tables) -> pl.LazyFrame:
+    paid = (pl.col("payer").cast(pl.String) != "internal").cast(pl.Int64)
+    return _parted(
+        tables("service_orders").filter(pl.col("closed_at").is_not_null()),
+        pl.col("opened_at").dt.date(),
+        service=paid * (_whole("labour") + _whole("parts")) - _whole("costs"),
+        discount=-paid * _whole("discount"),
+    )
+
+
+def _of_contacts(tables: Tables, costs: UnitCosts) -> pl.LazyFrame:
+    spoken = pl.col("kind").cast(pl.String) == "call"
+    cost = pl.when(spoken).then(pl.lit(costs.call)).otherwise(pl.lit(costs.message))
+    done = tables("contacts").filter(pl.col("done_at").is_not_null())
+    return _parted(done, pl.col("done_at").dt.date(), contacts=-cost)
+
+
+def _of_cases(tables: Tables) -> pl.LazyFrame:
+    settled = pl.coalesce("resolved_at", "opened_at").dt.date()
+    return _parted(tables("cases"), settled, compensation=-_whole("compensation"))
+
+
+_ADVERTISING_TABLES = {"campaigns", "campaign_days", "opportunities"}
+_CELL = ["dealership_id", "year", "source"]
+
+
+def _leads(tables: Tables) -> pl.LazyFrame:
+    opened = pl.col("opened_at").dt.date()
+    return tables("opportunities").select(
+        "customer_id",
+        "dealership_id",
+        source=pl.col("source").cast(pl.String),
+        day=opened,
+        year=opened.dt.year(),
+    )
+
+
+def _spend(tables: Tables) -> pl.LazyFrame:
+    """Return spend by dealership, year and source, with the number of leads it may have brought."""
+    channels = tables("campaigns").select(
+        "campaign_id", source=pl.col("channel").cast(pl.String).replace_strict(dict(ADVERTISED))
+    )
+    spent = (
+        tables("campaign_days")
+        .join(channels, on="campaign_id")
+        .group_by("dealership_id", "source", year=pl.col("day_on").dt.year())
+        .agg(spend=_whole("spend").sum())
+    )
+    n_leads = _leads(tables).drop_nulls("source").group_by(_CELL).agg(n=pl.len())
+    return spent.join(n_leads, on=_CELL, how="left")
+
+
+def _of_advertising(tables: Tables) -> pl.LazyFrame:
+    """Share each calendar year's spend of a dealership among the leads that it may have brought.
+
+    A channel's spend goes in equal parts to the year's leads of the source under which its leads
+    arrive; where there is none, to all leads of that dealership and year. A year, because
+    advertising works on after its month, and a budget is made for one.
+    """
+    wide = _CELL[:2]
+    own = _spend(tables).drop_nulls("n").select(*_CELL, own=pl.col("spend") / pl.col("n"))
+    rest = _spend(tables).filter(pl.col("n").is_null()).group_by(wide).agg(pl.col("spend").sum())
+    n_all = _leads(tables).group_by(wide).agg(n=pl.len())
+    shared = rest.join(n_all, on=wide).select(*wide, all=pl.col("spend") / pl.col("n"))
+    known = _leads(tables).drop_nulls("customer_id")
+    priced = known.join(own, on=_CELL, how="left").join(shared, on=wide, how="left")
+    cost = pl.col("own").fill_null(0.0) + pl.col("all").fill_null(0.0)
+    return _parted(priced, pl.col("day"), advertising=-cost)
+
+
+def ledger_rule(names: tuple[str, ...], costs: UnitCosts, currency: str | None) -> tuple[str, ...]:
+    """Say how the ledger was made, and what it leaves out, for the page that shows it."""
+    rules = [
+        _(
+            "Margins stand on the day of delivery or of the visit; discounts are counted apart, "
+            "as what was given away. Accessories are taken to earn {accessories} of their price "
+            "and a car taken in {trade_in} of its allowance.",
+            accessories=percent(costs.accessories_margin, 0),
+            trade_in=percent(costs.trade_in_margin, 0),
+        )
+    ]
+    if "contacts" in names and costs.priced_contacts:
+        rules.append(
+            _(
+                "Contacts are taken to cost, in {currency}: a call {call}, a written message "
+                "{writing}.",
+                currency=currency or _("currency units"),
+                call=number(costs.call, 2),
+                writing=number(costs.message, 2),
+            )
+        )
+    if set(names) >= _ADVERTISING_TABLES:
+        rules.append(
+            _(
+                "A year's advertising is shared equally among the leads of the source it "
+                "advertises for, whether they bought or not."
+            )
+        )
+    missing = _left_out(names, costs)
+    if missing:
+        rules.append(_("Left out, for want of data: {parts}.", parts=", ".join(missing)))
+    return tuple(rules)
+
+
+def _left_out(names: tuple[str, ...], costs: UnitCosts) -> list[str]:
+    lacking = {
+        _("sales of cars"): "deals" not in names,
+        _("service"): "service_orders" not in names,
+        _("contacts"): "contacts" not in names or not costs.priced_contacts,
+        _("compensation"): "cases" not in names,
+        _("advertising"): not set(names) >= _ADVERTISING_TABLES,
+    }
+    return [part for part, absent in lacking.items() if absent]
