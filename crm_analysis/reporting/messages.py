@@ -115,13 +115,9 @@ def gathered(root: Path) -> list[Found]:
     for path in sorted(library.rglob("*.j2")):
         found += _called(path, root, "jinja2.ext:babel_extract")
     found += _codes(library / "schema.py", root)
-<<<<<<< HEAD
     for path in sorted(library.glob("*/*.py")):
         found += _codes(path, root, names=_CODE_NAMES)
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
-=======
     for path in sorted((root / "notebooks").rglob("*.ipynb")):
->>>>>>> main
         found += _markdown(path, root)
     return sorted(found, key=lambda one: (one.path, one.place))
 
