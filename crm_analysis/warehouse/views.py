@@ -456,7 +456,7 @@ def leads(tables: Tables) -> pl.LazyFrame:
         .join(models, on="model_id", how="left")
         .with_columns(pl.col("opened_at").dt.year().alias("year"))
     )
-    return _fit(tables, "leads", asked)
+    return as_view(tables, "leads", asked)
 
 
 def loyalty_events(tables: Tables, bought: pl.LazyFrame) -> pl.LazyFrame:
@@ -474,7 +474,7 @@ def loyalty_events(tables: Tables, bought: pl.LazyFrame) -> pl.LazyFrame:
         "customer_id", "dealership_id", pl.col("answered_on").alias("happened_on"),
         opinion.alias("kind"),
     )  # fmt: skip
-    return _fit(tables, "loyalty_events", pl.concat([asked, bought, said]))
+    return as_view(tables, "loyalty_events", pl.concat([asked, bought, said]))
 
 
 def car_events(tables: Tables) -> pl.LazyFrame:
@@ -487,7 +487,7 @@ def car_events(tables: Tables) -> pl.LazyFrame:
         "vehicle_id", "dealership_id", pl.col("opened_at").dt.date().alias("happened_on"),
         pl.lit(value=True).alias("is_visit"),
     )  # fmt: skip
-    return _fit(tables, "car_events", pl.concat([came, visits]))
+    return as_view(tables, "car_events", pl.concat([came, visits]))
 
 
 def portraits(tables: Tables, *, as_of: date) -> pl.LazyFrame:
@@ -497,4 +497,4 @@ def portraits(tables: Tables, *, as_of: date) -> pl.LazyFrame:
     age = pl.concat_str([band.cast(pl.String), pl.lit("-"), (band + 9).cast(pl.String)])
     young = pl.when(years < 20).then(pl.lit("under_twenty")).otherwise(age)
     known = tables("customers").filter(pl.col("created_at").dt.date() <= as_of)
-    return _fit(tables, "portraits", known.with_columns(young.alias("age_band")))
+    return as_view(tables, "portraits", known.with_columns(young.alias("age_band")))
