@@ -363,7 +363,7 @@ def test_migration_counts_who_stayed_away() -> None:
         rows, before=date(2024, 1, 1), since=date(2025, 1, 1), as_of=date(2025, 12, 31)
     )
     happened = moves.table.filter(pl.col("n_moved") > 0).select("from_state", "to_state").rows()
-    assert sorted(happened) == [("A", "B"), ("B", "nothing"), ("C", "nothing")]
+    assert sorted(happened) == [("A", "B"), ("B", "no_purchase"), ("C", "no_purchase")]
     assert any("1 customers are new" in note for note in moves.notes)
     with pytest.raises(InputError, match="before < since"):
         class_migration(rows, before=AS_OF, since=AS_OF, as_of=AS_OF)
@@ -385,7 +385,7 @@ def test_the_standardised_difference_is_austins(backend: Backend) -> None:
     assert (x["share"], x["rest_share"], x["n"], x["n_rest"]) == (0.75, 0.25, 40, 60)
     assert x["estimate"] == pytest.approx(d, abs=EXACT)
     assert x["std_error"] == pytest.approx(np.sqrt(100 / 2400 + d**2 / 200), abs=EXACT)
-    assert "kind: x" in str(found)
+    assert "Kind: x" in str(found)
 
 
 def test_rare_values_are_folded_and_unknown_ones_said() -> None:
