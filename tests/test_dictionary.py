@@ -174,6 +174,8 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
         "overview",
         "retention",
         "lifetime",
+        "customer_base",
+        "service_head",
         "synthetic_network",
     ]
     assert readers("customers", "phone") == []
@@ -186,7 +188,9 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
         "synthetic_network",
     ]
     line = next(one for one in dictionary("ru").splitlines() if one.startswith("| `sale_price`"))
-    assert line.endswith("| overview, retention, lifetime, synthetic_network |")
+    assert line.endswith(
+        "| overview, retention, lifetime, customer_base, service_head, synthetic_network |"
+    )
 
 
 def test_other_languages_and_forms_are_refused() -> None:

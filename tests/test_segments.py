@@ -250,7 +250,7 @@ def rung_by_hand(events: list[tuple[date, str]], day: date) -> str | None:  # no
         return (year, month + 1, on.day) > (day.year, day.month, day.day)
 
     if not within(max(on for on, _ in known), 18):
-        return "lost"
+        return "gone"
     bought = {on for on, kind in known if kind == "purchase"}
     if not bought:
         return "prospect"
@@ -296,7 +296,7 @@ def test_moves_on_the_ladder_know_only_what_had_happened(backend: Backend) -> No
     )  # fmt: skip
     moves = ladder_transitions(backend(rows), since=date(2025, 6, 30), as_of=date(2026, 6, 30))
     happened = moves.table.filter(pl.col("n_moved") > 0).select("from_state", "to_state").rows()
-    assert happened == [("prospect", "buyer"), ("buyer", "lost")]
+    assert happened == [("prospect", "buyer"), ("buyer", "gone")]
     assert any("1 customers were first met" in note for note in moves.notes)
 
 

@@ -126,6 +126,8 @@ def judge(
     enough = n >= LEAST_FORECASTS
     nothing = (np.nan,) * 4
     ratio = ratio_interval(origins["ours"], origins["naive"], conf_level) if enough else nothing
+    # Errors are sizes: their ratio is never below zero.
+    ratio = (*ratio[:2], max(ratio[2], 0.0), ratio[3]) if enough else ratio
     bias = ratio_interval(origins["bias"], origins["actual"], conf_level) if enough else nothing
     k = float(origins["inside"].sum())
     share = k / n if enough else np.nan

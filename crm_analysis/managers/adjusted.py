@@ -329,7 +329,7 @@ def _coefficients(
     from statsmodels.genmod.generalized_linear_model import GLM
 
     model = GLM(np.column_stack([k, n - k]), design, family=Binomial(), offset=offset)
-    return np.asarray(model.fit(start_params=start, method="newton", disp=False).params, np.float64)
+    return np.asarray(model.fit(start_params=start).params, np.float64)
 
 
 def _step(

@@ -46,7 +46,7 @@ SEGMENTS = (
     "at_risk",
     "cannot_lose",
     "hibernating",
-    "lost",
+    "gone",
 )
 """All segments, the ones to thank first."""
 
@@ -55,7 +55,7 @@ _GRID = {
     4: ("promising", "potentially_loyal", "potentially_loyal", "loyal", "champions"),
     3: ("about_to_sleep", "about_to_sleep", "need_attention", "loyal", "loyal"),
     2: ("hibernating", "hibernating", "at_risk", "at_risk", "cannot_lose"),
-    1: ("lost", "lost", "at_risk", "cannot_lose", "cannot_lose"),
+    1: ("gone", "gone", "at_risk", "cannot_lose", "cannot_lose"),
 }
 """Segment by recency score (the key) and by the mean of frequency and money scores, 1 to 5.
 
@@ -200,7 +200,7 @@ def rfm_segments(
     >>> found = rfm_segments(bought, as_of=date(2026, 6, 30), recency_cuts=(30, 60, 90, 120),
     ...                      frequency_cuts=(2, 3, 4, 5), money_cuts=(5, 10, 20, 40))
     >>> found.customers.select("r", "f", "m", "segment").rows()
-    [(5, 3, 4, 'champions'), (1, 1, 1, 'lost')]
+    [(5, 3, 4, 'champions'), (1, 1, 1, 'gone')]
     """
     by = group_names(by, taken=_TAKEN)
     as_of = check_as_of(as_of)
