@@ -521,3 +521,51 @@ def test_row_order_is_irrelevant() -> None:
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(ColumnError, match="did you mean 'margin'"):
         abc_classes(spent([1.0]), value_col="margn", at_col=None, as_of=AS_OF)
+
+
+# --- one figure out of many -----------------------------------------------------------------------
+
+
+def test_customers_of_a_class_are_marked_and_classes_by_groups_refused() -> None:
+    spent = pl.DataFrame(
+        {"customer_id": [1, 2, 3, 4, 5], "margin": [70, 15, 8, 5, 2], "shop": ["x"] * 5}
+    )
+    found = abc_classes(spent, at_col=None, as_of=AS_OF)
+    known = pl.LazyFrame({"customer_id": [1, 2, 3, 9]})
+    marked = found.marked(known).sort("customer_id").collect()
+    assert marked.rows() == [(1, True), (2, True), (3, False)]
+    with pytest.raises(InputError, match="were made by shop"):
+        abc_classes(spent, at_col=None, by="shop", as_of=AS_OF).marked(known)
+    assert found.of_class("A").key == "customers_in_class_a"
+
+
+def test_the_best_fifth_is_one_figure() -> None:
+    spent = pl.DataFrame({"customer_id": [1, 2, 3, 4, 5], "margin": [1, 1, 1, 1, 6]})
+    found = value_concentration(spent, at_col=None, as_of=AS_OF).best_fifth()
+    assert found.table["estimate"].to_list() == [0.6]
+    assert "60.0%" in found.sentence()
+
+
+def test_a_move_is_one_figure_and_nobody_is_null() -> None:
+    rows = pl.DataFrame(
+        {
+            "customer_id": [1, 1, 2, 2],
+            "state": ["a", "b", "a", "a"],
+            "starts_on": [date(2026, 1, 1), date(2026, 4, 1)] * 2,
+        }
+    )
+    found = state_transitions(rows, state_col="state", as_of=date(2026, 6, 30))
+    assert found.share("a", "b").table.select("n", "estimate").row(0) == (2, 0.5)
+    assert found.share("b", "a").table.select("n", "estimate").row(0) == (0, None)
+    with pytest.raises(InputError, match="'to_state' was given as 'c'"):
+        found.share("a", "c")
+
+
+def test_a_rung_and_those_above_it_are_one_figure() -> None:
+    rows = [(1, date(2026, 1, 1), "enquiry")]
+    rows += [(2, day, "purchase") for day in (date(2026, 1, 1), date(2026, 2, 1))]
+    rows += [(3, date(2026, 1, 1), "purchase")]
+    events = pl.DataFrame(rows, schema=["customer_id", "happened_on", "kind"], orient="row")
+    ladder = loyalty_ladder(events, as_of=date(2026, 6, 30))
+    assert ladder.from_rung("client").table["estimate"].to_list() == [1 / 3]
+    assert ladder.from_rung("buyer").table["estimate"].to_list() == [2 / 3]

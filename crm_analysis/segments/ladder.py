@@ -70,7 +70,7 @@ class Ladder(Estimates):
         """
         check_one_of("rung", rung, RUNGS)
         above = self.table.filter(pl.col("rung").is_in(RUNGS[RUNGS.index(rung) :]))
-        k, n = above["n_customers"].sum(), self.table["n_customers"].sum()
+        k, n = (int(part["n_customers"].sum()) for part in (above, self.table))
         return Estimates(
             table=pl.DataFrame(share_columns([k], [n], self.conf_level)),
             name=_("Customers on the rung “{rung}” or above", rung=word_of(rung)),

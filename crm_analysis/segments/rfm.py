@@ -91,8 +91,8 @@ class RfmSegments(Estimates):
         if self.by != ("segment",) or not self.table["n"].sum():
             return super().sentence()
         slipping = self.table.filter(pl.col("segment").is_in(["at_risk", "cannot_lose"]))
-        best = self.table.filter(pl.col("segment") == "champions")["n_customers"].sum()
-        k, n = slipping["n_customers"].sum(), self.table["n_customers"].sum()
+        best = int(self.table.filter(pl.col("segment") == "champions")["n_customers"].sum())
+        k, n = int(slipping["n_customers"].sum()), int(self.table["n_customers"].sum())
         low, high = (float(bound) for bound in wilson_interval(k, n, self.conf_level))
         return _(
             "{k} customers ({share}, {level} interval {low} to {high}, n = {n}) bought often or "
