@@ -239,7 +239,7 @@ def _coverage_notes(
         if members and share < 0.8:
             notes += (
                 _("{trait}: known of {share} of the segment only.",
-                  trait=label_of(trait), share=percent(share)),
+                  trait=label_of(trait).capitalize(), share=percent(share)),
             )  # fmt: skip
     rows = counts.height
     looked = _(
