@@ -268,7 +268,7 @@ def solved(weights: Floats, shifts: Floats, rate: float) -> float:
 
     Examples
     --------
-    >>> round(solved(np.ones(2), np.array([-1.0, 1.0]), 0.5), 6)
+    >>> abs(round(solved(np.ones(2), np.array([-1.0, 1.0]), 0.5), 6))
     0.0
     """
     low, high = -30.0, 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -264,7 +265,7 @@ def _estimate(
     columns = five_columns(size, unknown, unknown, unknown, unknown)
     between, p_value = 0.0, None
     if managers.height >= LEAST_MANAGERS and 0 < k.sum() < n.sum():
-        design = _design(cells.select(traits), n)
+        design = _design(cells.select(traits), n, k)
         fixed, effect, error, between = _random_intercepts(design, n, k, who)
         alone, alone_error = _step(fixed, np.zeros_like(effect), n, k, who)
         p_value = homogeneity_p_value(alone, alone_error)
@@ -282,15 +283,31 @@ def _estimate(
                       nulls_last=True), between, p_value  # fmt: skip
 
 
-def _design(traits: pl.DataFrame, n: NDArray[Any]) -> NDArray[Any]:
-    """Return a column of ones and an indicator for every value but each trait's most frequent."""
+def _design(traits: pl.DataFrame, n: NDArray[Any], k: NDArray[Any]) -> NDArray[Any]:
+    """Return a column of ones and an indicator for every value but each trait's most frequent.
+
+    A value with which none or all were won has no finite effect: such values are put together as
+    one, and with the most frequent one where even that does not help.
+    """
     columns = [np.ones(len(n))]
     for name in traits.columns:
-        values = traits[name].cast(pl.String).fill_null("\0unknown")
-        often = pl.DataFrame({"v": values, "n": n}).group_by("v").agg(pl.col("n").sum())
-        order = often.sort("n", "v", descending=[True, False])["v"].to_list()
-        columns += [(values == value).to_numpy().astype(float) for value in order[1:]]
+        cells = pl.DataFrame(
+            {"value": traits[name].cast(pl.String).fill_null("\0"), "n": n, "k": k}
+        )
+        value = _folded(_folded(cells["value"], cells, "\1"), cells, None)
+        often = cells.with_columns(value).group_by("value").agg(pl.col("n").sum())
+        order = often.sort("n", "value", descending=[True, False])["value"].to_list()
+        columns += [(value == one).to_numpy().astype(float) for one in order[1:]]
     return np.column_stack(columns)
+
+
+def _folded(value: pl.Series, cells: pl.DataFrame, into: str | None) -> pl.Series:
+    """Put values that tell won from lost without error into one, by default the most frequent."""
+    sums = cells.with_columns(value).group_by("value").agg(pl.col("n", "k").sum())
+    clear = sums.filter((pl.col("k") == 0) | (pl.col("k") == pl.col("n")))["value"].to_list()
+    if into is None:
+        into = sums.sort("n", "value", descending=[True, False])["value"][0]
+    return value.replace(clear, [into] * len(clear))
 
 
 def _random_intercepts(
@@ -327,9 +344,18 @@ def _coefficients(
 ) -> NDArray[Any]:
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
+    from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
     model = GLM(np.column_stack([k, n - k]), design, family=Binomial(), offset=offset)
-    return np.asarray(model.fit(start_params=start).params, np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # asked for in the next line
+        fit = model.fit(start_params=start, method="newton", disp=False)
+    if not fit.mle_retvals["converged"]:
+        raise NotConvergedError(
+            "The logistic model of leads did not settle: some traits together tell won from lost "
+            "leads without error. Name fewer traits in 'adjust', or take a longer period."
+        )
+    return np.asarray(fit.params, np.float64)
 
 
 def _step(
