@@ -80,7 +80,7 @@ class Backtest(Estimates):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw forecasts of the past with their intervals beside what came; return the Axes."""
         ax = figures.new_axes(ax)
-        shown = self.forecasts.filter(pl.col("ahead") == self.forecasts["ahead"].min())
+        shown = self.forecasts.filter(pl.col("ahead") == pl.col("ahead").min())
         x = np.arange(shown.height)
         low, high = shown["conf_low"].to_numpy(), shown["conf_high"].to_numpy()
         ax.vlines(x, low, high, color="C0", linewidth=2.2, alpha=0.55)

@@ -67,7 +67,7 @@ class ServiceDemand(Estimates):
     def next_week(self) -> Estimates:
         """Return the forecast for the next week, as estimates of its own."""
         groups = tuple(name for name in self.by if name != "week")
-        first = self.table["week"].min()
+        first = pl.col("week").min()
         return Estimates(
             table=self.table.filter(pl.col("week") == first), name=_("Visits expected next week"),
             unit=self.unit, definition=self.definition, by=groups, conf_level=self.conf_level,

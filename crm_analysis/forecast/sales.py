@@ -87,7 +87,7 @@ class SalesForecast(Estimates):
     def next_month(self) -> Estimates:
         """Return the forecast for the next month, as estimates of its own."""
         groups = tuple(name for name in self.by if name != "month")
-        first = self.table["month"].min()
+        first = pl.col("month").min()
         return Estimates(
             table=self.table.filter(pl.col("month") == first), name=_("Sales expected next month"),
             unit=self.unit, definition=self.definition, by=groups, conf_level=self.conf_level,
