@@ -98,6 +98,7 @@ from .managers import adjusted_conversion as adjusted_conversion
 from .managers import answered_in_time as answered_in_time
 from .managers import contact_discipline as contact_discipline
 from .managers import entry_timeliness as entry_timeliness
+from .managers import first_time_fix as first_time_fix
 from .managers import overdue_contacts as overdue_contacts
 from .managers import response_time as response_time
 from .marketing import CampaignEffect as CampaignEffect
@@ -159,8 +160,10 @@ from .retention import retention_curve as retention_curve
 from .retention import retention_difference as retention_difference
 from .retention import service_retention as service_retention
 from .retention import sold_and_serviced as sold_and_serviced
+from .satisfaction import CaseTopics as CaseTopics
 from .satisfaction import ScoreEstimates as ScoreEstimates
 from .satisfaction import ScoreShares as ScoreShares
+from .satisfaction import case_topics as case_topics
 from .satisfaction import mean_score as mean_score
 from .satisfaction import net_promoter_score as net_promoter_score
 from .satisfaction import response_rate as response_rate
@@ -168,6 +171,7 @@ from .satisfaction import score_distribution as score_distribution
 from .satisfaction import top_box_score as top_box_score
 from .segments import AbcClasses as AbcClasses
 from .segments import Ageing as Ageing
+from .segments import Concentration as Concentration
 from .segments import Ladder as Ladder
 from .segments import Portrait as Portrait
 from .segments import RfmSegments as RfmSegments

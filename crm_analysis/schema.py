@@ -98,6 +98,7 @@ TIERS = ("bronze", "silver", "gold")
 POINT_KINDS = ("earn", "redeem", "expire")
 DIRECTIONS = ("outgoing", "incoming")
 OWNERSHIP_ENDS = ("repurchased_here", "bought_elsewhere", "stopped_coming")
+LOYALTY_KINDS = ("enquiry", "purchase", "promoter", "critic")
 WARRANTY_STATES = ("in_warranty", "after_warranty")
 RISK_FACTORS = (
     "months_since_visit",
@@ -878,6 +879,8 @@ class ServiceVisits(dy.Schema):
     dealership_id = _ref("dealership")
     vehicle_id = _ref("car")
     advisor_id = _ref("service advisor")
+    dealership = _text("name of the dealership; null = not known", nullable=True)
+    advisor = _text("name of the service advisor; null = not known", nullable=True)
     brand = _text("brand of the car; null = not known", nullable=True)
     model = _text("model of the car; null = not known", nullable=True)
     visited_on = _on("day the car was taken in")
@@ -888,6 +891,56 @@ class ServiceVisits(dy.Schema):
     margin = dy.Int64(description="gross margin", metadata={"unit": "currency units"})
     fixed_first_time = _yes("no return for the same fault")
     next_due_on = _on("next service due by date; null = not set", nullable=True)
+
+
+class Leads(Opportunities):
+    """One row an opportunity, with when it was won, and the names that reports group by."""
+
+    won_at = _at("first contract; null = none", nullable=True)
+    manager = _text("name of the sales manager; null = not known", nullable=True)
+    dealership = _text("name of the dealership; null = not known", nullable=True)
+    brand = _text("brand of interest; null = undecided", nullable=True)
+    model = _text("model of interest; null = undecided", nullable=True)
+    year = dy.Int32(description="year of opening", metadata={"unit": "calendar year"})
+
+
+class LoyaltyEvents(dy.Schema):
+    """One row something that moves a customer on the loyalty ladder."""
+
+    customer_id = _ref("customer; null = not recorded", nullable=True)
+    dealership_id = _ref("dealership")
+    dealership = _text("name of the dealership; null = not known", nullable=True)
+    happened_on = _on("day")
+    kind = _one_of(LOYALTY_KINDS, "enquiry, purchase, a score of 9 or 10, or another score")
+
+
+class CarEvents(dy.Schema):
+    """One row a delivery of a car or its visit to the workshop."""
+
+    vehicle_id = _ref("car")
+    dealership_id = _ref("dealership")
+    dealership = _text("name of the dealership; null = not known", nullable=True)
+    happened_on = _on("day")
+    is_visit = _yes("a visit to the workshop, not a delivery")
+
+
+class Portraits(dy.Schema):
+    """One row a customer: what is known of who they are, with nothing that names them."""
+
+    customer_id = _key("customer")
+    dealership_id = _ref("dealership that looks after them")
+    dealership = _text("name of the dealership; null = not known", nullable=True)
+    kind = _one_of(CUSTOMER_KINDS, "person or company")
+    gender = _one_of(GENDERS, "gender; null = company or not asked", nullable=True)
+    age_band = _text("ten years of age; null = company or not asked", nullable=True)
+    city = _text("city they live in")
+    income_band = _one_of(INCOME_BANDS, "income; null = not asked", nullable=True)
+    has_children = dy.Bool(
+        nullable=True,
+        description="has children; null = not asked",
+        metadata={"unit": "true or false"},
+    )
+    consent = _yes("agreed to be contacted")
 
 
 TABLES: Mapping[str, type[dy.Schema]] = MappingProxyType(
@@ -929,6 +982,10 @@ VIEWS: Mapping[str, type[dy.Schema]] = MappingProxyType(
         "scores": Scores,
         "lead_events": LeadEvents,
         "service_visits": ServiceVisits,
+        "leads": Leads,
+        "loyalty_events": LoyaltyEvents,
+        "car_events": CarEvents,
+        "portraits": Portraits,
     }
 )
 """Tables that `Warehouse` derives from the open ones, or that data may hold ready made."""

@@ -63,7 +63,8 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
             "survey_questions": ("question_id", "code"),
             "survey_answers": ("survey_id", "question_id", "value"),
         },
-        "service_visits": {
+        "service_visits": _PEOPLE
+        | {
             "models": ("model_id", "brand", "model"),
             "vehicles": ("vehicle_id", "model_id"),
             "service_orders": (
@@ -120,6 +121,45 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
                 "employee_id",
             ),
         },
+        "leads": _PEOPLE
+        | {
+            "models": ("model_id", "brand", "model"),
+            "opportunities": (
+                "opportunity_id", "dealership_id", "customer_id", "manager_id", "source",
+                "opened_at", "model_id", "budget", "condition", "purpose", "priority", "status",
+                "lost_reason", "competitor", "closed_at",
+            ),
+            "stage_events": ("opportunity_id", "stage", "happened_at"),
+        },
+        "loyalty_events": _PEOPLE
+        | {
+            "opportunities": ("dealership_id", "customer_id", "opened_at"),
+            "deals": (
+                "dealership_id", "customer_id", "delivery_on", "sale_price", "cost", "accessories",
+                "fni_income", "cancelled_on",
+            ),
+            "service_orders": (
+                "dealership_id", "customer_id", "opened_at", "closed_at", "payer", "labour",
+                "parts", "costs", "discount",
+            ),
+            "surveys": (
+                "survey_id", "dealership_id", "customer_id", "employee_id", "kind", "answered_at",
+            ),
+            "survey_questions": ("question_id", "code"),
+            "survey_answers": ("survey_id", "question_id", "value"),
+        },
+        "car_events": _DEALERSHIP
+        | {
+            "deals": ("dealership_id", "vehicle_id", "delivery_on", "cancelled_on"),
+            "service_orders": ("dealership_id", "vehicle_id", "opened_at"),
+        },
+        "portraits": _DEALERSHIP
+        | {
+            "customers": (
+                "customer_id", "dealership_id", "kind", "gender", "birth_on", "city",
+                "income_band", "has_children", "consent", "created_at",
+            ),
+        },
     }
 )  # fmt: skip
 """Columns that each view of the warehouse is made from."""
@@ -132,6 +172,10 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "lifetime": ("ledger", "purchases", "spells"),
         "funnel": ("lead_events",),
         "satisfaction": ("scores",),
+        "customer_base": ("loyalty_events", "portraits", "purchases"),
+        "pipeline": ("lead_events",),
+        "service_head": ("car_events", "car_parc", "purchases", "service_visits"),
+        "client_service": ("scores",),
         "synthetic_network": ("lead_events", "purchases", "spells"),
     }
 )
@@ -140,6 +184,14 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 DIRECT: Mapping[str, Columns] = MappingProxyType(
     {
         "satisfaction": {"surveys": ("customer_id", "sent_at", "answered_at")},
+        "customer_base": {
+            "invoices": ("customer_id", "issued_on", "due_on", "amount", "paid", "paid_on"),
+        },
+        "pipeline": {"deals": ("contract_on",)},
+        "client_service": {
+            "surveys": ("customer_id", "kind", "sent_at", "answered_at", "channel"),
+            "cases": ("kind", "about", "opened_at", "first_response_at"),
+        },
         "synthetic_network": {
             "customers": ("customer_id",),
             "opportunities": ("opened_at",),

@@ -123,6 +123,10 @@ _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
     "purchases": views.purchases,
     "scores": lambda tables: views.scores(tables, question="nps"),
     "lead_events": views.lead_events,
+    "leads": views.leads,
+    "loyalty_events": lambda tables: views.loyalty_events(tables, views.purchases(tables)),
+    "car_events": views.car_events,
+    "portraits": lambda tables: views.portraits(tables, as_of=date(2025, 1, 1)),
     "ledger": lambda tables: ledger(tables, tuple(TABLES), UnitCosts(call=4.0, message=0.05)),
 }
 """How the warehouse builds each view that reports read."""
@@ -170,6 +174,8 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
         "overview",
         "retention",
         "lifetime",
+        "customer_base",
+        "service_head",
         "synthetic_network",
     ]
     assert readers("customers", "phone") == []
@@ -182,7 +188,9 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
         "synthetic_network",
     ]
     line = next(one for one in dictionary("ru").splitlines() if one.startswith("| `sale_price`"))
-    assert line.endswith("| overview, retention, lifetime, synthetic_network |")
+    assert line.endswith(
+        "| overview, retention, lifetime, customer_base, service_head, synthetic_network |"
+    )
 
 
 def test_other_languages_and_forms_are_refused() -> None:

@@ -380,3 +380,29 @@ def test_a_forecast_is_judged_by_its_error_beside_the_naive_one() -> None:
     few = judge(rows[:3], name="x", definition="y", conf_level=0.95)
     assert few.table["estimate"].is_null().all()
     assert few.notes
+
+
+# --- one figure out of many, and nothing at all ---------------------------------------------------
+
+
+def test_the_next_month_and_the_next_week_are_one_figure_each() -> None:
+    days = [date(2020 + m // 12, m % 12 + 1, 5) for m in range(48) for _sale in range(3)]
+    sales = pl.DataFrame({"contract_on": days})
+    ahead = sales_forecast(sales, horizon_months=3, as_of=date(2023, 12, 31))
+    assert ahead.next_month().table.height == 1
+    assert ahead.next_month().table["estimate"][0] == ahead.table["estimate"][0]
+    assert "in the same months a year before it was 9" in ahead.sentence()
+    events = pl.DataFrame(
+        {"vehicle_id": [1, 1], "happened_on": [date(2020, 1, 1), date(2021, 1, 1)],
+         "is_visit": [False, True]}
+    )  # fmt: skip
+    demand = service_demand(events, horizon_weeks=4, as_of=date(2023, 12, 31))
+    assert demand.next_week().table.row(0) == demand.table.row(0)
+
+
+def test_without_a_past_a_backtest_draws_nothing_and_says_so() -> None:
+    nothing = pl.DataFrame(schema={"contract_on": pl.Date})
+    held = sales_backtest(nothing, as_of=date(2023, 12, 31))
+    assert held.show().figure is not None
+    assert "nothing can be said" in held.sentence()
+    assert held.error().table["estimate"].to_list() == [None]

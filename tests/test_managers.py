@@ -20,6 +20,7 @@ from crm_analysis.managers import (
     answered_in_time,
     contact_discipline,
     entry_timeliness,
+    first_time_fix,
     overdue_contacts,
     response_time,
 )
@@ -320,3 +321,29 @@ def test_nothing_at_all_is_said() -> None:
         assert result.notes
         assert "nothing can be said" in str(result)
         result.show()
+
+
+# --- the workshop -----------------------------------------------------------------------------
+
+
+def test_the_share_put_right_at_once_can_be_counted_by_hand(backend: Backend) -> None:
+    visits = pl.DataFrame(
+        {
+            "fixed_first_time": [True, True, False, True, False],
+            "visited_on": [date(2026, 6, day) for day in (1, 2, 3, 4, 30)],
+            "advisor": ["Ann", "Ann", "Ann", "Bob", "Bob"],
+        }
+    )
+    june: dict[str, Any] = {"since": date(2026, 6, 1), "as_of": date(2026, 6, 29)}
+    whole = first_time_fix(backend(visits), **june).table
+    assert whole.select("n_yes", "n", "estimate").row(0) == (3, 4, 0.75)
+    by_advisor = first_time_fix(backend(visits), by="advisor", **june).table.sort("advisor")
+    assert by_advisor.select("advisor", "n_yes", "n").rows() == [("Ann", 2, 3), ("Bob", 1, 1)]
+
+
+def test_without_visits_nothing_is_said_of_repairs() -> None:
+    visits = pl.DataFrame(schema={"fixed_first_time": pl.Boolean, "visited_on": pl.Date})
+    found = first_time_fix(visits, as_of=date(2026, 6, 30))
+    assert found.table.select("n", "estimate").row(0) == (0, None)
+    with pytest.raises(InputError, match="first day of the period"):
+        first_time_fix(visits, since=date(2027, 1, 1), as_of=date(2026, 6, 30))

@@ -250,7 +250,7 @@ def rung_by_hand(events: list[tuple[date, str]], day: date) -> str | None:  # no
         return (year, month + 1, on.day) > (day.year, day.month, day.day)
 
     if not within(max(on for on, _ in known), 18):
-        return "lost"
+        return "gone"
     bought = {on for on, kind in known if kind == "purchase"}
     if not bought:
         return "prospect"
@@ -296,7 +296,7 @@ def test_moves_on_the_ladder_know_only_what_had_happened(backend: Backend) -> No
     )  # fmt: skip
     moves = ladder_transitions(backend(rows), since=date(2025, 6, 30), as_of=date(2026, 6, 30))
     happened = moves.table.filter(pl.col("n_moved") > 0).select("from_state", "to_state").rows()
-    assert happened == [("prospect", "buyer"), ("buyer", "lost")]
+    assert happened == [("prospect", "buyer"), ("buyer", "gone")]
     assert any("1 customers were first met" in note for note in moves.notes)
 
 
@@ -318,7 +318,9 @@ def test_transitions_find_the_matrix_that_made_the_world() -> None:
         .collect()
         .select(pl.col("from_state", "to_state").cast(pl.String), "probability")
     )
-    found = state_transitions(ladder, at_col="observed_on", as_of=date(2030, 1, 1)).table
+    found = state_transitions(
+        ladder, state_col="state", at_col="observed_on", as_of=date(2030, 1, 1)
+    ).table
     both = found.join(truth, on=["from_state", "to_state"], how="inner")
     assert both.height >= 30
     chance = both.filter(pl.col("probability").is_between(0.001, 0.999))
@@ -340,7 +342,7 @@ def test_a_gap_in_the_records_is_no_move(backend: Backend) -> None:
             "starts_on": [date(2026, 1, 1), date(2026, 7, 1), date(2026, 1, 1), date(2026, 4, 1)],
         }
     )
-    found = state_transitions(backend(rows), as_of=date(2026, 12, 31)).table
+    found = state_transitions(backend(rows), state_col="state", as_of=date(2026, 12, 31)).table
     assert found.filter(pl.col("n_moved") > 0).select("from_state", "to_state", "n").rows() == [
         ("a", "a", 1)
     ]
@@ -361,7 +363,7 @@ def test_migration_counts_who_stayed_away() -> None:
         rows, before=date(2024, 1, 1), since=date(2025, 1, 1), as_of=date(2025, 12, 31)
     )
     happened = moves.table.filter(pl.col("n_moved") > 0).select("from_state", "to_state").rows()
-    assert sorted(happened) == [("A", "B"), ("B", "nothing"), ("C", "nothing")]
+    assert sorted(happened) == [("A", "B"), ("B", "no_purchase"), ("C", "no_purchase")]
     assert any("1 customers are new" in note for note in moves.notes)
     with pytest.raises(InputError, match="before < since"):
         class_migration(rows, before=AS_OF, since=AS_OF, as_of=AS_OF)
@@ -377,13 +379,13 @@ def test_the_standardised_difference_is_austins(backend: Backend) -> None:
             "kind": [*"x" * 30, *"y" * 10, *"x" * 15, *"y" * 45],
         }
     )
-    found = customer_portrait(backend(rows), traits=["kind"], as_of=AS_OF)
+    found = customer_portrait(backend(rows), member_col="member", traits=["kind"], as_of=AS_OF)
     x = found.table.row(0, named=True)
     d = (0.75 - 0.25) / np.sqrt((0.75 * 0.25 + 0.25 * 0.75) / 2)
     assert (x["share"], x["rest_share"], x["n"], x["n_rest"]) == (0.75, 0.25, 40, 60)
     assert x["estimate"] == pytest.approx(d, abs=EXACT)
     assert x["std_error"] == pytest.approx(np.sqrt(100 / 2400 + d**2 / 200), abs=EXACT)
-    assert "kind: x" in str(found)
+    assert "Kind: x" in str(found)
 
 
 def test_rare_values_are_folded_and_unknown_ones_said() -> None:
@@ -394,14 +396,16 @@ def test_rare_values_are_folded_and_unknown_ones_said() -> None:
             "job": [None] * 30 + ["smith"] * 10,
         }
     )
-    found = customer_portrait(rows, traits=["city", "job"], as_of=AS_OF)
+    found = customer_portrait(rows, member_col="member", traits=["city", "job"], as_of=AS_OF)
     assert set(found.table["value"]) == {"Big", "other", "smith"}
     assert any(note.startswith("Job: known of 25.0%") for note in found.notes)
 
 
 def test_a_portrait_needs_traits() -> None:
     with pytest.raises(InputError, match="Name the columns in a list"):
-        customer_portrait(pl.DataFrame({"member": [True]}), traits=[], as_of=AS_OF)
+        customer_portrait(
+            pl.DataFrame({"member": [True]}), member_col="member", traits=[], as_of=AS_OF
+        )
 
 
 # --- receivables ----------------------------------------------------------------------------------
@@ -517,3 +521,51 @@ def test_row_order_is_irrelevant() -> None:
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(ColumnError, match="did you mean 'margin'"):
         abc_classes(spent([1.0]), value_col="margn", at_col=None, as_of=AS_OF)
+
+
+# --- one figure out of many -----------------------------------------------------------------------
+
+
+def test_customers_of_a_class_are_marked_and_classes_by_groups_refused() -> None:
+    spent = pl.DataFrame(
+        {"customer_id": [1, 2, 3, 4, 5], "margin": [70, 15, 8, 5, 2], "shop": ["x"] * 5}
+    )
+    found = abc_classes(spent, at_col=None, as_of=AS_OF)
+    known = pl.LazyFrame({"customer_id": [1, 2, 3, 9]})
+    marked = found.marked(known).sort("customer_id").collect()
+    assert marked.rows() == [(1, True), (2, True), (3, False)]
+    with pytest.raises(InputError, match="were made by shop"):
+        abc_classes(spent, at_col=None, by="shop", as_of=AS_OF).marked(known)
+    assert found.of_class("A").key == "customers_in_class_a"
+
+
+def test_the_best_fifth_is_one_figure() -> None:
+    spent = pl.DataFrame({"customer_id": [1, 2, 3, 4, 5], "margin": [1, 1, 1, 1, 6]})
+    found = value_concentration(spent, at_col=None, as_of=AS_OF).best_fifth()
+    assert found.table["estimate"].to_list() == [0.6]
+    assert "60.0%" in found.sentence()
+
+
+def test_a_move_is_one_figure_and_nobody_is_null() -> None:
+    rows = pl.DataFrame(
+        {
+            "customer_id": [1, 1, 2, 2],
+            "state": ["a", "b", "a", "a"],
+            "starts_on": [date(2026, 1, 1), date(2026, 4, 1)] * 2,
+        }
+    )
+    found = state_transitions(rows, state_col="state", as_of=date(2026, 6, 30))
+    assert found.share("a", "b").table.select("n", "estimate").row(0) == (2, 0.5)
+    assert found.share("b", "a").table.select("n", "estimate").row(0) == (0, None)
+    with pytest.raises(InputError, match="'to_state' was given as 'c'"):
+        found.share("a", "c")
+
+
+def test_a_rung_and_those_above_it_are_one_figure() -> None:
+    rows = [(1, date(2026, 1, 1), "enquiry")]
+    rows += [(2, day, "purchase") for day in (date(2026, 1, 1), date(2026, 2, 1))]
+    rows += [(3, date(2026, 1, 1), "purchase")]
+    events = pl.DataFrame(rows, schema=["customer_id", "happened_on", "kind"], orient="row")
+    ladder = loyalty_ladder(events, as_of=date(2026, 6, 30))
+    assert ladder.from_rung("client").table["estimate"].to_list() == [1 / 3]
+    assert ladder.from_rung("buyer").table["estimate"].to_list() == [2 / 3]

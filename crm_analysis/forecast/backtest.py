@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Backtest", "judge"]
 
+MEASURES = ("relative_error", "coverage", "bias")
+
 LEAST_FORECASTS = 4
 """With fewer forecasts of the past nothing is said of how good they were."""
 
@@ -44,6 +46,14 @@ class Backtest(Estimates):
         """Return the row of one measure."""
         return self.table.row(by_predicate=pl.col("measure") == measure, named=True)
 
+    def error(self) -> Estimates:
+        """Return the error as a share of the naive forecast's, as estimates of its own."""
+        return Estimates(
+            table=self.table.filter(pl.col("measure") == "relative_error"),
+            name=_("Error against the naive forecast's"), unit=self.unit,
+            definition=self.definition, conf_level=self.conf_level, notes=self.notes,
+        )  # fmt: skip
+
     def sentence(self) -> str:
         """Say whether the forecast beats the naive one, and whether its intervals hold."""
         error, cover = self.value("relative_error"), self.value("coverage")
@@ -55,6 +65,11 @@ class Backtest(Estimates):
             verdict = _("worse than the naive forecast")
         else:
             verdict = _("not shown to be better than the naive forecast")
+        off = self.value("bias")
+        if off["conf_low"] is not None and off["conf_low"] > 0:
+            verdict = _("{verdict}, and too high on average", verdict=verdict)
+        elif off["conf_high"] is not None and off["conf_high"] < 0:
+            verdict = _("{verdict}, and too low on average", verdict=verdict)
         return _(
             "{name}: {verdict} (error {ratio} of its error); {cover} of {n} intervals held what "
             "came.",
@@ -65,7 +80,7 @@ class Backtest(Estimates):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw forecasts of the past with their intervals beside what came; return the Axes."""
         ax = figures.new_axes(ax)
-        shown = self.forecasts.filter(pl.col("ahead") == self.forecasts["ahead"].min())
+        shown = self.forecasts.filter(pl.col("ahead") == pl.col("ahead").min())
         x = np.arange(shown.height)
         low, high = shown["conf_low"].to_numpy(), shown["conf_high"].to_numpy()
         ax.vlines(x, low, high, color="C0", linewidth=2.2, alpha=0.55)
@@ -111,6 +126,8 @@ def judge(
     enough = n >= LEAST_FORECASTS
     nothing = (np.nan,) * 4
     ratio = ratio_interval(origins["ours"], origins["naive"], conf_level) if enough else nothing
+    # Errors are sizes: their ratio is never below zero.
+    ratio = (*ratio[:2], max(ratio[2], 0.0), ratio[3]) if enough else ratio
     bias = ratio_interval(origins["bias"], origins["actual"], conf_level) if enough else nothing
     k = float(origins["inside"].sum())
     share = k / n if enough else np.nan
@@ -119,7 +136,7 @@ def judge(
     columns = zip(ratio, (share, error, float(low), float(high)), bias, strict=True)
     five = five_columns(np.full(3, n), *(np.array(column) for column in columns))
     return Backtest(
-        table=pl.DataFrame({"measure": ["relative_error", "coverage", "bias"], **five}),
+        table=pl.DataFrame({"measure": MEASURES, **five}),
         name=name,
         unit="share",
         definition=definition,

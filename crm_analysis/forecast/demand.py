@@ -64,6 +64,16 @@ class ServiceDemand(Estimates):
             k=number(known.height),
         )  # fmt: skip
 
+    def next_week(self) -> Estimates:
+        """Return the forecast for the next week, as estimates of its own."""
+        groups = tuple(name for name in self.by if name != "week")
+        first = pl.col("week").min()
+        return Estimates(
+            table=self.table.filter(pl.col("week") == first), name=_("Visits expected next week"),
+            unit=self.unit, definition=self.definition, by=groups, conf_level=self.conf_level,
+            notes=self.notes, key="visits_next_week",
+        )  # fmt: skip
+
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the expected visits by week with their intervals, and return the Axes."""
         ax = figures.new_axes(ax)

@@ -28,7 +28,16 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
-from crm_analysis.wording import _, amount, date_text, duration_text, interval_text, number, word_of
+from crm_analysis.wording import (
+    _,
+    amount,
+    date_text,
+    duration_text,
+    interval_text,
+    number,
+    percent,
+    word_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -404,7 +413,10 @@ def _forecast(
     )
     table = stages.drop("state").rename(named)
     table = table.select(*columns.by, "stage", pl.exclude(*columns.by, "stage"))
-    whole = _Expected(table=totals.rename(named), by=columns.by, **facts)
+    whole = _Expected(
+        table=totals.rename(named), by=columns.by, key="pipeline_contracts",
+        **facts | {"unit": "count"},
+    )  # fmt: skip
     return PipelineForecast(table=table, by=(*columns.by, "stage"), all_stages=whole, **facts)
 
 
@@ -416,7 +428,7 @@ class _Expected(Estimates):
         return _(
             "{value} ({level} prediction interval {interval}; {n} open)",
             value=number(row["estimate"]),
-            level=f"{number(100 * self.conf_level)}%",
+            level=percent(self.conf_level, 0),
             interval=interval_text(row["conf_low"], row["conf_high"], "count"),
             n=number(row["n"]),
         )

@@ -66,6 +66,15 @@ class SalesForecast(Estimates):
             return super().sentence()
         first = known.row(0, named=True)
         last = known["month"][-1]
+        if first["n"] >= SEASON and known.height <= SEASON:
+            return _(
+                "{name}: {n} in {month} ({level}% prediction interval {low} to {high}), {all} up "
+                "to {last}; in the same months a year before it was {before}.",
+                name=self.name, n=number(first["estimate"]), month=month_text(first["month"]),
+                level=number(100 * self.conf_level), low=number(first["conf_low"]),
+                high=number(first["conf_high"]), all=number(float(known["estimate"].sum())),
+                last=month_text(last), before=number(float(known["naive"].sum())),
+            )  # fmt: skip
         return _(
             "{name}: {n} in {month} ({level}% prediction interval {low} to {high}), {all} up to "
             "{last}.",
@@ -73,6 +82,16 @@ class SalesForecast(Estimates):
             level=number(100 * self.conf_level), low=number(first["conf_low"]),
             high=number(first["conf_high"]), all=number(float(known["estimate"].sum())),
             last=month_text(last),
+        )  # fmt: skip
+
+    def next_month(self) -> Estimates:
+        """Return the forecast for the next month, as estimates of its own."""
+        groups = tuple(name for name in self.by if name != "month")
+        first = pl.col("month").min()
+        return Estimates(
+            table=self.table.filter(pl.col("month") == first), name=_("Sales expected next month"),
+            unit=self.unit, definition=self.definition, by=groups, conf_level=self.conf_level,
+            notes=self.notes, key="sales_next_month",
         )  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:

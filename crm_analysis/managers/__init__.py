@@ -9,6 +9,7 @@ from crm_analysis.managers.discipline import (
     response_time,
 )
 from crm_analysis.managers.shares import TeamShares
+from crm_analysis.managers.workshop import first_time_fix
 
 __all__ = [
     "AdjustedConversion",
@@ -17,6 +18,7 @@ __all__ = [
     "answered_in_time",
     "contact_discipline",
     "entry_timeliness",
+    "first_time_fix",
     "overdue_contacts",
     "response_time",
 ]

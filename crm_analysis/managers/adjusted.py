@@ -115,10 +115,10 @@ def adjusted_conversion(
     adjust: Sequence[str] = ("source",),
     within_days: int = 90,
     since: date | None = None,
+    seed: int = 0,
     as_of: date,
     conf_level: float = 0.95,
     ci_method: str = "empirical-bayes",
-    seed: int = 0,
 ) -> AdjustedConversion:
     r"""Which managers turn more leads into contracts, given the leads they got (random intercepts).
 
@@ -142,12 +142,12 @@ def adjusted_conversion(
         Days that a lead is given; younger leads count neither way.
     since : date, optional
         First day of opening that is counted.
+    seed : int
+        Of the draws behind the ranks.
     as_of : date
         Last day the data covers.
     conf_level : float
     ci_method : {"empirical-bayes"}
-    seed : int
-        Of the draws behind the ranks.
 
     Returns
     -------

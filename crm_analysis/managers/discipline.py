@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -315,7 +316,7 @@ def response_time(
     waits, backwards = _waits(traffic, start_col, end_col, calendar, since, as_of, by)
     parts = waits.partition_by(by, maintain_order=True) if by and waits.height else [waits]
     table = pl.concat([_wait_row(part, by, conf_level) for part in parts])
-    notes = small_n_notes(table, by, what=_("calls and leads"))
+    notes = small_n_notes(table, by, what=_("approaches"))
     if backwards:
         notes += (_("{n} answers stand before their question.", n=number(backwards)),)
     silent = table.filter(pl.col("estimate").is_null() & (pl.col("n") > 0)).height
@@ -326,15 +327,17 @@ def response_time(
         name=_("Median minutes to the answer")
         if calendar is None
         else _("Median open minutes to the answer"),
-        unit="number",
+        unit="count",
         definition=_(
-            "Minutes from the call, visit or lead to the answer, of those up to {as_of}; whoever "
-            "has no answer yet has waited until then.",
+            "Minutes from an approach (a call, visit, lead or case) to its answer, of those up to "
+            "{as_of}; whoever has no answer yet has waited until then.",
             as_of=date_text(as_of),
         ),
         by=by,
         conf_level=conf_level,
         notes=notes,
+        key="minutes_to_answer",
+        better="lower",
     )
 
 
@@ -392,16 +395,17 @@ def answered_in_time(
         counted = waited.group_by(by, maintain_order=True).agg(**counts)
     else:
         counted = waited.select(**counts)
-    return team_shares(
+    found = team_shares(
         counted, by=by, conf_level=conf_level,
         name=_("Answered within {n} minutes", n=number(within_minutes)),
         definition=_(
-            "Share of calls, visits and leads up to {as_of} that had an answer within {n} minutes; "
+            "Share of approaches up to {as_of} that had an answer within {n} minutes; "
             "those who have not waited so long yet count neither way.",
             as_of=date_text(as_of), n=number(within_minutes),
         ),
-        what=_("calls and leads"),
+        what=_("approaches"),
     )  # fmt: skip
+    return replace(found, key="answered_in_time", better="higher")
 
 
 # Count ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import narwhals.stable.v2 as nw
 
 from crm_analysis.dates import to_day_number
 from crm_analysis.estimates import Estimates, group_label
-from crm_analysis.frames import Asked, collect, keys_of, open_table
+from crm_analysis.frames import Asked, check_period, collect, keys_of, open_table
 from crm_analysis.wording import _
 
 if TYPE_CHECKING:

@@ -35,6 +35,9 @@ _PIECE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _PLACEHOLDER = re.compile(r"\{(\w*)[^{}]*\}")
+_CODE_NAMES = ("KINDS", "MEASURES", "RUNGS", "SEGMENTS", "STATES", "VALUES")
+"""Names under which a family's module keeps the codes that its answers show."""
+
 _ALIKE = 0.8
 """From this likeness on the translation of a message is a draft for a changed one."""
 
@@ -112,6 +115,8 @@ def gathered(root: Path) -> list[Found]:
     for path in sorted(library.rglob("*.j2")):
         found += _called(path, root, "jinja2.ext:babel_extract")
     found += _codes(library / "schema.py", root)
+    for path in sorted(library.glob("*/*.py")):
+        found += _codes(path, root, names=_CODE_NAMES)
     for path in sorted((root / "notebooks").rglob("*.ipynb")):
         found += _markdown(path, root)
     return sorted(found, key=lambda one: (one.path, one.place))
@@ -125,10 +130,16 @@ def _called(path: Path, root: Path, method: str) -> Iterator[Found]:
         yield Found(words, path.relative_to(root).as_posix(), line)
 
 
-def _codes(path: Path, root: Path) -> Iterator[Found]:
-    """Read the tuples of codes off the schema's source: reporting imports no tables."""
+def _codes(path: Path, root: Path, *, names: Sequence[str] = ()) -> Iterator[Found]:
+    """Read tuples of codes off a module's source, all or those of some names.
+
+    Reporting imports neither tables nor metrics.
+    """
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
+            target = node.targets[0]
+            if names and not (isinstance(target, ast.Name) and target.id in names):
+                continue
             for item in node.value.elts:
                 if isinstance(item, ast.Constant) and isinstance(item.value, str):
                     words = item.value.replace("_", " ")

@@ -361,6 +361,10 @@ def service_retention(
         by=by,
         conf_level=conf_level,
         notes=_notes(counted, table, by, asked),
+        # Cars that ceased to come stay in the other bases, which sink by that alone from year to
+        # year: only the base of those who came a year before can be held against another year.
+        key="cars_returned" if asked.base == "serviced" else None,
+        better="higher",
     )
 
 

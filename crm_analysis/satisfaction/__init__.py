@@ -5,6 +5,7 @@ every figure is about those who answered, and `response_rate` says how many they
 """
 
 from crm_analysis.satisfaction.answers import Period, ScoreCounts, count_scores
+from crm_analysis.satisfaction.cases import CaseTopics, case_topics
 from crm_analysis.satisfaction.responses import response_rate
 from crm_analysis.satisfaction.results import ScoreEstimates, ScoreShares
 from crm_analysis.satisfaction.scores import (
@@ -16,11 +17,13 @@ from crm_analysis.satisfaction.scores import (
 )
 
 __all__ = [
+    "CaseTopics",
     "Period",
     "ScoreCounts",
     "ScoreEstimates",
     "ScoreShares",
     "adjusted_wald_interval",
+    "case_topics",
     "count_scores",
     "mean_score",
     "net_promoter_score",

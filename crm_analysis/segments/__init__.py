@@ -1,6 +1,11 @@
 """Who the customers are: classes by value and behaviour, loyalty, debts, portraits."""
 
-from crm_analysis.segments.concentration import AbcClasses, abc_classes, value_concentration
+from crm_analysis.segments.concentration import (
+    AbcClasses,
+    Concentration,
+    abc_classes,
+    value_concentration,
+)
 from crm_analysis.segments.ladder import Ladder, ladder_transitions, loyalty_ladder
 from crm_analysis.segments.migration import class_migration
 from crm_analysis.segments.portrait import Portrait, customer_portrait
@@ -16,6 +21,7 @@ from crm_analysis.segments.transitions import Transitions, state_transitions
 __all__ = [
     "AbcClasses",
     "Ageing",
+    "Concentration",
     "Ladder",
     "Portrait",
     "RfmSegments",

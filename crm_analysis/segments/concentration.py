@@ -11,9 +11,15 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.errors import InputError
+from crm_analysis.errors import InputError, listed
 from crm_analysis.estimates import Estimates, five_columns, group_label, small_n_notes
-from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
+from crm_analysis.frames import (
+    check_as_of,
+    check_conf_level,
+    check_one_of,
+    check_period,
+    group_names,
+)
 from crm_analysis.segments.values import customer_values
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, date_text, number, percent
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["CLASSES", "AbcClasses", "abc_classes", "share_needed", "value_concentration"]
 
 CLASSES = ("A", "B", "C")
+MEASURES = ("gini", "best_fifth")
 
 _TAKEN = (
     "abc_class", "customer", "customer_share", "mean_value", "measure", "n_customers", "n_rows",
@@ -59,7 +66,7 @@ class AbcClasses(Estimates):
         """Say how few customers bring most of the value."""
         best = self.table.filter(pl.col("abc_class") == CLASSES[0])
         if self.by:
-            return self._of_class(best).sentence()
+            return self.of_class(CLASSES[0]).sentence()
         row = best.row(0, named=True)
         if row["estimate"] is None:
             return _("{name}: nothing can be said (n = {n}).", name=self.name, n=number(row["n"]))
@@ -78,13 +85,43 @@ class AbcClasses(Estimates):
             There is no such class.
         """
         check_one_of("abc_class", abc_class, CLASSES)
-        return self._of_class(self.table.filter(pl.col("abc_class") == abc_class))
-
-    def _of_class(self, rows: pl.DataFrame) -> Estimates:
         return Estimates(
-            table=rows, name=self.name, unit=self.unit, definition=self.definition, by=self.by,
+            table=self.table.filter(pl.col("abc_class") == abc_class),
+            name=_("Customers in class {letter}", letter=abc_class), unit=self.unit,
+            definition=self.definition, by=self.by,
             conf_level=self.conf_level, notes=self.notes, currency=self.currency,
+            key=f"customers_in_class_{abc_class.lower()}",
         )  # fmt: skip
+
+    def marked(
+        self, customers: pl.LazyFrame, abc_class: str = "A", *, customer_col: str = "customer_id"
+    ) -> pl.LazyFrame:
+        """Return the customers that have a class, with whether they are in this one as ``member``.
+
+        Parameters
+        ----------
+        customers : polars.LazyFrame
+            One row per customer, such as `Warehouse.portraits`.
+        abc_class : {"A", "B", "C"}
+        customer_col : str
+
+        Raises
+        ------
+        InputError
+            There is no such class, or classes were made by groups: a customer of two groups has
+            two.
+        """
+        check_one_of("abc_class", abc_class, CLASSES)
+        if self.by:
+            raise InputError(
+                f"Customers of class {abc_class} were asked for, and the classes were made by "
+                f"{listed(self.by)}, so that a customer may have several. Make them without 'by'."
+            )
+        known = self.customers.lazy().select(
+            pl.col("customer").alias(customer_col),
+            (pl.col("abc_class") == abc_class).alias("member"),
+        )
+        return customers.join(known, on=customer_col)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the share of value that the best customers bring, and return the Axes."""
@@ -115,6 +152,26 @@ class AbcClasses(Estimates):
         }
 
 
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Concentration(Estimates):
+    """How unequal customers are in what they bring: one row a measure."""
+
+    def sentence(self) -> str:
+        """Say how much the best fifth of the customers brings."""
+        if self.by != ("measure",):
+            return super().sentence()
+        return self.best_fifth().sentence()
+
+    def best_fifth(self) -> Estimates:
+        """Return the share of value that the best fifth brings, as estimates of its own."""
+        return Estimates(
+            table=self.table.filter(pl.col("measure") == "best_fifth"),
+            name=_("Value from the best fifth of customers"), unit=self.unit,
+            definition=self.definition, by=tuple(name for name in self.by if name != "measure"),
+            conf_level=self.conf_level, notes=self.notes, key="value_from_best_fifth",
+        )  # fmt: skip
+
+
 def abc_classes(
     purchases: object,
     *,
@@ -124,10 +181,10 @@ def abc_classes(
     a_share: float = 0.80,
     b_share: float = 0.95,
     since: date | None = None,
+    currency: str | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
-    currency: str | None = None,
     ci_method: str = "linearised",
 ) -> AbcClasses:
     r"""How few customers bring most of the value (ABC classes).
@@ -149,13 +206,13 @@ def abc_classes(
         Cumulative shares of value.
     since : date, optional
         First day counted.
+    currency : str, optional
+        ISO code of the values.
     as_of : date
         Last day the data covers.
     by : str or sequence of str
         Classes are made within each group.
     conf_level : float
-    currency : str, optional
-        ISO code of the values.
     ci_method : {"linearised"}
 
     Returns
@@ -247,7 +304,7 @@ def value_concentration(
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
     ci_method: str = "linearised",
-) -> Estimates:
+) -> Concentration:
     r"""How concentrated is the value of customers (Gini coefficient, share of the best fifth).
 
     Parameters
@@ -264,7 +321,7 @@ def value_concentration(
 
     Returns
     -------
-    Estimates
+    Concentration
         Columns of `by`, ``measure`` (``"gini"`` or ``"best_fifth"``), ``n`` (customers),
         ``estimate``, ``std_error``, ``conf_low``, ``conf_high``. Gini is 0 when all bring the
         same and 1 when one brings all; with customers who cost more than they bring it can pass
@@ -307,7 +364,7 @@ def value_concentration(
         as_of=as_of, by=by,
     )  # fmt: skip
     table = pl.concat([_measures(part, by, conf_level) for part in _parts(values, by)])
-    return Estimates(
+    return Concentration(
         table=table,
         name=_("Concentration of value"),
         unit="share",
@@ -452,7 +509,7 @@ def _measures(part: pl.DataFrame, by: tuple[str, ...], conf_level: float) -> pl.
         estimate, error = np.array([gini, best]), np.array([gini_error, best_error])
         low, high = _logit_bounds(estimate, error, conf_level)
     five = five_columns(np.full(2, len(y)), estimate, error, low, high)
-    rows = pl.DataFrame({"measure": ["gini", "best_fifth"], **five})
+    rows = pl.DataFrame({"measure": MEASURES, **five})
     return part.select(by).head(1).join(rows, how="cross") if by else rows
 
 

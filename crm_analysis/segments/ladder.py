@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EVENT_KINDS", "RUNGS", "Ladder", "ladder_transitions", "loyalty_ladder"]
 
-RUNGS = ("lost", "prospect", "buyer", "client", "supporter", "advocate")
+RUNGS = ("gone", "prospect", "buyer", "client", "supporter", "advocate")
 """From the lowest to the highest."""
 
 EVENT_KINDS = ("enquiry", "purchase", "promoter", "critic", "referral")
@@ -48,16 +48,34 @@ class Ladder(Estimates):
     """Shares of the known customers on each rung."""
 
     def sentence(self) -> str:
-        """Say how many are lost and how many are more than one-time buyers."""
+        """Say how many are gone and how many are more than one-time buyers."""
         if self.by != ("rung",) or not self.table["n"].sum():
             return super().sentence()
         share = dict(self.table.select("rung", "estimate").iter_rows())
         loyal = sum(share[rung] or 0.0 for rung in RUNGS[RUNGS.index("client") :])
         return _(
-            "{loyal} of all customers ever met are clients or more, {once} bought once, {lost} "
-            "are lost (n = {n}).",
-            loyal=percent(loyal), once=percent(share["buyer"]), lost=percent(share["lost"]),
+            "{loyal} of all customers ever met are clients or more, {once} bought once, {gone} "
+            "are gone (n = {n}).",
+            loyal=percent(loyal), once=percent(share["buyer"]), gone=percent(share["gone"]),
             n=number(self.table["n"][0]),
+        )  # fmt: skip
+
+    def from_rung(self, rung: str) -> Estimates:
+        """Return the share on a rung or above it, in all groups together.
+
+        Raises
+        ------
+        InputError
+            There is no such rung.
+        """
+        check_one_of("rung", rung, RUNGS)
+        above = self.table.filter(pl.col("rung").is_in(RUNGS[RUNGS.index(rung) :]))
+        k, n = (int(part["n_customers"].sum()) for part in (above, self.table))
+        return Estimates(
+            table=pl.DataFrame(share_columns([k], [n], self.conf_level)),
+            name=_("Customers on the rung “{rung}” or above", rung=word_of(rung)),
+            unit=self.unit, definition=self.definition, conf_level=self.conf_level,
+            notes=self.notes, key=f"customers_from_{rung}", better="higher",
         )  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -94,7 +112,7 @@ def loyalty_ladder(
     """On which rung of the loyalty ladder do customers stand (rules, Wilson).
 
     ========== =========================================================================
-    lost       no event in the last `lapse_months`
+    gone       no event in the last `lapse_months`
     prospect   has asked, has not bought
     buyer      has bought on one day
     client     has bought on several days
@@ -287,7 +305,7 @@ class _Rules:
         pleased &= pl.col("promoter_day") > pl.col("critic_day").fill_null(_NEVER)
         rung = (
             pl.when(pl.col("since_last") >= lapse)
-            .then(pl.lit("lost"))
+            .then(pl.lit("gone"))
             .when(bought & (pl.col("since_referral") < opinion))
             .then(pl.lit("advocate"))
             .when(pleased)
@@ -354,7 +372,7 @@ class _Rules:
         return _(
             "Known by {as_of}. Prospect: asked, has not bought; buyer: bought on one day; client: "
             "on several; supporter: a client who said within {opinion} that they would recommend "
-            "us; advocate: a client who brought a customer within {opinion}; lost: nothing heard "
+            "us; advocate: a client who brought a customer within {opinion}; gone: nothing heard "
             "for {lapse}.",
             as_of=date_text(as_of),
             opinion=duration_text(self.opinion_months, "month"),

@@ -15,7 +15,8 @@ from crm_analysis.wording import _, date_text, number
 
 __all__ = ["class_migration"]
 
-AWAY = "nothing"
+STATES = ("no_purchase",)
+(AWAY,) = STATES
 """The state of a customer of the first period who brought nothing in the second."""
 
 
@@ -53,7 +54,7 @@ def class_migration(
     Returns
     -------
     Transitions
-        Columns of `by`, ``from_state``, ``to_state`` (A, B, C, or ``nothing`` for customers who
+        Columns of `by`, ``from_state``, ``to_state`` (A, B, C, or ``no_purchase`` for customers who
         bought nothing in the second period), ``n``, ``n_moved``, ``estimate``, ``std_error``,
         ``conf_low``, ``conf_high``. Customers new in the second period are in the notes, since
         they have no class to come from.
@@ -77,7 +78,7 @@ def class_migration(
     ...     bought, before=date(2024, 1, 1), since=date(2025, 1, 1), as_of=date(2025, 12, 31)
     ... )
     >>> moves.table.filter(pl.col("n_moved") > 0).select("from_state", "to_state").rows()
-    [('B', 'nothing'), ('A', 'A')]
+    [('B', 'no_purchase'), ('A', 'A')]
     """
     by = group_names(by, taken=("from_state", "to_state", "n_moved"))
     as_of = check_as_of(as_of)

@@ -22,6 +22,7 @@ from crm_analysis.frames import (
     collect,
     open_table,
 )
+from crm_analysis.tables import label_of
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, date_text, number, percent, word_of
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["Portrait", "customer_portrait"]
+
+VALUES = ("true", "false", "other", "under_twenty")
+"""Codes of traits that no category of the tables has."""
 
 _SHOWN = 12
 _NOTABLE = 0.2
@@ -79,7 +83,7 @@ class Portrait(Estimates):
 def customer_portrait(
     customers: object,
     *,
-    member_col: str = "member",
+    member_col: str,
     traits: Sequence[str],
     least: int = 10,
     as_of: date,
@@ -138,7 +142,9 @@ def customer_portrait(
     >>> known = pl.DataFrame({
     ...     "member": [True] * 20 + [False] * 20, "kind": ["company"] * 15 + ["person"] * 25,
     ... })
-    >>> drawn = customer_portrait(known, traits=["kind"], as_of=date(2026, 6, 30))
+    >>> drawn = customer_portrait(
+    ...     known, member_col="member", traits=["kind"], as_of=date(2026, 6, 30)
+    ... )
     >>> drawn.table.select("value", "share", "rest_share").rows()
     [('company', 0.75, 0.0), ('person', 0.25, 1.0)]
     """
@@ -171,7 +177,7 @@ def customer_portrait(
 
 
 def _trait(row: dict[str, Any]) -> str:
-    return f"{word_of(row['trait'])}: {word_of(row['value'])}"
+    return f"{label_of(row['trait'])}: {word_of(row['value'])}"
 
 
 def _count(customers: object, member_col: str, trait: str, least: int) -> pl.DataFrame:
@@ -233,7 +239,7 @@ def _coverage_notes(
         if members and share < 0.8:
             notes += (
                 _("{trait}: known of {share} of the segment only.",
-                  trait=word_of(trait).capitalize(), share=percent(share)),
+                  trait=label_of(trait).capitalize(), share=percent(share)),
             )  # fmt: skip
     rows = counts.height
     looked = _(

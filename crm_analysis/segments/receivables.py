@@ -27,7 +27,7 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.uncertainty import ratio_interval, wilson_interval
-from crm_analysis.wording import _, date_text, number, percent
+from crm_analysis.wording import _, amount, date_text, number, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,12 +51,16 @@ class Ageing(Estimates):
             return super().sentence()
         late = self.table.filter(pl.col("from_days") > 0)
         total = float(self.table["owed"].sum())
+        oldest = late.row(-1, named=True)
         return _(
-            "{share} of the money owed is overdue, {oldest} for longest ({bucket}).",
-            share=percent(float(late["owed"].sum()) / total),
-            oldest=percent(late["owed"][-1] / total),
-            bucket=late["bucket"][-1],
-        )
+            "Of {total} owed to us, {share} is overdue; {bucket}: {oldest} ({level} interval {low} "
+            "to {high}, {n} debtors).",
+            total=amount(total, "money", currency=self.currency),
+            share=percent(float(late["owed"].sum()) / total), oldest=percent(oldest["estimate"]),
+            bucket=oldest["bucket"], level=percent(self.conf_level, 0),
+            low=percent(oldest["conf_low"]), high=percent(oldest["conf_high"]),
+            n=number(oldest["n"]),
+        )  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the share of the money owed in each bucket, and return the Axes."""
@@ -86,10 +90,10 @@ def receivables_ageing(
     due_col: str = "due_on",
     paid_on_col: str = "paid_on",
     buckets: Sequence[int] = (30, 60, 90),
+    currency: str | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
-    currency: str | None = None,
     ci_method: str = "linearised",
 ) -> Ageing:
     """How much of the money owed is overdue, and for how long (ageing of receivables).
@@ -104,13 +108,13 @@ def receivables_ageing(
         Sum paid so far; None when it is not kept: then an unpaid invoice is owed whole.
     buckets : sequence of int
         Days overdue at which a bucket ends, rising.
+    currency : str, optional
+        ISO code of the amounts.
     as_of : date
         Invoices issued later are not counted, and those paid later are still owed. Part payments
         have no day, so they count from the beginning.
     by : str or sequence of str
     conf_level : float
-    currency : str, optional
-        ISO code of the amounts.
     ci_method : {"linearised"}
 
     Returns
@@ -268,6 +272,8 @@ def days_sales_outstanding(
         by=by,
         conf_level=conf_level,
         notes=small_n_notes(table, by, what=_("customers")),
+        key="days_sales_outstanding",
+        better="lower",
     )
 
 
@@ -281,10 +287,10 @@ def insolvent_customers(
     due_col: str = "due_on",
     paid_on_col: str = "paid_on",
     overdue_days: int = 90,
+    currency: str | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
-    currency: str | None = None,
     ci_method: str = "wilson",
 ) -> Estimates:
     """What share of customers have owed us for so long that they may not pay (Wilson).
@@ -296,11 +302,11 @@ def insolvent_customers(
     customer_col, amount_col, paid_col, issued_col, due_col, paid_on_col : str
     overdue_days : int
         A customer counts whose oldest open invoice is overdue by more than so many days.
+    currency : str, optional
+        ISO code of the amounts.
     as_of : date
     by : str or sequence of str
     conf_level : float
-    currency : str, optional
-        ISO code of the amounts.
     ci_method : {"wilson"}
 
     Returns
@@ -369,6 +375,8 @@ def insolvent_customers(
         conf_level=conf_level,
         notes=small_n_notes(table, by, what=_("customers")),
         currency=currency,
+        key="customers_who_may_not_pay",
+        better="lower",
     )
 
 

@@ -26,7 +26,8 @@ from crm_analysis.frames import (
     keys_of,
 )
 from crm_analysis.segments.values import open_values
-from crm_analysis.wording import _, date_text, number, percent, word_of
+from crm_analysis.uncertainty import wilson_interval
+from crm_analysis.wording import _, amount, date_text, number, percent, word_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +47,7 @@ SEGMENTS = (
     "at_risk",
     "cannot_lose",
     "hibernating",
-    "lost",
+    "gone",
 )
 """All segments, the ones to thank first."""
 
@@ -55,7 +56,7 @@ _GRID = {
     4: ("promising", "potentially_loyal", "potentially_loyal", "loyal", "champions"),
     3: ("about_to_sleep", "about_to_sleep", "need_attention", "loyal", "loyal"),
     2: ("hibernating", "hibernating", "at_risk", "at_risk", "cannot_lose"),
-    1: ("lost", "lost", "at_risk", "cannot_lose", "cannot_lose"),
+    1: ("gone", "gone", "at_risk", "cannot_lose", "cannot_lose"),
 }
 """Segment by recency score (the key) and by the mean of frequency and money scores, 1 to 5.
 
@@ -90,15 +91,18 @@ class RfmSegments(Estimates):
         """Say how many are in the two ends that ask for action."""
         if self.by != ("segment",) or not self.table["n"].sum():
             return super().sentence()
-        share = dict(self.table.select("segment", "estimate").iter_rows())
-        risk = (share.get("at_risk") or 0.0) + (share.get("cannot_lose") or 0.0)
+        slipping = self.table.filter(pl.col("segment").is_in(["at_risk", "cannot_lose"]))
+        best = int(self.table.filter(pl.col("segment") == "champions")["n_customers"].sum())
+        k, n = int(slipping["n_customers"].sum()), int(self.table["n_customers"].sum())
+        low, high = (float(bound) for bound in wilson_interval(k, n, self.conf_level))
         return _(
-            "{best} of customers are champions; {risk} bought often or much and have not been "
-            "seen for long (at risk, cannot lose); n = {n}.",
-            best=percent(share.get("champions") or 0.0),
-            risk=percent(risk),
-            n=number(self.table["n"][0]),
-        )
+            "{k} customers ({share}, {level} interval {low} to {high}, n = {n}) bought often or "
+            "much and have not been seen for long: they brought {value}. {best} are champions.",
+            k=number(k), share=percent(k / n), level=percent(self.conf_level, 0),
+            low=percent(low), high=percent(high), n=number(n),
+            value=amount(float(slipping["value"].sum()), "money", currency=self.currency),
+            best=percent(best / n),
+        )  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the share of customers in each segment, and return the Axes."""
@@ -134,10 +138,10 @@ def rfm_segments(
     frequency_cuts: Sequence[float] | None = None,
     money_cuts: Sequence[float] | None = None,
     since: date | None = None,
+    currency: str | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
-    currency: str | None = None,
     ci_method: str = "wilson",
 ) -> RfmSegments:
     """Who bought lately, often and much, and who is slipping away (RFM segments, Wilson).
@@ -158,13 +162,13 @@ def rfm_segments(
         Rising cuts; for recency in days.
     since : date, optional
         First day counted.
+    currency : str, optional
+        ISO code of the values.
     as_of : date
         Last day the data covers; recency is counted to it.
     by : str or sequence of str
         Groups whose segments are counted apart; scores are made over all customers.
     conf_level : float
-    currency : str, optional
-        ISO code of the values.
     ci_method : {"wilson"}
 
     Returns
@@ -197,7 +201,7 @@ def rfm_segments(
     >>> found = rfm_segments(bought, as_of=date(2026, 6, 30), recency_cuts=(30, 60, 90, 120),
     ...                      frequency_cuts=(2, 3, 4, 5), money_cuts=(5, 10, 20, 40))
     >>> found.customers.select("r", "f", "m", "segment").rows()
-    [(5, 3, 4, 'champions'), (1, 1, 1, 'lost')]
+    [(5, 3, 4, 'champions'), (1, 1, 1, 'gone')]
     """
     by = group_names(by, taken=_TAKEN)
     as_of = check_as_of(as_of)

@@ -61,6 +61,32 @@ class Transitions(Estimates):
             n=number(n),
         )  # fmt: skip
 
+    def share(self, from_state: str, to_state: str) -> Estimates:
+        """Return the share that went from one state to another, as estimates of its own.
+
+        Where nobody was in the first state, n is 0 and the estimate null.
+
+        Raises
+        ------
+        InputError
+            There is no such state.
+        """
+        check_one_of("from_state", from_state, self.states)
+        check_one_of("to_state", to_state, self.states)
+        groups = tuple(name for name in self.by if name not in (_FROM, _TO))
+        rows = self.table.filter((pl.col(_FROM) == from_state) & (pl.col(_TO) == to_state))
+        if rows.is_empty() and not groups:
+            rows = pl.DataFrame(share_columns([0], [0], self.conf_level))
+        return Estimates(
+            table=rows,
+            name=_(
+                "Of those in “{start}”, now in “{end}”",
+                start=word_of(from_state), end=word_of(to_state),
+            ),
+            unit=self.unit, definition=self.definition, by=groups, conf_level=self.conf_level,
+            notes=self.notes, key=f"from_{from_state}_to_{to_state}".lower().replace(" ", "_"),
+        )  # fmt: skip
+
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the matrix, from-states in rows, and return the Axes."""
         ax = figures.new_axes(ax)
@@ -75,6 +101,15 @@ class Transitions(Estimates):
         )
         figures.heatmap(shown, row="row", column="column", ax=ax)
         columns = sorted(shown["column"].unique().to_list())
+        rows = shown["row"].unique(maintain_order=True).to_list()
+        most = shown["estimate"].max() or 0.0
+        known = shown.select("row", "column", "estimate").drop_nulls()
+        for row, column, share in known.iter_rows():
+            dark = share > most / 2  # type: ignore[operator]
+            ax.text(
+                columns.index(column), rows.index(row), percent(share, 0), ha="center",
+                va="center", color="white" if dark else "black",
+            )  # fmt: skip
         ax.set_xticks(range(len(columns)), [word_of(self.states[c]) for c in columns])
         ax.tick_params(axis="x", labelrotation=30)
         ax.set_xlabel(_("to"))
@@ -101,8 +136,8 @@ _FROM, _TO = "from_state", "to_state"
 def state_transitions(
     records: object,
     *,
+    state_col: str,
     customer_col: str = "customer_id",
-    state_col: str = "state",
     at_col: str = "starts_on",
     period: Literal["month", "quarter", "year"] = "quarter",
     states: Sequence[str] = (),
@@ -120,7 +155,7 @@ def state_transitions(
     ----------
     records : table
         One row per customer and period, on any backend; later rows of a period are refused.
-    customer_col, state_col, at_col : str
+    state_col, customer_col, at_col : str
         `at_col` is any day of the period.
     period : {"month", "quarter", "year"}
     states : sequence of str
@@ -160,7 +195,8 @@ def state_transitions(
     ...     "customer_id": [1, 1, 2, 2], "state": ["a", "b", "a", "a"],
     ...     "starts_on": [date(2026, 1, 1), date(2026, 4, 1)] * 2,
     ... })
-    >>> state_transitions(seen, as_of=date(2026, 6, 30)).table["estimate"].to_list()[:2]
+    >>> moves = state_transitions(seen, state_col="state", as_of=date(2026, 6, 30))
+    >>> moves.table["estimate"].to_list()[:2]
     [0.5, 0.5]
     """
     by = group_names(by, taken=(_FROM, _TO, "n_moved", "total"))

@@ -510,7 +510,7 @@ class Warehouse:
             The columns of `opportunities` and ``won_at`` (first contract; null = none), ``manager``
             and ``dealership`` (names), ``brand``, ``model`` and ``year`` (of opening).
         """
-        return views.leads(self.table)
+        return self._view("leads", lambda: views.leads(self.table))
 
     def loyalty_events(self) -> pl.LazyFrame:
         """Return what the loyalty ladder is read from.
@@ -518,10 +518,12 @@ class Warehouse:
         Returns
         -------
         polars.LazyFrame
-            `customer_id, dealership_id, happened_on, kind, dealership`; kinds are ``enquiry``,
+            `customer_id, dealership_id, dealership, happened_on, kind`; kinds are ``enquiry``,
             ``purchase``, ``promoter`` (a score of 9 or 10) and ``critic`` (any other).
         """
-        return views.loyalty_events(self.table, self.purchases())
+        return self._view(
+            "loyalty_events", lambda: views.loyalty_events(self.table, self.purchases())
+        )
 
     def car_events(self) -> pl.LazyFrame:
         """Return deliveries of cars and visits to the workshop.
@@ -529,9 +531,9 @@ class Warehouse:
         Returns
         -------
         polars.LazyFrame
-            `vehicle_id, dealership_id, happened_on, is_visit, dealership`.
+            `vehicle_id, dealership_id, dealership, happened_on, is_visit`.
         """
-        return views.car_events(self._activity)
+        return self._view("car_events", lambda: views.car_events(self._activity))
 
     def sales(self) -> pl.LazyFrame:
         """Return contracts that were not cancelled, with car, source and money.
@@ -618,10 +620,12 @@ class Warehouse:
         Returns
         -------
         polars.LazyFrame
-            `customer_id, dealership_id, kind, gender, age_band, city, income_band, has_children,
-            consent, dealership`; one row a customer met by `as_of`.
+            `customer_id, dealership_id, dealership, kind, gender, age_band, city, income_band,
+            has_children, consent`; one row a customer met by `as_of`.
         """
-        return views.portraits(self.table, as_of=as_of or self.as_of)
+        return self._view(
+            "portraits", lambda: views.portraits(self.table, as_of=as_of or self.as_of)
+        )
 
 
 def open_warehouse(

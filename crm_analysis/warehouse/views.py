@@ -30,6 +30,7 @@ _NAMES = {
     "dealership": ("dealerships", "dealership_id", "dealership_id"),
     "manager": ("employees", "employee_id", "manager_id"),
     "employee": ("employees", "employee_id", "employee_id"),
+    "advisor": ("employees", "employee_id", "advisor_id"),
 }
 """Names that views carry: column, the table it is read from, its key there, and the view's key."""
 
@@ -448,24 +449,18 @@ def leads(tables: Tables) -> pl.LazyFrame:
         .group_by("opportunity_id")
         .agg(pl.col("happened_at").min().alias("won_at"))
     )
-    named = tables("employees").select(
-        pl.col("employee_id").alias("manager_id"), pl.col("name").alias("manager")
-    )
-    places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
     models = tables("models").select("model_id", "brand", "model")
-    return (
+    asked = (
         tables("opportunities")
         .join(won, on="opportunity_id", how="left")
-        .join(named, on="manager_id", how="left")
-        .join(places, on="dealership_id", how="left")
         .join(models, on="model_id", how="left")
         .with_columns(pl.col("opened_at").dt.year().alias("year"))
     )
+    return as_view(tables, "leads", asked)
 
 
 def loyalty_events(tables: Tables, bought: pl.LazyFrame) -> pl.LazyFrame:
     """Return what the loyalty ladder is read from: enquiries, purchases and opinions."""
-    places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
     asked = tables("opportunities").select(
         "customer_id", "dealership_id", pl.col("opened_at").dt.date().alias("happened_on"),
         pl.lit("enquiry").alias("kind"),
@@ -479,12 +474,11 @@ def loyalty_events(tables: Tables, bought: pl.LazyFrame) -> pl.LazyFrame:
         "customer_id", "dealership_id", pl.col("answered_on").alias("happened_on"),
         opinion.alias("kind"),
     )  # fmt: skip
-    return pl.concat([asked, bought, said]).join(places, on="dealership_id", how="left")
+    return as_view(tables, "loyalty_events", pl.concat([asked, bought, said]))
 
 
 def car_events(tables: Tables) -> pl.LazyFrame:
     """Return deliveries of cars and visits to the workshop: what visits are foretold from."""
-    places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
     came = delivered(tables).select(
         "vehicle_id", "dealership_id", pl.col("delivery_on").alias("happened_on"),
         pl.lit(value=False).alias("is_visit"),
@@ -493,25 +487,17 @@ def car_events(tables: Tables) -> pl.LazyFrame:
         "vehicle_id", "dealership_id", pl.col("opened_at").dt.date().alias("happened_on"),
         pl.lit(value=True).alias("is_visit"),
     )  # fmt: skip
-    return pl.concat([came, visits]).join(places, on="dealership_id", how="left")
+    return as_view(tables, "car_events", pl.concat([came, visits]))
 
 
 def portraits(tables: Tables, *, as_of: date) -> pl.LazyFrame:
     """Return one row per customer: what the CRM knows of who they are, with no name in it."""
-    places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
     years = (pl.lit(as_of) - pl.col("birth_on")).dt.total_days() // 365.25
     band = (years // 10 * 10).cast(pl.Int32)
     age = pl.concat_str([band.cast(pl.String), pl.lit("-"), (band + 9).cast(pl.String)])
-    young = pl.when(years < 20).then(pl.lit("under 20")).otherwise(age)
-    return (
-        tables("customers")
-        .filter(pl.col("created_at").dt.date() <= as_of)
-        .select(
-            "customer_id", "dealership_id", "kind", "gender", young.alias("age_band"), "city",
-            "income_band", "has_children", "consent",
-        )
-        .join(places, on="dealership_id", how="left")
-    )  # fmt: skip
+    young = pl.when(years < 20).then(pl.lit("under_twenty")).otherwise(age)
+    known = tables("customers").filter(pl.col("created_at").dt.date() <= as_of)
+    return as_view(tables, "portraits", known.with_columns(young.alias("age_band")))
 
 
 ADVERTISED = {
