@@ -512,3 +512,245 @@ def portraits(tables: Tables, *, as_of: date) -> pl.LazyFrame:
         )
         .join(places, on="dealership_id", how="left")
     )  # fmt: skip
+
+
+_REQUIRED: tuple[tuple[str, str, str, str], ...] = (
+    ("customers", "phone", "created_at", "manager_id"),
+    ("customers", "email", "created_at", "manager_id"),
+    ("customers", "birth_on", "created_at", "manager_id"),
+    ("customers", "income_band", "created_at", "manager_id"),
+    ("opportunities", "source", "opened_at", "manager_id"),
+    ("opportunities", "model_id", "visit_at", "manager_id"),
+    ("opportunities", "budget", "offer_at", "manager_id"),
+    ("opportunities", "purpose", "offer_at", "manager_id"),
+    ("opportunities", "lost_reason", "lost_at", "manager_id"),
+    ("deals", "vin", "contract_on", "manager_id"),
+    ("deals", "pay", "contract_on", "manager_id"),
+)
+"""Fields that a sale needs: table, field, from when it is required, and who has to fill it in."""
+
+_OF_PERSONS = ("birth_on", "income_band")
+
+
+def required_fields(tables: Tables) -> pl.LazyFrame:
+    """Return one row per record and field that it must have, from its stage on."""
+    stages = (
+        tables("stage_events")
+        .group_by("opportunity_id")
+        .agg(
+            pl.col("happened_at").filter(pl.col("stage").cast(pl.String) == stage).min()
+            .alias(f"{stage}_at")
+            for stage in ("visit", "offer", "lost")
+        )
+    )  # fmt: skip
+    cars = tables("vehicles").select("vehicle_id", "vin")
+    whole = {
+        "customers": tables("customers"),
+        "opportunities": tables("opportunities").join(stages, on="opportunity_id", how="left"),
+        "deals": tables("deals").join(cars, on="vehicle_id", how="left"),
+    }
+    parts = []
+    for table, column, due, who in _REQUIRED:
+        day = pl.col(due).cast(pl.Date)
+        if column in _OF_PERSONS:
+            day = pl.when(pl.col("kind").cast(pl.String) == "person").then(day)
+        parts.append(
+            whole[table].select(
+                "dealership_id", pl.col(who).alias("manager_id"), pl.lit(table).alias("table"),
+                pl.lit(column).alias("field"), pl.col(column).cast(pl.String).alias("value"),
+                day.alias("due_on"),
+            )
+        )  # fmt: skip
+    return _named(tables, pl.concat(parts))
+
+
+def _named(tables: Tables, frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Put the names of manager and dealership beside their keys."""
+    people = tables("employees").select(
+        pl.col("employee_id").alias("manager_id"), pl.col("name").alias("manager")
+    )
+    places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
+    return frame.join(people, on="manager_id", how="left").join(
+        places, on="dealership_id", how="left"
+    )
+
+
+def billed_deals(tables: Tables) -> pl.LazyFrame:
+    """Return deals beside their invoices: what the customer has to pay, by either."""
+    lent = (
+        tables("credits").filter("approved", pl.col("deal_id").is_not_null())
+        .group_by("deal_id").agg(pl.col("amount").cast(pl.Int64).sum().alias("lent"))
+    )  # fmt: skip
+    price, accessories, trade_in = (
+        pl.col(name).cast(pl.Int64) for name in ("sale_price", "accessories", "trade_in")
+    )
+    own = price + accessories - trade_in - pl.col("lent").fill_null(0)
+    leased = pl.col("pay").cast(pl.String) == "leasing"
+    deals = delivered(tables).join(lent, on="deal_id", how="left").select(
+        "deal_id", "dealership_id", "manager_id", "delivery_on",
+        pl.when(~leased).then(own).alias("deal_amount"),
+        pl.lit(value=True).alias("in_crm"),
+    )  # fmt: skip
+    bills = tables("invoices").filter(pl.col("deal_id").is_not_null()).select(
+        "deal_id", pl.col("dealership_id").alias("billed_at_id"), "issued_on",
+        pl.col("amount").cast(pl.Int64).alias("invoice_amount"),
+        pl.lit(value=True).alias("in_books"),
+    )  # fmt: skip
+    both = deals.join(bills, on="deal_id", how="full", coalesce=True).with_columns(
+        pl.col("in_crm", "in_books").fill_null(value=False),
+        pl.coalesce("dealership_id", "billed_at_id").alias("dealership_id"),
+        pl.coalesce("delivery_on", "issued_on").alias("happened_on"),
+    )
+    # A car paid for by the bank or the trade-in alone has nothing to bill.
+    owed = pl.col("in_books") | (pl.col("deal_amount").fill_null(1) > 0)
+    return _named(tables, both.filter(owed).drop("billed_at_id", "issued_on", "delivery_on"))
+
+
+def staff_weeks(tables: Tables, *, as_of: date) -> pl.LazyFrame:
+    """Return one row per sales manager and whole week on duty, with what they typed in."""
+    typed = [
+        tables(table).select(
+            pl.col(who).alias("manager_id"),
+            pl.col("entered_at").dt.date().dt.truncate("1w").alias("week_on"),
+        )
+        for table, who in (("stage_events", "employee_id"), ("contacts", "employee_id"))
+    ]
+    actions = (
+        pl.concat(typed).drop_nulls().group_by("manager_id", "week_on")
+        .agg(pl.len().cast(pl.Int64).alias("n_actions"))
+    )  # fmt: skip
+    last = pl.min_horizontal(pl.col("left_on").fill_null(as_of), pl.lit(as_of))
+    begun = tables("dealerships").select("dealership_id", "opened_on")
+    first_data = tables("stage_events").select(pl.col("entered_at").dt.date().min().alias("first"))
+    duty = (
+        tables("employees").filter(pl.col("role").cast(pl.String) == "manager")
+        .join(begun, on="dealership_id", how="left").join(first_data, how="cross")
+        .with_columns(
+            pl.max_horizontal("hired_on", "first").dt.offset_by("6d").dt.truncate("1w")
+            .alias("from"),
+            last.dt.offset_by("-6d").dt.truncate("1w").alias("to"),
+        )
+        .filter(pl.col("from") <= pl.col("to"))
+        .select(
+            pl.col("employee_id").alias("manager_id"), "dealership_id",
+            pl.date_ranges("from", "to", "1w").alias("week_on"),
+        )
+        .explode("week_on", empty_as_null=True)
+    )  # fmt: skip
+    weeks = duty.join(actions, on=["manager_id", "week_on"], how="left")
+    return _named(tables, weeks.with_columns(pl.col("n_actions").fill_null(0)))
+
+
+def logged_deals(tables: Tables) -> pl.LazyFrame:
+    """Return deals with when the first contact with their lead was typed in."""
+    typed = (
+        tables("contacts").filter(pl.col("opportunity_id").is_not_null())
+        .group_by("opportunity_id").agg(pl.col("entered_at").min().alias("logged_at"))
+    )  # fmt: skip
+    deals = tables("deals").select("deal_id", "opportunity_id", "dealership_id", "manager_id",
+                                   "contract_on")  # fmt: skip
+    return _named(tables, deals.join(typed, on="opportunity_id", how="left"))
+
+
+def contact_years(tables: Tables, *, since: date, as_of: date) -> pl.LazyFrame:
+    """Return days and contacts of each customer as a prospect and as a customer, in a period."""
+    bought = (
+        delivered(tables).filter(pl.col("delivery_on") <= as_of)
+        .group_by("customer_id").agg(pl.col("delivery_on").min().alias("bought_on"))
+    )  # fmt: skip
+    known = (
+        tables("customers")
+        .select("customer_id", "dealership_id", "manager_id", "consent",
+                pl.col("created_at").dt.date().alias("met_on"))
+        .join(bought, on="customer_id", how="left")
+    )  # fmt: skip
+    after = pl.lit(as_of).dt.offset_by("1d")
+    columns = ("customer_id", "dealership_id", "manager_id", "consent")
+    stretches = [
+        known.select(*columns, pl.lit(category).alias("category"), start.alias("from"),
+                     end.alias("to"))
+        for category, start, end in (
+            ("prospect", pl.max_horizontal("met_on", pl.lit(since)),
+             pl.min_horizontal(pl.col("bought_on").fill_null(after), after)),
+            ("customer", pl.max_horizontal("bought_on", pl.lit(since)),
+             pl.when(pl.col("bought_on").is_not_null()).then(after)),
+        )
+    ]  # fmt: skip
+    spans = pl.concat(stretches).with_columns(
+        (pl.col("to") - pl.col("from")).dt.total_days().alias("days")
+    ).filter(pl.col("days") > 0)  # fmt: skip
+    made = tables("contacts").filter(pl.col("done_at").is_not_null()).select(
+        "customer_id", pl.col("done_at").dt.date().alias("on")
+    )  # fmt: skip
+    counted = (
+        spans.join(made, on="customer_id")
+        .filter(pl.col("on") >= pl.col("from"), pl.col("on") < pl.col("to"))
+        .group_by("customer_id", "category").agg(pl.len().cast(pl.Int64).alias("n_contacts"))
+    )  # fmt: skip
+    whole = spans.join(counted, on=["customer_id", "category"], how="left")
+    return _named(tables, whole.drop("from", "to").with_columns(pl.col("n_contacts").fill_null(0)))
+
+
+def touches(tables: Tables) -> pl.LazyFrame:
+    """Return every contact that was made: those that went out, and those that came in."""
+    planned = tables("contacts").filter(pl.col("done_at").is_not_null()).select(
+        "dealership_id", pl.col("employee_id").alias("manager_id"),
+        pl.col("direction").cast(pl.String), pl.col("done_at").alias("happened_at"),
+    )  # fmt: skip
+    came = tables("traffic").select(
+        "dealership_id", pl.col("handled_by").alias("manager_id"),
+        pl.lit("incoming").alias("direction"), "happened_at",
+    )  # fmt: skip
+    return _named(tables, pl.concat([planned, came]))
+
+
+def birthdays(tables: Tables, *, since: date, as_of: date) -> pl.LazyFrame:
+    """Return the birthdays in a period of customers with a known date who agreed to contacts."""
+    years = pl.DataFrame({"year": range(since.year, as_of.year + 1)}, schema={"year": pl.Int32})
+    born = tables("customers").filter("consent", pl.col("birth_on").is_not_null()).select(
+        "customer_id", "dealership_id", "manager_id", "birth_on",
+        pl.col("created_at").dt.date().alias("met_on"),
+    )  # fmt: skip
+    month, day = pl.col("birth_on").dt.month(), pl.col("birth_on").dt.day()
+    common = ~pl.date("year", 1, 1).dt.is_leap_year() & (month == 2) & (day == 29)
+    on = pl.date("year", month, pl.when(common).then(28).otherwise(day))
+    due = born.join(years.lazy(), how="cross").with_columns(birthday_on=on).filter(
+        pl.col("birthday_on").is_between(pl.lit(since), pl.lit(as_of)),
+        pl.col("birthday_on") > pl.col("met_on"),
+    )  # fmt: skip
+    sent = (
+        tables("contacts").filter(pl.col("purpose").cast(pl.String) == "birthday")
+        .select("customer_id", "done_at", pl.col("due_at").dt.year().alias("year"))
+        .group_by("customer_id", "year").agg(pl.col("done_at").min().alias("greeted_at"))
+    )  # fmt: skip
+    greeted = due.join(sent, on=["customer_id", "year"], how="left")
+    return _named(tables, greeted.drop("birth_on", "met_on", "year"))
+
+
+def manager_loads(tables: Tables, *, since: date, as_of: date) -> pl.LazyFrame:
+    """Return one row per sales manager: leads got and days on duty in a period, leads open now."""
+    opened = pl.col("opened_at").dt.date()
+    closed = pl.col("closed_at").dt.date()
+    leads = (
+        tables("opportunities").filter(opened <= as_of).group_by("manager_id")
+        .agg(
+            (opened >= since).sum().cast(pl.Int64).alias("n_leads"),
+            (closed.is_null() | (closed > as_of)).sum().cast(pl.Int64).alias("n_open"),
+        )
+    )  # fmt: skip
+    first = pl.max_horizontal("hired_on", pl.lit(since))
+    last = pl.min_horizontal(pl.col("left_on").fill_null(as_of), pl.lit(as_of))
+    staff = (
+        tables("employees")
+        .filter(pl.col("role").cast(pl.String) == "manager", pl.col("hired_on") <= as_of)
+        .select(
+            pl.col("employee_id").alias("manager_id"), "dealership_id",
+            ((last - first).dt.total_days() + 1).clip(0).alias("days_on_duty"),
+            (pl.col("left_on").is_null() | (pl.col("left_on") > as_of)).alias("is_present"),
+        )
+    )  # fmt: skip
+    counted = staff.join(leads, on="manager_id", how="left").with_columns(
+        pl.col("n_leads", "n_open").fill_null(0)
+    )
+    busy = (pl.col("days_on_duty") > 0) | (pl.col("n_open") > 0)
+    return _named(tables, counted.filter(busy))
