@@ -4,6 +4,14 @@ from crm_analysis.managers.adjusted import AdjustedConversion, adjusted_conversi
 from crm_analysis.managers.adoption import adoption, logged_before_contract
 from crm_analysis.managers.books import Reconciliation, reconciliation
 from crm_analysis.managers.completeness import Completeness, data_completeness
+from crm_analysis.managers.compliance import ProcessCompliance, process_compliance
+from crm_analysis.managers.contacts import (
+    ContactFrequency,
+    contact_frequency,
+    greetings_due,
+    greetings_sent,
+    proactive_share,
+)
 from crm_analysis.managers.defects import DataDefects, data_defects
 from crm_analysis.managers.discipline import (
     answered_in_time,
@@ -13,25 +21,42 @@ from crm_analysis.managers.discipline import (
     response_time,
 )
 from crm_analysis.managers.duplicates import IdentityConsolidation, identity_consolidation
+from crm_analysis.managers.loads import TrafficDistribution, traffic_distribution, workload
+from crm_analysis.managers.plan import PlanAttainment, plan_attainment
+from crm_analysis.managers.scorecard import ManagerScorecard, manager_scorecard
 from crm_analysis.managers.shares import TeamShares
 
 __all__ = [
     "AdjustedConversion",
     "Completeness",
+    "ContactFrequency",
     "DataDefects",
     "IdentityConsolidation",
+    "ManagerScorecard",
+    "PlanAttainment",
+    "ProcessCompliance",
     "Reconciliation",
     "TeamShares",
+    "TrafficDistribution",
     "adjusted_conversion",
     "adoption",
     "answered_in_time",
     "contact_discipline",
+    "contact_frequency",
     "data_completeness",
     "data_defects",
     "entry_timeliness",
+    "greetings_due",
+    "greetings_sent",
     "identity_consolidation",
     "logged_before_contract",
+    "manager_scorecard",
     "overdue_contacts",
+    "plan_attainment",
+    "proactive_share",
+    "process_compliance",
     "reconciliation",
     "response_time",
+    "traffic_distribution",
+    "workload",
 ]

@@ -26,7 +26,7 @@ from crm_analysis.frames import (
 from crm_analysis.managers.adoption import count_yes
 from crm_analysis.managers.shares import TeamShares, team_shares
 from crm_analysis.uncertainty import exact_rate_interval, ratio_interval, wilson_interval
-from crm_analysis.wording import _, date_text, interval_text, number, percent
+from crm_analysis.wording import _, date_text, duration_text, interval_text, number, percent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -267,13 +267,14 @@ def greetings_sent(
     *,
     due_col: str = "birthday_on",
     done_col: str = "greeted_at",
+    within_days: int = 1,
     since: date | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
     ci_method: str = "wilson",
 ) -> TeamShares:
-    """Of the birthdays that are known, what share was greeted on the day (Wilson, shrunk).
+    """Of the birthdays that are known, what share was greeted in time (Wilson, shrunk).
 
     Parameters
     ----------
@@ -282,6 +283,8 @@ def greetings_sent(
         `Warehouse.birthdays`. Customers without a known date are not in it.
     due_col, done_col : str
         The day, and when a greeting was sent (null: none).
+    within_days : int
+        Days before or after the birthday on which a greeting still counts.
     since : date, optional
     as_of : date
     by : str or sequence of str
@@ -291,7 +294,7 @@ def greetings_sent(
     Returns
     -------
     TeamShares
-        Columns of `by`, ``n_yes`` (greeted on the day), ``n_off`` (greeted another day), ``n``, the
+        Columns of `by`, ``n_yes`` (greeted in time), ``n_off`` (too early or late), ``n``, the
         five and, with groups, the shrunk ones.
 
     Raises
@@ -310,18 +313,18 @@ def greetings_sent(
     frame = open_table(birthdays, asked, by=by).filter(nw.col("due") <= to_day_number(as_of))
     if since is not None:
         frame = frame.filter(nw.col("due") >= to_day_number(since))
-    off = nw.col("done") - nw.col("due")
+    off = (nw.col("done") - nw.col("due")).abs()
     frame = frame.with_columns(
-        nw.when(off == 0).then(nw.lit(1)).otherwise(nw.lit(0)).alias("k"),
-        nw.when(off != 0).then(nw.lit(1)).otherwise(nw.lit(0)).alias("n_off"),
+        nw.when(off <= within_days).then(nw.lit(1)).otherwise(nw.lit(0)).alias("k"),
+        nw.when(off > within_days).then(nw.lit(1)).otherwise(nw.lit(0)).alias("n_off"),
     )
     return team_shares(
         count_yes(frame, by, "n_off"), by=by, conf_level=conf_level,
-        name=_("Birthdays greeted on the day"),
+        name=_("Birthdays greeted in time"),
         definition=_(
-            "Share of the known birthdays up to {as_of} of customers who agreed to be contacted on "
-            "which a greeting was sent.",
-            as_of=date_text(as_of),
+            "Share of the known birthdays up to {as_of} of customers who agreed to be contacted "
+            "for which a greeting was sent, at most {when} before or after.",
+            as_of=date_text(as_of), when=duration_text(within_days, "day"),
         ),
         what=_("birthdays"),
     )  # fmt: skip

@@ -142,8 +142,8 @@ def traffic_distribution(
     keys = (*names, *hidden)
     rows = collect(open_table(loads, asked, by=keys), by=keys, order=["leads"])
     rows = rows.filter(pl.col("days") > 0)
-    over = list(teams) or [pl.lit(1)]
-    team_leads, team_days = (pl.col(name).sum().over(over) for name in ("leads", "days"))
+    sums = [pl.col(name).sum() for name in ("leads", "days")]
+    team_leads, team_days = (total.over(teams) if teams else total for total in sums)
     rows = rows.with_columns(
         team_leads.alias("team"), (pl.col("days") / team_days).alias("even_share")
     )
@@ -205,11 +205,8 @@ def _evenness(
         drawn.append(rng.multinomial(int(got.sum()), days / days.sum(), 200))
     # Leads a day differ between teams by how many come at all: only the ratio to the even share
     # is unevenness within one.
+    usable = pl.concat(parts)
     even = (usable["team"] * usable["even_share"]).to_numpy()
-    if teams:
-        usable_parts = pl.concat(parts)
-        even = (usable_parts["team"] * usable_parts["even_share"]).to_numpy()
-        usable = usable_parts
     gini = _gini(usable["leads"].to_numpy(), even)
     chance = float(np.mean([_gini(draw, even) for draw in np.hstack(drawn)]))
     p_value = float(special.chdtrc(freedom, statistic)) if freedom else None
