@@ -357,10 +357,10 @@ def test_a_card_joins_what_is_by_the_same_managers() -> None:
     two = {"a": measured([0.2, 0.3], 0.1), "b": measured([0.5, 0.6, 0.7], 0.1, n=3)}
     card = manager_scorecard(two, least_n=10, by="manager_id")
     assert set(card.table["manager_id"]) == {0, 1}
-    assert card.notes == ("1 managers with fewer than 10 cases are not shown.",)
+    assert card.notes == ("1 with fewer than 10 cases each are not shown.",)
     block = card.show().table
     assert block is not None
-    assert [column.label for column in block.columns] == ["Manager", "n", "a", "b"]
+    assert [column.label for column in block.columns] == ["Who", "n: a", "a", "b"]
     assert len(block.rows) == 2
     with pytest.raises(InputError, match="by the same columns"):
         manager_scorecard(two, by="manager")

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.dates import SECONDS_PER_DAY, to_day_number
-from crm_analysis.estimates import Estimates, five_columns, small_n_notes
+from crm_analysis.estimates import five_columns, small_n_notes
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -23,7 +23,7 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.managers.shares import TeamShares, team_shares
-from crm_analysis.uncertainty import ratio_interval
+from crm_analysis.uncertainty import homogeneity_p_value, ratio_interval
 from crm_analysis.wording import _, date_text
 
 __all__ = ["adoption", "logged_before_contract"]
@@ -43,7 +43,7 @@ def adoption(
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
     ci_method: str = "clusters",
-) -> Estimates:
+) -> TeamShares:
     """In what share of their weeks on duty do people work in the CRM (by person, linearised).
 
     Parameters
@@ -65,7 +65,7 @@ def adoption(
 
     Returns
     -------
-    Estimates
+    TeamShares
         Columns of `by`, ``n_yes`` (weeks of work), ``n_staff`` (people), ``n`` (weeks on duty),
         ``estimate``, ``std_error``, ``conf_low``, ``conf_high``; the last three null with fewer
         than two people.
@@ -94,7 +94,8 @@ def adoption(
     people = collect(per_person, by=by, order=["person"])
     parts = people.partition_by(by, maintain_order=True) if by and people.height else [people]
     table = pl.concat([_weeks_row(part, by, conf_level) for part in parts])
-    return Estimates(
+    n_yes, n = int(table["n_yes"].sum()), int(table["n"].sum())
+    return TeamShares(
         table=table, name=_("Weeks worked in the CRM"), unit="share",
         definition=_(
             "Share of the whole weeks on duty up to {as_of} in which a manager typed something "
@@ -102,6 +103,8 @@ def adoption(
             as_of=date_text(as_of),
         ),
         by=by, conf_level=conf_level, notes=small_n_notes(table, by, what=_("weeks")),
+        p_value=homogeneity_p_value(table["estimate"], table["std_error"]) if by else None,
+        overall=n_yes / n if n else None, what=_("weeks"),
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -39,28 +39,30 @@ class DataDefects(Estimates):
     records : polars DataFrame
         ``table, rule, field, key`` of every record that breaks a rule: a work list for whoever
         mends the CRM. It names single customers by their key: keep it off pages.
+    n_kinds : int
+        Kinds of defect that could be looked for.
     """
 
     records: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_FOUND))
+    n_kinds: int = 0
 
     def sentence(self) -> str:
         """Say how much was looked at, and what was found most."""
         whole = self.table.group_by("table", "rule", "field", maintain_order=True).agg(
             pl.col("n_found", "n").sum()
         )
-        checked = whole.filter(pl.col("n") > 0)
-        found = checked.filter(pl.col("n_found") > 0).sort(
+        found = whole.filter(pl.col("n_found") > 0).sort(
             "n_found", descending=True, maintain_order=True
         )
-        if checked.is_empty():
+        if not self.n_kinds:
             return _("{name}: nothing can be said (n = {n}).", name=self.name, n=number(0))
         if found.is_empty():
-            return _("Of {k} kinds of defect looked for, none was found.", k=number(checked.height))
+            return _("Of {k} kinds of defect looked for, none was found.", k=number(self.n_kinds))
         most = found.row(0, named=True)
         return _(
             "{found} of {k} kinds of defect looked for are there, in {records} records; most "
             "often: {rule} ({table}, {n}, {share} of those looked at).",
-            found=number(found.height), k=number(checked.height),
+            found=number(found.height), k=number(self.n_kinds),
             records=number(self.records.select("table", "key").n_unique()),
             rule=word_of(most["rule"]), table=word_of(most["table"]), n=number(most["n_found"]),
             share=percent(most["n_found"] / most["n"]),
@@ -68,8 +70,6 @@ class DataDefects(Estimates):
 
     def found(self) -> DataDefects:
         """Return the same without the rules that nothing breaks."""
-        from dataclasses import replace
-
         return replace(self, table=self.table.filter(pl.col("n_found") > 0))
 
     def units(self) -> dict[str, Any]:
@@ -154,6 +154,7 @@ def data_defects(
         ),
         by=(*by, "table", "rule", "field"), conf_level=conf_level,
         records=whole.filter("broken").select("table", "rule", "field", "key"),
+        n_kinds=table.filter(pl.col("n") > 0).select("table", "rule", "field").n_unique(),
     )  # fmt: skip
 
 

@@ -46,16 +46,16 @@ class ManagerScorecard(Estimates):
         managers = self.table.select(who).n_unique()
         if flagged.is_empty():
             return _(
-                "Of {n} managers nobody differs from the team in anything by more than chance.",
+                "Of the {n} compared nobody differs from the rest in anything by more than chance.",
                 n=number(managers),
             )
         said = [
-            _("{who}: {what} {flag}", who=group_label(row, who), what=row["measure"],
+            _("{who} ({what}: {flag})", who=group_label(row, who), what=row["measure"],
               flag=word_of(row["flag"]))
             for row in flagged.to_dicts()
         ]  # fmt: skip
         return _(
-            "Of {n} managers, those who differ from the team by more than chance: {groups}.",
+            "Of the {n} compared, these differ from the rest by more than chance: {groups}.",
             n=number(managers), groups=groups_text(said),
         )  # fmt: skip
 
@@ -83,15 +83,17 @@ class ManagerScorecard(Estimates):
 
     def _card(self) -> BlockTable:
         who = self.by[:-1]
-        columns = [Column("manager", _("Manager")), Column("n", _("n"), "integer")]
+        first = next(iter(self.results))
+        counted = _("n: {what}", what=first)
+        columns = [Column("manager", _("Who")), Column("n", counted, "integer")]
         columns += [Column(f"m{i}", label) for i, label in enumerate(self.results)]
         rows = []
         for part in self.table.partition_by(who, maintain_order=True):
             cells = {row["measure"]: row for row in part.to_dicts()}
-            largest = max(row["n"] or 0 for row in cells.values())
+            n = cells[first]["n"] if first in cells else None
             rows.append(
                 (
-                    group_label(part.row(0, named=True), who), number(largest),
+                    group_label(part.row(0, named=True), who), number(n),
                     *(self._cell(label, cells.get(label)) for label in self.results),
                 )
             )  # fmt: skip
@@ -174,7 +176,7 @@ def manager_scorecard(
     table = table.join(enough.select(names), on=list(names), how="semi", nulls_equal=True)
     table = table.sort(names, nulls_last=True, maintain_order=True)
     notes = (
-        (_("{k} managers with fewer than {n} cases are not shown.", k=number(small),
+        (_("{k} with fewer than {n} cases each are not shown.", k=number(small),
            n=number(least_n)),) if small else ()
     )  # fmt: skip
     return ManagerScorecard(

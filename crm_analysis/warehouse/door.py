@@ -564,7 +564,7 @@ class Warehouse:
         Returns
         -------
         polars.LazyFrame
-            `dealership_id, manager_id, table, field, value, due_on, manager, dealership`; `value`
+            `dealership_id, manager_id, table, field, value, due_on, manager, manager_no, dealership`; `value`
             is text, `due_on` null where the field is not required. It holds phones and e-mails.
         """
         return views.required_fields(self.table)
@@ -576,7 +576,7 @@ class Warehouse:
         -------
         polars.LazyFrame
             `deal_id, dealership_id, manager_id, deal_amount, in_crm, invoice_amount, in_books,
-            happened_on, manager, dealership`; `deal_amount` is what the customer has to pay after
+            happened_on, manager, manager_no, dealership`; `deal_amount` is what the customer has to pay after
             trade-in and credit, null for a leased car, whose advance the contract does not say.
         """
         return views.billed_deals(self.table)
@@ -588,7 +588,7 @@ class Warehouse:
         -------
         polars.LazyFrame
             `manager_id, dealership_id, week_on` (a Monday), `n_actions` (stages and contacts typed
-            in), `manager, dealership`.
+            in), `manager, manager_no, dealership`.
         """
         return views.staff_weeks(self.table, as_of=as_of or self.as_of)
 
@@ -599,7 +599,7 @@ class Warehouse:
         -------
         polars.LazyFrame
             `deal_id, opportunity_id, dealership_id, manager_id, contract_on, logged_at` (null:
-            never), `manager, dealership`.
+            never), `manager, manager_no, dealership`.
         """
         return views.logged_deals(self.table)
 
@@ -611,7 +611,7 @@ class Warehouse:
         polars.LazyFrame
             `customer_id, dealership_id, manager_id, consent, category` (``prospect`` until the
             first delivery, ``customer`` from then on), `days` (in the period), `n_contacts` (made
-            on them), `manager, dealership`.
+            on them), `manager, manager_no, dealership`.
         """
         return views.contact_years(self.table, since=since, as_of=as_of or self.as_of)
 
@@ -621,7 +621,7 @@ class Warehouse:
         Returns
         -------
         polars.LazyFrame
-            `dealership_id, manager_id, direction, happened_at, manager, dealership`.
+            `dealership_id, manager_id, direction, happened_at, manager, manager_no, dealership`.
         """
         return views.touches(self.table)
 
@@ -632,7 +632,7 @@ class Warehouse:
         -------
         polars.LazyFrame
             `customer_id, dealership_id, manager_id, birthday_on, greeted_at` (null: no greeting),
-            `manager, dealership`.
+            `manager, manager_no, dealership`.
         """
         return views.birthdays(self.table, since=since, as_of=as_of or self.as_of)
 
@@ -643,9 +643,35 @@ class Warehouse:
         -------
         polars.LazyFrame
             `manager_id, dealership_id, days_on_duty` (in the period), `is_present` (on the last
-            day), `n_leads` (got in the period), `n_open` (on the last day), `manager, dealership`.
+            day), `n_leads` (got in the period), `n_open` (on the last day), `manager, manager_no, dealership`.
         """
         return views.manager_loads(self.table, since=since, as_of=as_of or self.as_of)
+
+    def deal_margins(self) -> pl.LazyFrame:
+        """Return delivered cars: `deal_id, happened_on, margin`, manager and dealership."""
+        return views.deal_margins(self.table)
+
+    def typed_in(self) -> pl.LazyFrame:
+        """Return stages and contacts: `happened_at, entered_at`, manager and dealership."""
+        return views.typed_in(self.table)
+
+    def planned_contacts(self) -> pl.LazyFrame:
+        """Return `contacts` with `manager_id` for whoever has to make them, and the names."""
+        return views.planned_contacts(self.table)
+
+    def answers(self) -> pl.LazyFrame:
+        """Return `traffic` with `manager_id` for whoever answered (null: nobody), and the names."""
+        return views.answers(self.table)
+
+    def with_managers(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Return a table with ``manager`` (name), ``manager_no`` (number) and ``dealership``.
+
+        Parameters
+        ----------
+        frame : polars.LazyFrame
+            A table with ``manager_id`` and ``dealership_id``.
+        """
+        return views.with_managers(self.table, frame)
 
 
 def open_warehouse(

@@ -514,20 +514,20 @@ def portraits(tables: Tables, *, as_of: date) -> pl.LazyFrame:
     )  # fmt: skip
 
 
-_REQUIRED: tuple[tuple[str, str, str, str], ...] = (
-    ("customers", "phone", "created_at", "manager_id"),
-    ("customers", "email", "created_at", "manager_id"),
-    ("customers", "birth_on", "created_at", "manager_id"),
-    ("customers", "income_band", "created_at", "manager_id"),
-    ("opportunities", "source", "opened_at", "manager_id"),
-    ("opportunities", "model_id", "visit_at", "manager_id"),
-    ("opportunities", "budget", "offer_at", "manager_id"),
-    ("opportunities", "purpose", "offer_at", "manager_id"),
-    ("opportunities", "lost_reason", "lost_at", "manager_id"),
-    ("deals", "vin", "contract_on", "manager_id"),
-    ("deals", "pay", "contract_on", "manager_id"),
+_REQUIRED: tuple[tuple[str, str, str], ...] = (
+    ("customers", "phone", "created_at"),
+    ("customers", "email", "created_at"),
+    ("customers", "birth_on", "created_at"),
+    ("customers", "income_band", "created_at"),
+    ("opportunities", "source", "opened_at"),
+    ("opportunities", "model_id", "visit_at"),
+    ("opportunities", "budget", "offer_at"),
+    ("opportunities", "purpose", "offer_at"),
+    ("opportunities", "lost_reason", "lost_at"),
+    ("deals", "vin", "contract_on"),
+    ("deals", "pay", "contract_on"),
 )
-"""Fields that a sale needs: table, field, from when it is required, and who has to fill it in."""
+"""Fields that a sale needs: table, field, and from when it is required."""
 
 _OF_PERSONS = ("birth_on", "income_band")
 
@@ -549,26 +549,41 @@ def required_fields(tables: Tables) -> pl.LazyFrame:
         "opportunities": tables("opportunities").join(stages, on="opportunity_id", how="left"),
         "deals": tables("deals").join(cars, on="vehicle_id", how="left"),
     }
-    parts = []
-    for table, column, due, who in _REQUIRED:
+    parts = [_fields_of(name, frame) for name, frame in whole.items()]
+    return with_managers(tables, pl.concat(parts))
+
+
+def _fields_of(table: str, frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the required fields of one table, from one pass over it."""
+    asked = [required for required in _REQUIRED if required[0] == table]
+    cells = []
+    for _table, column, due in asked:
         day = pl.col(due).cast(pl.Date)
         if column in _OF_PERSONS:
             day = pl.when(pl.col("kind").cast(pl.String) == "person").then(day)
-        parts.append(
-            whole[table].select(
-                "dealership_id", pl.col(who).alias("manager_id"), pl.lit(table).alias("table"),
+        cells.append(
+            pl.struct(
                 pl.lit(column).alias("field"), pl.col(column).cast(pl.String).alias("value"),
                 day.alias("due_on"),
             )
         )  # fmt: skip
-    return _named(tables, pl.concat(parts))
+    return (
+        frame.select("dealership_id", "manager_id", pl.lit(table).alias("table"),
+                     pl.concat_list(cells).alias("cell"))
+        .explode("cell", empty_as_null=True)
+        .unnest("cell")
+    )  # fmt: skip
 
 
-def _named(tables: Tables, frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Put the names of manager and dealership beside their keys."""
+def with_managers(tables: Tables, frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Put manager and dealership beside their keys: by name, and the manager by number too."""
+    have = frame.collect_schema().names()
+    frame = frame.drop(name for name in ("manager", "manager_no", "dealership") if name in have)
+    key = pl.col("employee_id")
     people = tables("employees").select(
-        pl.col("employee_id").alias("manager_id"), pl.col("name").alias("manager")
-    )
+        key.alias("manager_id"), pl.col("name").alias("manager"),
+        pl.format("№ {}", key).alias("manager_no"),
+    )  # fmt: skip
     places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
     return frame.join(people, on="manager_id", how="left").join(
         places, on="dealership_id", how="left"
@@ -603,7 +618,7 @@ def billed_deals(tables: Tables) -> pl.LazyFrame:
     )
     # A car paid for by the bank or the trade-in alone has nothing to bill.
     owed = pl.col("in_books") | (pl.col("deal_amount").fill_null(1) > 0)
-    return _named(tables, both.filter(owed).drop("billed_at_id", "issued_on", "delivery_on"))
+    return with_managers(tables, both.filter(owed).drop("billed_at_id", "issued_on", "delivery_on"))
 
 
 def staff_weeks(tables: Tables, *, as_of: date) -> pl.LazyFrame:
@@ -620,11 +635,10 @@ def staff_weeks(tables: Tables, *, as_of: date) -> pl.LazyFrame:
         .agg(pl.len().cast(pl.Int64).alias("n_actions"))
     )  # fmt: skip
     last = pl.min_horizontal(pl.col("left_on").fill_null(as_of), pl.lit(as_of))
-    begun = tables("dealerships").select("dealership_id", "opened_on")
     first_data = tables("stage_events").select(pl.col("entered_at").dt.date().min().alias("first"))
     duty = (
         tables("employees").filter(pl.col("role").cast(pl.String) == "manager")
-        .join(begun, on="dealership_id", how="left").join(first_data, how="cross")
+        .join(first_data, how="cross")
         .with_columns(
             pl.max_horizontal("hired_on", "first").dt.offset_by("6d").dt.truncate("1w")
             .alias("from"),
@@ -638,7 +652,7 @@ def staff_weeks(tables: Tables, *, as_of: date) -> pl.LazyFrame:
         .explode("week_on", empty_as_null=True)
     )  # fmt: skip
     weeks = duty.join(actions, on=["manager_id", "week_on"], how="left")
-    return _named(tables, weeks.with_columns(pl.col("n_actions").fill_null(0)))
+    return with_managers(tables, weeks.with_columns(pl.col("n_actions").fill_null(0)))
 
 
 def logged_deals(tables: Tables) -> pl.LazyFrame:
@@ -649,46 +663,56 @@ def logged_deals(tables: Tables) -> pl.LazyFrame:
     )  # fmt: skip
     deals = tables("deals").select("deal_id", "opportunity_id", "dealership_id", "manager_id",
                                    "contract_on")  # fmt: skip
-    return _named(tables, deals.join(typed, on="opportunity_id", how="left"))
+    return with_managers(tables, deals.join(typed, on="opportunity_id", how="left"))
 
 
 def contact_years(tables: Tables, *, since: date, as_of: date) -> pl.LazyFrame:
     """Return days and contacts of each customer as a prospect and as a customer, in a period."""
-    bought = (
-        delivered(tables).filter(pl.col("delivery_on") <= as_of)
-        .group_by("customer_id").agg(pl.col("delivery_on").min().alias("bought_on"))
-    )  # fmt: skip
-    known = (
-        tables("customers")
-        .select("customer_id", "dealership_id", "manager_id", "consent",
-                pl.col("created_at").dt.date().alias("met_on"))
-        .join(bought, on="customer_id", how="left")
-    )  # fmt: skip
-    after = pl.lit(as_of).dt.offset_by("1d")
-    columns = ("customer_id", "dealership_id", "manager_id", "consent")
-    stretches = [
-        known.select(*columns, pl.lit(category).alias("category"), start.alias("from"),
-                     end.alias("to"))
-        for category, start, end in (
-            ("prospect", pl.max_horizontal("met_on", pl.lit(since)),
-             pl.min_horizontal(pl.col("bought_on").fill_null(after), after)),
-            ("customer", pl.max_horizontal("bought_on", pl.lit(since)),
-             pl.when(pl.col("bought_on").is_not_null()).then(after)),
-        )
-    ]  # fmt: skip
-    spans = pl.concat(stretches).with_columns(
-        (pl.col("to") - pl.col("from")).dt.total_days().alias("days")
-    ).filter(pl.col("days") > 0)  # fmt: skip
     made = tables("contacts").filter(pl.col("done_at").is_not_null()).select(
         "customer_id", pl.col("done_at").dt.date().alias("on")
     )  # fmt: skip
     counted = (
-        spans.join(made, on="customer_id")
+        _stretches(tables, since, as_of).join(made, on="customer_id")
         .filter(pl.col("on") >= pl.col("from"), pl.col("on") < pl.col("to"))
         .group_by("customer_id", "category").agg(pl.len().cast(pl.Int64).alias("n_contacts"))
     )  # fmt: skip
-    whole = spans.join(counted, on=["customer_id", "category"], how="left")
-    return _named(tables, whole.drop("from", "to").with_columns(pl.col("n_contacts").fill_null(0)))
+    whole = _stretches(tables, since, as_of).join(
+        counted, on=["customer_id", "category"], how="left"
+    )
+    return with_managers(
+        tables, whole.drop("from", "to").with_columns(pl.col("n_contacts").fill_null(0))
+    )
+
+
+def _stretches(tables: Tables, since: date, as_of: date) -> pl.LazyFrame:
+    """Return the days of a period on which each customer was a prospect, and a customer."""
+    bought = (
+        delivered(tables).filter(pl.col("delivery_on") <= as_of)
+        .group_by("customer_id").agg(pl.col("delivery_on").min().alias("bought_on"))
+    )  # fmt: skip
+    after = pl.lit(as_of).dt.offset_by("1d")
+    met_on, bought_on = pl.col("created_at").dt.date(), pl.col("bought_on")
+    stretches = {
+        "prospect": (met_on, bought_on.fill_null(after)),
+        "customer": (bought_on, pl.when(bought_on.is_not_null()).then(after)),
+    }
+    cells = [
+        pl.struct(
+            pl.lit(category).alias("category"),
+            pl.max_horizontal(start, pl.lit(since)).alias("from"),
+            pl.min_horizontal(end, after).alias("to"),
+        )
+        for category, (start, end) in stretches.items()
+    ]
+    return (
+        tables("customers").join(bought, on="customer_id", how="left")
+        .select("customer_id", "dealership_id", "manager_id", "consent",
+                pl.concat_list(cells).alias("cell"), "bought_on")
+        .explode("cell", empty_as_null=True).unnest("cell")
+        .filter((pl.col("category") == "prospect") | pl.col("bought_on").is_not_null())
+        .with_columns((pl.col("to") - pl.col("from")).dt.total_days().alias("days"))
+        .filter(pl.col("days") > 0).drop("bought_on")
+    )  # fmt: skip
 
 
 def touches(tables: Tables) -> pl.LazyFrame:
@@ -701,7 +725,7 @@ def touches(tables: Tables) -> pl.LazyFrame:
         "dealership_id", pl.col("handled_by").alias("manager_id"),
         pl.lit("incoming").alias("direction"), "happened_at",
     )  # fmt: skip
-    return _named(tables, pl.concat([planned, came]))
+    return with_managers(tables, pl.concat([planned, came]))
 
 
 def birthdays(tables: Tables, *, since: date, as_of: date) -> pl.LazyFrame:
@@ -724,7 +748,7 @@ def birthdays(tables: Tables, *, since: date, as_of: date) -> pl.LazyFrame:
         .group_by("customer_id", "year").agg(pl.col("done_at").min().alias("greeted_at"))
     )  # fmt: skip
     greeted = due.join(sent, on=["customer_id", "year"], how="left")
-    return _named(tables, greeted.drop("birth_on", "met_on", "year"))
+    return with_managers(tables, greeted.drop("birth_on", "met_on", "year"))
 
 
 def manager_loads(tables: Tables, *, since: date, as_of: date) -> pl.LazyFrame:
@@ -753,4 +777,39 @@ def manager_loads(tables: Tables, *, since: date, as_of: date) -> pl.LazyFrame:
         pl.col("n_leads", "n_open").fill_null(0)
     )
     busy = (pl.col("days_on_duty") > 0) | (pl.col("n_open") > 0)
-    return _named(tables, counted.filter(busy))
+    return with_managers(tables, counted.filter(busy))
+
+
+def deal_margins(tables: Tables) -> pl.LazyFrame:
+    """Return delivered cars with who sold them and what they left."""
+    price, cost, fni = (
+        pl.col(name).cast(pl.Int64) for name in ("sale_price", "cost", "fni_income")
+    )
+    deals = delivered(tables).select(
+        "deal_id", "dealership_id", "manager_id", pl.col("delivery_on").alias("happened_on"),
+        (price - cost + fni).alias("margin"),
+    )  # fmt: skip
+    return with_managers(tables, deals)
+
+
+def typed_in(tables: Tables) -> pl.LazyFrame:
+    """Return stages and contacts with when they happened and when they were typed in."""
+    stages = tables("stage_events").select(
+        "dealership_id", pl.col("employee_id").alias("manager_id"), "happened_at", "entered_at"
+    )
+    contacts = tables("contacts").filter(pl.col("done_at").is_not_null()).select(
+        "dealership_id", pl.col("employee_id").alias("manager_id"),
+        pl.col("done_at").alias("happened_at"), "entered_at",
+    )  # fmt: skip
+    return with_managers(tables, pl.concat([stages, contacts]))
+
+
+def planned_contacts(tables: Tables) -> pl.LazyFrame:
+    """Return planned contacts with who has to make them."""
+    planned = tables("contacts").rename({"employee_id": "manager_id"})
+    return with_managers(tables, planned)
+
+
+def answers(tables: Tables) -> pl.LazyFrame:
+    """Return approaches with who answered them, null where nobody did."""
+    return with_managers(tables, tables("traffic").rename({"handled_by": "manager_id"}))
