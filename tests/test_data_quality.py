@@ -242,6 +242,18 @@ def test_the_reading_that_stands_alone_is_to_blame() -> None:
     assert found.records.filter(rule="odometer_goes_back")["key"].to_list() == [1, 4]
 
 
+def test_every_code_on_the_page_is_said_in_words() -> None:
+    """A code that the catalogue does not have would stand in English on a Russian page."""
+    from crm_analysis.managers.rules import KEYS, PARENTS, RULES
+    from crm_analysis.managers.words import vocabulary
+    from crm_analysis.warehouse.views import _REQUIRED
+
+    codes = {*KEYS, *PARENTS, "key_of_nothing"}
+    codes |= {word for rule in RULES for word in (rule.table, rule.name, rule.field)}
+    codes |= {word for table, field, _column, _due in _REQUIRED for word in (table, field)}
+    assert {code.replace("_", " ") for code in codes} <= set(vocabulary())
+
+
 def test_tables_without_rules_are_refused() -> None:
     with pytest.raises(InputError, match="rules exist for"):
         data_defects({"pets": pl.DataFrame({"pet_id": [1]})}, as_of=AS_OF)

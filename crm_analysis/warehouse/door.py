@@ -564,8 +564,9 @@ class Warehouse:
         Returns
         -------
         polars.LazyFrame
-            `dealership_id, manager_id, table, field, value, due_on, manager, manager_no, dealership`; `value`
-            is text, `due_on` null where the field is not required. It holds phones and e-mails.
+            `dealership_id, manager_id, table, field, value, due_on` and the columns of
+            `with_managers`; `value` is text, `due_on` null where the field is not required. It
+            holds phones and e-mails.
         """
         return views.required_fields(self.table)
 
@@ -576,8 +577,9 @@ class Warehouse:
         -------
         polars.LazyFrame
             `deal_id, dealership_id, manager_id, deal_amount, in_crm, invoice_amount, in_books,
-            happened_on, manager, manager_no, dealership`; `deal_amount` is what the customer has to pay after
-            trade-in and credit, null for a leased car, whose advance the contract does not say.
+            happened_on` and the columns of `with_managers`; `deal_amount` is what the customer has
+            to pay after trade-in and credit, null for a leased car, whose advance the contract does
+            not say.
         """
         return views.billed_deals(self.table)
 
@@ -643,7 +645,8 @@ class Warehouse:
         -------
         polars.LazyFrame
             `manager_id, dealership_id, days_on_duty` (in the period), `is_present` (on the last
-            day), `n_leads` (got in the period), `n_open` (on the last day), `manager, manager_no, dealership`.
+            day), `n_leads` (got in the period), `n_open` (on the last day), and the columns of
+            `with_managers`.
         """
         return views.manager_loads(self.table, since=since, as_of=as_of or self.as_of)
 

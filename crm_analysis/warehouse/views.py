@@ -514,20 +514,20 @@ def portraits(tables: Tables, *, as_of: date) -> pl.LazyFrame:
     )  # fmt: skip
 
 
-_REQUIRED: tuple[tuple[str, str, str], ...] = (
-    ("customers", "phone", "created_at"),
-    ("customers", "email", "created_at"),
-    ("customers", "birth_on", "created_at"),
-    ("customers", "income_band", "created_at"),
-    ("opportunities", "source", "opened_at"),
-    ("opportunities", "model_id", "visit_at"),
-    ("opportunities", "budget", "offer_at"),
-    ("opportunities", "purpose", "offer_at"),
-    ("opportunities", "lost_reason", "lost_at"),
-    ("deals", "vin", "contract_on"),
-    ("deals", "pay", "contract_on"),
+_REQUIRED: tuple[tuple[str, str, str, str], ...] = (
+    ("customers", "phone", "phone", "created_at"),
+    ("customers", "email", "email", "created_at"),
+    ("customers", "date_of_birth", "birth_on", "created_at"),
+    ("customers", "income", "income_band", "created_at"),
+    ("opportunities", "source", "source", "opened_at"),
+    ("opportunities", "model", "model_id", "visit_at"),
+    ("opportunities", "budget", "budget", "offer_at"),
+    ("opportunities", "purpose", "purpose", "offer_at"),
+    ("opportunities", "reason_of_loss", "lost_reason", "lost_at"),
+    ("deals", "vin", "vin", "contract_on"),
+    ("deals", "way_of_payment", "pay", "contract_on"),
 )
-"""Fields that a sale needs: table, field, and from when it is required."""
+"""Fields that a sale needs: table, field, column, and from when it is required."""
 
 _OF_PERSONS = ("birth_on", "income_band")
 
@@ -557,13 +557,13 @@ def _fields_of(table: str, frame: pl.LazyFrame) -> pl.LazyFrame:
     """Return the required fields of one table, from one pass over it."""
     asked = [required for required in _REQUIRED if required[0] == table]
     cells = []
-    for _table, column, due in asked:
+    for _table, name, column, due in asked:
         day = pl.col(due).cast(pl.Date)
         if column in _OF_PERSONS:
             day = pl.when(pl.col("kind").cast(pl.String) == "person").then(day)
         cells.append(
             pl.struct(
-                pl.lit(column).alias("field"), pl.col(column).cast(pl.String).alias("value"),
+                pl.lit(name).alias("field"), pl.col(column).cast(pl.String).alias("value"),
                 day.alias("due_on"),
             )
         )  # fmt: skip
