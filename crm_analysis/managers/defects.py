@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
 import polars as pl
 
+from crm_analysis import figures
 from crm_analysis.errors import InputError, listed
 from crm_analysis.estimates import Estimates, share_columns
 from crm_analysis.frames import (
@@ -22,10 +23,14 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.managers.rules import KEYS, PARENTS, RULES, Rule
-from crm_analysis.wording import _, date_text, number, percent, word_of
+from crm_analysis.wording import ABSENT, _, date_text, number, percent, word_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["DataDefects", "data_defects"]
 
+KEY_OF_NOTHING = "key_of_nothing"
 _TAKEN = ("table", "rule", "field", "n_found", "key", "broken", *PARENTS)
 _FOUND = {"table": pl.String, "rule": pl.String, "field": pl.String, "key": pl.Int64}
 
@@ -68,6 +73,17 @@ class DataDefects(Estimates):
             share=percent(most["n_found"] / most["n"]),
         )  # fmt: skip
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw how frequent each defect is, the most frequent first, and return the Axes."""
+        ax = figures.new_axes(ax)
+        table = self.table.sort("estimate", descending=True, nulls_last=True, maintain_order=True)
+        labels = [_label(row, self.by[:-3]) for row in table.to_dicts()]
+        labelled = table.with_columns(pl.Series("label", labels, pl.String))
+        figures.points(labelled, label="label", ax=ax)
+        figures.write_units(ax, self.unit, axis="x")
+        ax.set_title(self.name)
+        return ax
+
     def found(self) -> DataDefects:
         """Return the same without the rules that nothing breaks."""
         return replace(self, table=self.table.filter(pl.col("n_found") > 0))
@@ -75,6 +91,14 @@ class DataDefects(Estimates):
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
         return super().units() | {"n_found": "count"}
+
+
+def _label(row: Mapping[str, Any], groups: Sequence[str]) -> str:
+    """Name a rule by itself, and a key by its table and where it should have led."""
+    what = word_of(row["rule"])
+    if row["rule"] == KEY_OF_NOTHING:
+        what = f"{word_of(row['table'])}: {word_of(row['field'])} → {ABSENT}"
+    return " · ".join([*(word_of(row[name]) for name in groups), what])
 
 
 def data_defects(
@@ -185,8 +209,7 @@ def _judged(
     rows = collect(open_table(table, asked, by=by), by=by)
     verdicts = [(rule.name, rule.field, _verdict(rule, rows)) for rule in rules]
     verdicts += [
-        ("key_of_nothing", column, _points_nowhere(rows[column], parents[column]))
-        for column in links
+        (KEY_OF_NOTHING, column, _points_nowhere(rows[column], parents[column])) for column in links
     ]
     return [
         rows.select(

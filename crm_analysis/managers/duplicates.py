@@ -23,7 +23,7 @@ from crm_analysis.frames import (
     group_names,
     open_table,
 )
-from crm_analysis.wording import _, date_text, number, percent
+from crm_analysis.wording import _, date_text, interval_text, number, percent
 
 __all__ = ["IdentityConsolidation", "find_duplicates", "identity_consolidation", "normal_phone"]
 
@@ -61,10 +61,11 @@ class IdentityConsolidation(Estimates):
             return super().sentence()
         row = self.table.row(0, named=True)
         return _(
-            "{records} customer records are {persons} people or companies: {share} of them have "
-            "more than one record.",
+            "{records} customer records are {persons} people or companies: {share} ({interval}) of "
+            "them have more than one record.",
             records=number(row["n_records"]), persons=number(row["n"]),
             share=percent(row["estimate"]),
+            interval=interval_text(row["conf_low"], row["conf_high"], self.unit),
         )  # fmt: skip
 
     def units(self) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def identity_consolidation(
     ...     "created_at": [datetime(2025, 1, day) for day in (1, 2, 3)],
     ... }, schema_overrides={"birth_on": pl.Date, "email": pl.String})
     >>> str(identity_consolidation(book, as_of=date(2026, 1, 1)))
-    '3 customer records are 2 people or companies: 50.0% of them have more than one record.'
+    '3 customer records are 2 people or companies: 50.0% (9.5% to 90.5%) of them have more than one record.'
     """
     by = group_names(by, taken=("n_yes", "n_records", "person_id", *_ASKED))
     as_of, conf_level = check_as_of(as_of), check_conf_level(conf_level)
