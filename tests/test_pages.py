@@ -19,7 +19,10 @@ from crm_analysis.reporting import make_batch, open_batch
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = ("overview", "retention", "departures", "lifetime", "funnel", "satisfaction")
+NOTEBOOKS = (
+    "overview", "retention", "departures", "lifetime", "funnel", "satisfaction", "sales_head",
+    "data_quality",
+)  # fmt: skip
 EMPTY, LONELY = "Empty Autos", "One Customer Autos"
 PLACES = ("network", EMPTY, LONELY)
 

@@ -132,8 +132,8 @@ def identity_consolidation(
     ...     "phone": ["+7 (903) 123-45-67", "8 903 1234567", "+7 (903) 123-45-67"],
     ...     "created_at": [datetime(2025, 1, day) for day in (1, 2, 3)],
     ... }, schema_overrides={"birth_on": pl.Date, "email": pl.String})
-    >>> str(identity_consolidation(book, as_of=date(2026, 1, 1)))
-    '3 customer records are 2 people or companies: 50.0% (9.5% to 90.5%) of them have more than one record.'
+    >>> identity_consolidation(book, as_of=date(2026, 1, 1)).persons.rows()
+    [(1, 1), (2, 1), (3, 3)]
     """
     by = group_names(by, taken=("n_yes", "n_records", "person_id", *_ASKED))
     as_of, conf_level = check_as_of(as_of), check_conf_level(conf_level)

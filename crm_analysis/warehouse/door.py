@@ -659,11 +659,11 @@ class Warehouse:
         return views.typed_in(self.table)
 
     def planned_contacts(self) -> pl.LazyFrame:
-        """Return `contacts` with `manager_id` for whoever has to make them, and the names."""
+        """Return planned contacts: `kind, purpose, due_at, done_at`, manager and dealership."""
         return views.planned_contacts(self.table)
 
     def answers(self) -> pl.LazyFrame:
-        """Return `traffic` with `manager_id` for whoever answered (null: nobody), and the names."""
+        """Return approaches: `kind, source, happened_at, handled_at`, and who answered."""
         return views.answers(self.table)
 
     def with_managers(self, frame: pl.LazyFrame) -> pl.LazyFrame:

@@ -593,7 +593,7 @@ def with_managers(tables: Tables, frame: pl.LazyFrame) -> pl.LazyFrame:
 def billed_deals(tables: Tables) -> pl.LazyFrame:
     """Return deals beside their invoices: what the customer has to pay, by either."""
     lent = (
-        tables("credits").filter("approved", pl.col("deal_id").is_not_null())
+        tables("credits").filter(pl.col("approved"), pl.col("deal_id").is_not_null())
         .group_by("deal_id").agg(pl.col("amount").cast(pl.Int64).sum().alias("lent"))
     )  # fmt: skip
     price, accessories, trade_in = (
@@ -731,7 +731,7 @@ def touches(tables: Tables) -> pl.LazyFrame:
 def birthdays(tables: Tables, *, since: date, as_of: date) -> pl.LazyFrame:
     """Return the birthdays in a period of customers with a known date who agreed to contacts."""
     years = pl.DataFrame({"year": range(since.year, as_of.year + 1)}, schema={"year": pl.Int32})
-    born = tables("customers").filter("consent", pl.col("birth_on").is_not_null()).select(
+    born = tables("customers").filter(pl.col("consent"), pl.col("birth_on").is_not_null()).select(
         "customer_id", "dealership_id", "manager_id", "birth_on",
         pl.col("created_at").dt.date().alias("met_on"),
     )  # fmt: skip
@@ -806,10 +806,17 @@ def typed_in(tables: Tables) -> pl.LazyFrame:
 
 def planned_contacts(tables: Tables) -> pl.LazyFrame:
     """Return planned contacts with who has to make them."""
-    planned = tables("contacts").rename({"employee_id": "manager_id"})
+    planned = tables("contacts").select(
+        "dealership_id", pl.col("employee_id").alias("manager_id"), "kind", "purpose", "due_at",
+        "done_at",
+    )  # fmt: skip
     return with_managers(tables, planned)
 
 
 def answers(tables: Tables) -> pl.LazyFrame:
     """Return approaches with who answered them, null where nobody did."""
-    return with_managers(tables, tables("traffic").rename({"handled_by": "manager_id"}))
+    came = tables("traffic").select(
+        "dealership_id", pl.col("handled_by").alias("manager_id"), "kind", "source", "happened_at",
+        "handled_at",
+    )  # fmt: skip
+    return with_managers(tables, came)
