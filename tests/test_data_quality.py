@@ -162,7 +162,7 @@ def test_nothing_is_found_in_a_clean_world(seed: int, locale: str) -> None:
     found = data_defects(network("none", seed, locale).tables, as_of=AS_OF)
     assert found.records.is_empty()
     assert (found.table["n"] > 0).sum() > 40
-    assert "none was found" in str(found)
+    assert "nothing was found" in str(found)
     assert found.found().table.is_empty()
 
 

@@ -126,7 +126,7 @@ def reconciliation(
     )
     uncompared = int(table["n_uncompared"].sum())
     notes = (
-        (_("Of {n} sales an amount is not said, and none was compared.", n=number(uncompared)),)
+        (_("Of {n} sales an amount is not said, and it was not compared.", n=number(uncompared)),)
         if uncompared else ()
     )  # fmt: skip
     return Reconciliation(
