@@ -360,7 +360,7 @@ def test_a_card_joins_what_is_by_the_same_managers() -> None:
     assert card.notes == ("1 with fewer than 10 cases each are not shown.",)
     block = card.show().table
     assert block is not None
-    assert [column.label for column in block.columns] == ["Who", "n: a", "a", "b"]
+    assert [column.label for column in block.columns] == ["Who", "n", "a", "b"]
     assert len(block.rows) == 2
     with pytest.raises(InputError, match="by the same columns"):
         manager_scorecard(two, by="manager")

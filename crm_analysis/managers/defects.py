@@ -62,7 +62,9 @@ class DataDefects(Estimates):
         if not self.n_kinds:
             return _("{name}: nothing can be said (n = {n}).", name=self.name, n=number(0))
         if found.is_empty():
-            return _("Of {k} kinds of defect looked for, nothing was found.", k=number(self.n_kinds))
+            return _(
+                "Of {k} kinds of defect looked for, nothing was found.", k=number(self.n_kinds)
+            )
         most = found.row(0, named=True)
         return _(
             "{found} of {k} kinds of defect looked for are there, in {records} records; most "

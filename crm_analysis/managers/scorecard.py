@@ -84,8 +84,7 @@ class ManagerScorecard(Estimates):
     def _card(self) -> BlockTable:
         who = self.by[:-1]
         first = next(iter(self.results))
-        counted = _("n: {what}", what=first)
-        columns = [Column("manager", _("Who")), Column("n", counted, "integer")]
+        columns = [Column("manager", _("Who")), Column("n", _("n"), "integer")]
         columns += [Column(f"m{i}", label) for i, label in enumerate(self.results)]
         rows = []
         for part in self.table.partition_by(who, maintain_order=True):
@@ -183,7 +182,8 @@ def manager_scorecard(
         table=table, name=_("Managers' work"), unit="number",
         definition=_(
             "Each figure of a manager with its interval; better or worse than the rest of the team "
-            "only where that is established after correcting for how many managers are compared."
+            "only where that is established after correcting for how many managers are compared; "
+            "n is that of the first figure."
         ),
         by=(*names, "measure"), conf_level=conf_level, notes=notes, results=dict(results),
         lower_is_better=frozenset(lower_is_better),
