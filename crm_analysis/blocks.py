@@ -262,8 +262,9 @@ class Block:
 
     def _table_html(self) -> str:
         table = _table_html(self.table)
-        # A notice is its table; beside an answer the table stands folded.
-        open_table = self.kind == "notice"
+        # A notice is its table, and so is an answer that nothing draws; beside a figure it folds.
+        rows = self.table is not None and bool(self.table.rows)
+        open_table = self.kind == "notice" or (rows and self.figure is None)
         return table if open_table else _folded(_("The numbers"), table, "crm-numbers")
 
     def _repr_html_(self) -> str:

@@ -160,6 +160,67 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
                 "income_band", "has_children", "consent", "created_at",
             ),
         },
+        "required_fields": _PEOPLE
+        | {
+            "customers": (
+                "dealership_id", "kind", "birth_on", "phone", "email", "income_band", "created_at",
+                "manager_id",
+            ),
+            "vehicles": ("vehicle_id", "vin"),
+            "opportunities": (
+                "opportunity_id", "dealership_id", "manager_id", "source", "opened_at", "model_id",
+                "budget", "purpose", "lost_reason",
+            ),
+            "stage_events": ("opportunity_id", "stage", "happened_at"),
+            "deals": ("dealership_id", "manager_id", "vehicle_id", "contract_on", "pay"),
+        },
+        "billed_deals": _PEOPLE
+        | {
+            "deals": (
+                "deal_id", "dealership_id", "manager_id", "delivery_on", "sale_price",
+                "accessories", "trade_in", "pay", "cancelled_on",
+            ),
+            "credits": ("deal_id", "amount", "approved"),
+            "invoices": ("dealership_id", "deal_id", "issued_on", "amount"),
+        },
+        "staff_weeks": _DEALERSHIP
+        | {
+            "employees": ("employee_id", "dealership_id", "role", "name", "hired_on", "left_on"),
+            "stage_events": ("entered_at", "employee_id"),
+            "contacts": ("employee_id", "entered_at"),
+        },
+        "logged_deals": _PEOPLE
+        | {
+            "deals": ("deal_id", "opportunity_id", "dealership_id", "manager_id", "contract_on"),
+            "contacts": ("opportunity_id", "entered_at"),
+        },
+        "manager_loads": _DEALERSHIP
+        | {
+            "employees": ("employee_id", "dealership_id", "role", "name", "hired_on", "left_on"),
+            "opportunities": ("manager_id", "opened_at", "closed_at"),
+        },
+        "deal_margins": _PEOPLE
+        | {
+            "deals": (
+                "deal_id", "dealership_id", "manager_id", "delivery_on", "sale_price", "cost",
+                "fni_income", "cancelled_on",
+            ),
+        },
+        "typed_in": _PEOPLE
+        | {
+            "stage_events": ("dealership_id", "happened_at", "entered_at", "employee_id"),
+            "contacts": ("dealership_id", "employee_id", "done_at", "entered_at"),
+        },
+        "planned_contacts": _PEOPLE
+        | {
+            "contacts": ("dealership_id", "employee_id", "kind", "purpose", "due_at", "done_at"),
+        },
+        "answers": _PEOPLE
+        | {
+            "traffic": (
+                "dealership_id", "happened_at", "kind", "source", "handled_by", "handled_at",
+            ),
+        },
     }
 )  # fmt: skip
 """Columns that each view of the warehouse is made from."""
@@ -176,6 +237,24 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "pipeline": ("lead_events",),
         "service_head": ("car_events", "car_parc", "purchases", "service_visits"),
         "client_service": ("scores",),
+        "data_quality": (
+            "billed_deals",
+            "lead_events",
+            "logged_deals",
+            "required_fields",
+            "staff_weeks",
+            "typed_in",
+        ),
+        "sales_head": (
+            "answers",
+            "deal_margins",
+            "lead_events",
+            "leads",
+            "manager_loads",
+            "planned_contacts",
+            "scores",
+            "typed_in",
+        ),
         "synthetic_network": ("lead_events", "purchases", "spells"),
     }
 )
@@ -191,6 +270,16 @@ DIRECT: Mapping[str, Columns] = MappingProxyType(
         "client_service": {
             "surveys": ("customer_id", "kind", "sent_at", "answered_at", "channel"),
             "cases": ("kind", "about", "opened_at", "first_response_at"),
+        "data_quality": {
+            "customers": (
+                "customer_id",
+                "last_name",
+                "first_name",
+                "birth_on",
+                "phone",
+                "email",
+                "created_at",
+            ),
         },
         "synthetic_network": {
             "customers": ("customer_id",),

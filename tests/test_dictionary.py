@@ -127,6 +127,17 @@ _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
     "loyalty_events": lambda tables: views.loyalty_events(tables, views.purchases(tables)),
     "car_events": views.car_events,
     "portraits": lambda tables: views.portraits(tables, as_of=date(2025, 1, 1)),
+    "required_fields": views.required_fields,
+    "billed_deals": views.billed_deals,
+    "staff_weeks": lambda tables: views.staff_weeks(tables, as_of=date(2025, 1, 1)),
+    "logged_deals": views.logged_deals,
+    "manager_loads": lambda tables: views.manager_loads(
+        tables, since=date(2024, 1, 1), as_of=date(2025, 1, 1)
+    ),
+    "deal_margins": views.deal_margins,
+    "typed_in": views.typed_in,
+    "planned_contacts": views.planned_contacts,
+    "answers": views.answers,
     "ledger": lambda tables: ledger(tables, tuple(TABLES), UnitCosts(call=4.0, message=0.05)),
 }
 """How the warehouse builds each view that reports read."""
@@ -176,9 +187,11 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
         "lifetime",
         "customer_base",
         "service_head",
+        "data_quality",
+        "sales_head",
         "synthetic_network",
     ]
-    assert readers("customers", "phone") == []
+    assert readers("customers", "phone") == ["data_quality"]
     assert readers("renewals") == []
     assert readers("spells", "ended_on") == [
         "overview",
@@ -189,7 +202,8 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
     ]
     line = next(one for one in dictionary("ru").splitlines() if one.startswith("| `sale_price`"))
     assert line.endswith(
-        "| overview, retention, lifetime, customer_base, service_head, synthetic_network |"
+        "| overview, retention, lifetime, customer_base, service_head, data_quality, sales_head, "
+        "synthetic_network |"
     )
 
 

@@ -278,7 +278,7 @@ LATIN = re.compile(r"[A-Za-z]+(?:[/'’-][A-Za-z]+)*")
 ALLOWED = {
     "NPS", "BG/NBD", "MBG/NBD", "MBG/CNBD", "Pareto/NBD", "AIC", "BIC",  # names of methods
     "ABC", "A", "B", "C",  # classes of customers
-    "CRM", "USD",  # what is written so in Russian too
+    "CRM", "USD", "VIN",  # what is written so in Russian too
     "n", "p", "k", "r", "a", "b", "q", "v", "s", "alpha", "beta",  # symbols of statistics
     "PDF", "English",  # where the page leads: a format, and a language by its own name
     "tiny",  # the preset of the data

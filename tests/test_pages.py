@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = (
     "overview", "retention", "departures", "lifetime", "funnel", "satisfaction", "customer_base",
-    "pipeline", "service_head", "client_service",
+    "pipeline", "service_head", "client_service", "sales_head", "data_quality",
 )  # fmt: skip
 EMPTY, LONELY = "Empty Autos", "One Customer Autos"
 PLACES = ("network", EMPTY, LONELY)

@@ -28,7 +28,15 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.uncertainty import homogeneity_p_value, shrink_groups
-from crm_analysis.wording import _, date_text, duration_text, number, percent, word_of
+from crm_analysis.wording import (
+    _,
+    date_text,
+    duration_text,
+    interval_text,
+    number,
+    percent,
+    word_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,17 +83,19 @@ class AdjustedConversion(Estimates):
             return _("{name}: too few managers to compare.", name=self.name)
         if self.p_value is None or self.p_value >= 1 - self.conf_level:
             return _(
-                "{n} managers turn {mean} of their leads into contracts; no difference between "
+                "The {n} compared turn {mean} of their leads into contracts; no difference between "
                 "them is established (p = {p}).",
                 n=number(known.height), mean=percent(self.mean),
                 p=number(self.p_value, 2) if self.p_value is not None else "–",
             )  # fmt: skip
         best, worst = known.row(0, named=True), known.row(-1, named=True)
         return _(
-            "Given the same leads, conversion runs from {low} ({worst}) to {high} ({best}) over "
-            "{n} managers.",
+            "Given the same leads, conversion runs from {low} ({worst}; {low_interval}) to {high} "
+            "({best}; {high_interval}) among the {n} compared.",
             low=percent(worst["estimate"]), worst=group_label(worst, self.by),
+            low_interval=interval_text(worst["conf_low"], worst["conf_high"], "share"),
             high=percent(best["estimate"]), best=group_label(best, self.by),
+            high_interval=interval_text(best["conf_low"], best["conf_high"], "share"),
             n=number(known.height),
         )  # fmt: skip
 

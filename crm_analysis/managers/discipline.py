@@ -126,6 +126,7 @@ def overdue_contacts(
     *,
     due_col: str = "due_at",
     done_col: str = "done_at",
+    since: date | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
@@ -138,6 +139,8 @@ def overdue_contacts(
     contacts : table
         As in `contact_discipline`.
     due_col, done_col : str
+    since : date, optional
+        First day of falling due that is counted: what was due long before, nobody will do.
     as_of : date
     by : str or sequence of str
     conf_level : float
@@ -161,6 +164,8 @@ def overdue_contacts(
     }
     end = (to_day_number(as_of) + 1) * SECONDS_PER_DAY
     frame = open_table(contacts, asked, by=by)
+    if since is not None:
+        frame = frame.filter(nw.col("due") >= to_day_number(since) * SECONDS_PER_DAY)
     still = nw.col("done").is_null() | (nw.col("done") >= end)
     late = nw.when(nw.col("due") < end).then((end - nw.col("due")) / SECONDS_PER_DAY)
     frame = frame.filter(still).with_columns(late.alias("days"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -28,10 +28,13 @@ class TeamShares(Estimates):
         How surprising the differences were if no group differed.
     overall : float or None
         The share of all groups together.
+    what : str or None
+        What is counted.
     """
 
     p_value: float | None = None
     overall: float | None = None
+    what: str | None = None
 
     columns_with_unit: ClassVar[tuple[str, ...]] = (*Estimates.columns_with_unit, *SHRUNK)
 
@@ -55,6 +58,30 @@ class TeamShares(Estimates):
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
         return super().units() | {"n_yes": "count"}
+
+    def at_least(self, n: int) -> Self:
+        """Fold the groups of fewer than `n` into one, so that no row stands for a few people.
+
+        Parameters
+        ----------
+        n : int
+            Units that a group must have to stand alone.
+        """
+        small = self.table.filter(pl.col("n") < n)
+        if not self.by or small.height < 2:
+            return self
+        name = _("{k} groups of fewer than {n}", k=number(small.height), n=number(n))
+        whole = small.select(pl.col("n_yes", "n").sum())
+        columns = share_columns(whole["n_yes"], whole["n"], self.conf_level)
+        folded = whole.select("n_yes").with_columns(**columns)
+        folded = folded.with_columns(pl.lit(name).alias(group) for group in self.by)
+        kept = self.table.filter(pl.col("n") >= n).with_columns(pl.col(self.by).cast(pl.String))
+        table = pl.concat([kept, folded], how="diagonal").select(self.table.columns)
+        notes = tuple(note for note in self.notes if note not in self._small_notes())
+        return replace(self, table=table, notes=notes)
+
+    def _small_notes(self) -> tuple[str, ...]:
+        return small_n_notes(self.table, self.by, what=self.what)
 
 
 def team_shares(
@@ -97,5 +124,5 @@ def team_shares(
     return TeamShares(
         table=table.select(order), name=name, unit="share", definition=definition, by=by,
         conf_level=conf_level, notes=(*notes, *small_n_notes(table, by, what=what)),
-        p_value=p_value, overall=overall,
+        p_value=p_value, overall=overall, what=what,
     )  # fmt: skip

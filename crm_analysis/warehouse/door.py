@@ -627,6 +627,138 @@ class Warehouse:
             "portraits", lambda: views.portraits(self.table, as_of=as_of or self.as_of)
         )
 
+    def all_tables(self, *, whole: bool = False) -> dict[str, pl.LazyFrame]:
+        """Return every open table that is there, by name.
+
+        Parameters
+        ----------
+        whole : bool
+            Those of the whole network, though one dealership was chosen: a customer of another
+            dealership is still somebody.
+        """
+        names = [name for name in TABLES if name in self.tables]
+        if whole:
+            return {name: conform(name, self._source.scan(name)) for name in names}
+        return {name: self.table(name) for name in names}
+
+    def required_fields(self) -> pl.LazyFrame:
+        """Return one row per record and field that a sale needs, from its stage on.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `dealership_id, manager_id, table, field, value, due_on` and the columns of
+            `with_managers`; `value` is text, `due_on` null where the field is not required. It
+            holds phones and e-mails.
+        """
+        return views.required_fields(self.table)
+
+    def billed_deals(self) -> pl.LazyFrame:
+        """Return delivered deals beside their invoices, and invoices without one.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `deal_id, dealership_id, manager_id, deal_amount, in_crm, invoice_amount, in_books,
+            happened_on` and the columns of `with_managers`; `deal_amount` is what the customer has
+            to pay after trade-in and credit, null for a leased car, whose advance the contract does
+            not say.
+        """
+        return views.billed_deals(self.table)
+
+    def staff_weeks(self, *, as_of: date | None = None) -> pl.LazyFrame:
+        """Return one row per sales manager and whole week on duty.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `manager_id, dealership_id, week_on` (a Monday), `n_actions` (stages and contacts typed
+            in), `manager, manager_no, dealership`.
+        """
+        return views.staff_weeks(self.table, as_of=as_of or self.as_of)
+
+    def logged_deals(self) -> pl.LazyFrame:
+        """Return deals with when the first contact with their lead was typed in.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `deal_id, opportunity_id, dealership_id, manager_id, contract_on, logged_at` (null:
+            never), `manager, manager_no, dealership`.
+        """
+        return views.logged_deals(self.table)
+
+    def contact_years(self, *, since: date, as_of: date | None = None) -> pl.LazyFrame:
+        """Return days and contacts of each customer, before and after the first car.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, manager_id, consent, category` (``prospect`` until the
+            first delivery, ``customer`` from then on), `days` (in the period), `n_contacts` (made
+            on them), `manager, manager_no, dealership`.
+        """
+        return views.contact_years(self.table, since=since, as_of=as_of or self.as_of)
+
+    def touches(self) -> pl.LazyFrame:
+        """Return every contact that was made, either way.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `dealership_id, manager_id, direction, happened_at, manager, manager_no, dealership`.
+        """
+        return views.touches(self.table)
+
+    def birthdays(self, *, since: date, as_of: date | None = None) -> pl.LazyFrame:
+        """Return the known birthdays in a period of customers who agreed to be contacted.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, manager_id, birthday_on, greeted_at` (null: no greeting),
+            `manager, manager_no, dealership`.
+        """
+        return views.birthdays(self.table, since=since, as_of=as_of or self.as_of)
+
+    def manager_loads(self, *, since: date, as_of: date | None = None) -> pl.LazyFrame:
+        """Return one row per sales manager with what they had to do.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `manager_id, dealership_id, days_on_duty` (in the period), `is_present` (on the last
+            day), `n_leads` (got in the period), `n_open` (on the last day), and the columns of
+            `with_managers`.
+        """
+        return views.manager_loads(self.table, since=since, as_of=as_of or self.as_of)
+
+    def deal_margins(self) -> pl.LazyFrame:
+        """Return delivered cars: `deal_id, happened_on, margin`, manager and dealership."""
+        return views.deal_margins(self.table)
+
+    def typed_in(self) -> pl.LazyFrame:
+        """Return stages and contacts: `happened_at, entered_at`, manager and dealership."""
+        return views.typed_in(self.table)
+
+    def planned_contacts(self) -> pl.LazyFrame:
+        """Return planned contacts: `kind, purpose, due_at, done_at`, manager and dealership."""
+        return views.planned_contacts(self.table)
+
+    def answers(self) -> pl.LazyFrame:
+        """Return approaches: `kind, source, happened_at, handled_at`, and who answered."""
+        return views.answers(self.table)
+
+    def with_managers(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Return a table with ``manager`` (name), ``manager_no`` (number) and ``dealership``.
+
+        Parameters
+        ----------
+        frame : polars.LazyFrame
+            A table with ``manager_id`` and ``dealership_id``.
+        """
+        return views.with_managers(self.table, frame)
+
 
 def open_warehouse(
     data: str | Path, *, dealership: str | int | None = None, check: bool = True

@@ -668,3 +668,311 @@ def demand(tables: Tables) -> pl.LazyFrame:
             rows(sales(tables), pl.col("contract_on"), "deal"),
         ]
     )  # fmt: skip
+
+
+_REQUIRED: tuple[tuple[str, str, str, str], ...] = (
+    ("customers", "phone", "phone", "created_at"),
+    ("customers", "email", "email", "created_at"),
+    ("customers", "date_of_birth", "birth_on", "created_at"),
+    ("customers", "income", "income_band", "created_at"),
+    ("opportunities", "source", "source", "opened_at"),
+    ("opportunities", "model", "model_id", "visit_at"),
+    ("opportunities", "budget", "budget", "offer_at"),
+    ("opportunities", "purpose", "purpose", "offer_at"),
+    ("opportunities", "reason_of_loss", "lost_reason", "lost_at"),
+    ("deals", "vin", "vin", "contract_on"),
+    ("deals", "way_of_payment", "pay", "contract_on"),
+)
+"""Fields that a sale needs: table, field, column, and from when it is required."""
+
+_OF_PERSONS = ("birth_on", "income_band")
+
+
+def required_fields(tables: Tables) -> pl.LazyFrame:
+    """Return one row per record and field that it must have, from its stage on."""
+    stages = (
+        tables("stage_events")
+        .group_by("opportunity_id")
+        .agg(
+            pl.col("happened_at").filter(pl.col("stage").cast(pl.String) == stage).min()
+            .alias(f"{stage}_at")
+            for stage in ("visit", "offer", "lost")
+        )
+    )  # fmt: skip
+    cars = tables("vehicles").select("vehicle_id", "vin")
+    whole = {
+        "customers": tables("customers"),
+        "opportunities": tables("opportunities").join(stages, on="opportunity_id", how="left"),
+        "deals": tables("deals").join(cars, on="vehicle_id", how="left"),
+    }
+    parts = [_fields_of(name, frame) for name, frame in whole.items()]
+    return with_managers(tables, pl.concat(parts))
+
+
+def _fields_of(table: str, frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the required fields of one table, from one pass over it."""
+    asked = [required for required in _REQUIRED if required[0] == table]
+    cells = []
+    for _table, name, column, due in asked:
+        day = pl.col(due).cast(pl.Date)
+        if column in _OF_PERSONS:
+            day = pl.when(pl.col("kind").cast(pl.String) == "person").then(day)
+        cells.append(
+            pl.struct(
+                pl.lit(name).alias("field"), pl.col(column).cast(pl.String).alias("value"),
+                day.alias("due_on"),
+            )
+        )  # fmt: skip
+    return (
+        frame.select("dealership_id", "manager_id", pl.lit(table).alias("table"),
+                     pl.concat_list(cells).alias("cell"))
+        .explode("cell", empty_as_null=True)
+        .unnest("cell")
+    )  # fmt: skip
+
+
+def with_managers(tables: Tables, frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Put manager and dealership beside their keys: by name, and the manager by number too."""
+    have = frame.collect_schema().names()
+    frame = frame.drop(name for name in ("manager", "manager_no", "dealership") if name in have)
+    key = pl.col("employee_id")
+    people = tables("employees").select(
+        key.alias("manager_id"), pl.col("name").alias("manager"),
+        pl.format("№ {}", key).alias("manager_no"),
+    )  # fmt: skip
+    places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
+    return frame.join(people, on="manager_id", how="left").join(
+        places, on="dealership_id", how="left"
+    )
+
+
+def billed_deals(tables: Tables) -> pl.LazyFrame:
+    """Return deals beside their invoices: what the customer has to pay, by either."""
+    lent = (
+        tables("credits").filter(pl.col("approved"), pl.col("deal_id").is_not_null())
+        .group_by("deal_id").agg(pl.col("amount").cast(pl.Int64).sum().alias("lent"))
+    )  # fmt: skip
+    price, accessories, trade_in = (
+        pl.col(name).cast(pl.Int64) for name in ("sale_price", "accessories", "trade_in")
+    )
+    own = price + accessories - trade_in - pl.col("lent").fill_null(0)
+    leased = pl.col("pay").cast(pl.String) == "leasing"
+    deals = delivered(tables).join(lent, on="deal_id", how="left").select(
+        "deal_id", "dealership_id", "manager_id", "delivery_on",
+        pl.when(~leased).then(own).alias("deal_amount"),
+        pl.lit(value=True).alias("in_crm"),
+    )  # fmt: skip
+    bills = tables("invoices").filter(pl.col("deal_id").is_not_null()).select(
+        "deal_id", pl.col("dealership_id").alias("billed_at_id"), "issued_on",
+        pl.col("amount").cast(pl.Int64).alias("invoice_amount"),
+        pl.lit(value=True).alias("in_books"),
+    )  # fmt: skip
+    both = deals.join(bills, on="deal_id", how="full", coalesce=True).with_columns(
+        pl.col("in_crm", "in_books").fill_null(value=False),
+        pl.coalesce("dealership_id", "billed_at_id").alias("dealership_id"),
+        pl.coalesce("delivery_on", "issued_on").alias("happened_on"),
+    )
+    # A car paid for by the bank or the trade-in alone has nothing to bill.
+    owed = pl.col("in_books") | (pl.col("deal_amount").fill_null(1) > 0)
+    return with_managers(tables, both.filter(owed).drop("billed_at_id", "issued_on", "delivery_on"))
+
+
+def staff_weeks(tables: Tables, *, as_of: date) -> pl.LazyFrame:
+    """Return one row per sales manager and whole week on duty, with what they typed in."""
+    typed = [
+        tables(table).select(
+            pl.col(who).alias("manager_id"),
+            pl.col("entered_at").dt.date().dt.truncate("1w").alias("week_on"),
+        )
+        for table, who in (("stage_events", "employee_id"), ("contacts", "employee_id"))
+    ]
+    actions = (
+        pl.concat(typed).drop_nulls().group_by("manager_id", "week_on")
+        .agg(pl.len().cast(pl.Int64).alias("n_actions"))
+    )  # fmt: skip
+    last = pl.min_horizontal(pl.col("left_on").fill_null(as_of), pl.lit(as_of))
+    first_data = tables("stage_events").select(pl.col("entered_at").dt.date().min().alias("first"))
+    duty = (
+        tables("employees").filter(pl.col("role").cast(pl.String) == "manager")
+        .join(first_data, how="cross")
+        .with_columns(
+            pl.max_horizontal("hired_on", "first").dt.offset_by("6d").dt.truncate("1w")
+            .alias("from"),
+            last.dt.offset_by("-6d").dt.truncate("1w").alias("to"),
+        )
+        .filter(pl.col("from") <= pl.col("to"))
+        .select(
+            pl.col("employee_id").alias("manager_id"), "dealership_id",
+            pl.date_ranges("from", "to", "1w").alias("week_on"),
+        )
+        .explode("week_on", empty_as_null=True)
+    )  # fmt: skip
+    weeks = duty.join(actions, on=["manager_id", "week_on"], how="left")
+    return with_managers(tables, weeks.with_columns(pl.col("n_actions").fill_null(0)))
+
+
+def logged_deals(tables: Tables) -> pl.LazyFrame:
+    """Return deals with when the first contact with their lead was typed in."""
+    typed = (
+        tables("contacts").filter(pl.col("opportunity_id").is_not_null())
+        .group_by("opportunity_id").agg(pl.col("entered_at").min().alias("logged_at"))
+    )  # fmt: skip
+    deals = tables("deals").select("deal_id", "opportunity_id", "dealership_id", "manager_id",
+                                   "contract_on")  # fmt: skip
+    return with_managers(tables, deals.join(typed, on="opportunity_id", how="left"))
+
+
+def contact_years(tables: Tables, *, since: date, as_of: date) -> pl.LazyFrame:
+    """Return days and contacts of each customer as a prospect and as a customer, in a period."""
+    made = tables("contacts").filter(pl.col("done_at").is_not_null()).select(
+        "customer_id", pl.col("done_at").dt.date().alias("on")
+    )  # fmt: skip
+    counted = (
+        _stretches(tables, since, as_of).join(made, on="customer_id")
+        .filter(pl.col("on") >= pl.col("from"), pl.col("on") < pl.col("to"))
+        .group_by("customer_id", "category").agg(pl.len().cast(pl.Int64).alias("n_contacts"))
+    )  # fmt: skip
+    whole = _stretches(tables, since, as_of).join(
+        counted, on=["customer_id", "category"], how="left"
+    )
+    return with_managers(
+        tables, whole.drop("from", "to").with_columns(pl.col("n_contacts").fill_null(0))
+    )
+
+
+def _stretches(tables: Tables, since: date, as_of: date) -> pl.LazyFrame:
+    """Return the days of a period on which each customer was a prospect, and a customer."""
+    bought = (
+        delivered(tables).filter(pl.col("delivery_on") <= as_of)
+        .group_by("customer_id").agg(pl.col("delivery_on").min().alias("bought_on"))
+    )  # fmt: skip
+    after = pl.lit(as_of).dt.offset_by("1d")
+    met_on, bought_on = pl.col("created_at").dt.date(), pl.col("bought_on")
+    stretches = {
+        "prospect": (met_on, bought_on.fill_null(after)),
+        "customer": (bought_on, pl.when(bought_on.is_not_null()).then(after)),
+    }
+    cells = [
+        pl.struct(
+            pl.lit(category).alias("category"),
+            pl.max_horizontal(start, pl.lit(since)).alias("from"),
+            pl.min_horizontal(end, after).alias("to"),
+        )
+        for category, (start, end) in stretches.items()
+    ]
+    return (
+        tables("customers").join(bought, on="customer_id", how="left")
+        .select("customer_id", "dealership_id", "manager_id", "consent",
+                pl.concat_list(cells).alias("cell"), "bought_on")
+        .explode("cell", empty_as_null=True).unnest("cell")
+        .filter((pl.col("category") == "prospect") | pl.col("bought_on").is_not_null())
+        .with_columns((pl.col("to") - pl.col("from")).dt.total_days().alias("days"))
+        .filter(pl.col("days") > 0).drop("bought_on")
+    )  # fmt: skip
+
+
+def touches(tables: Tables) -> pl.LazyFrame:
+    """Return every contact that was made: those that went out, and those that came in."""
+    planned = tables("contacts").filter(pl.col("done_at").is_not_null()).select(
+        "dealership_id", pl.col("employee_id").alias("manager_id"),
+        pl.col("direction").cast(pl.String), pl.col("done_at").alias("happened_at"),
+    )  # fmt: skip
+    came = tables("traffic").select(
+        "dealership_id", pl.col("handled_by").alias("manager_id"),
+        pl.lit("incoming").alias("direction"), "happened_at",
+    )  # fmt: skip
+    return with_managers(tables, pl.concat([planned, came]))
+
+
+def birthdays(tables: Tables, *, since: date, as_of: date) -> pl.LazyFrame:
+    """Return the birthdays in a period of customers with a known date who agreed to contacts."""
+    years = pl.DataFrame({"year": range(since.year, as_of.year + 1)}, schema={"year": pl.Int32})
+    born = tables("customers").filter(pl.col("consent"), pl.col("birth_on").is_not_null()).select(
+        "customer_id", "dealership_id", "manager_id", "birth_on",
+        pl.col("created_at").dt.date().alias("met_on"),
+    )  # fmt: skip
+    month, day = pl.col("birth_on").dt.month(), pl.col("birth_on").dt.day()
+    common = ~pl.date("year", 1, 1).dt.is_leap_year() & (month == 2) & (day == 29)
+    on = pl.date("year", month, pl.when(common).then(28).otherwise(day))
+    due = born.join(years.lazy(), how="cross").with_columns(birthday_on=on).filter(
+        pl.col("birthday_on").is_between(pl.lit(since), pl.lit(as_of)),
+        pl.col("birthday_on") > pl.col("met_on"),
+    )  # fmt: skip
+    sent = (
+        tables("contacts").filter(pl.col("purpose").cast(pl.String) == "birthday")
+        .select("customer_id", "done_at", pl.col("due_at").dt.year().alias("year"))
+        .group_by("customer_id", "year").agg(pl.col("done_at").min().alias("greeted_at"))
+    )  # fmt: skip
+    greeted = due.join(sent, on=["customer_id", "year"], how="left")
+    return with_managers(tables, greeted.drop("birth_on", "met_on", "year"))
+
+
+def manager_loads(tables: Tables, *, since: date, as_of: date) -> pl.LazyFrame:
+    """Return one row per sales manager: leads got and days on duty in a period, leads open now."""
+    opened = pl.col("opened_at").dt.date()
+    closed = pl.col("closed_at").dt.date()
+    leads = (
+        tables("opportunities").filter(opened <= as_of).group_by("manager_id")
+        .agg(
+            (opened >= since).sum().cast(pl.Int64).alias("n_leads"),
+            (closed.is_null() | (closed > as_of)).sum().cast(pl.Int64).alias("n_open"),
+        )
+    )  # fmt: skip
+    first = pl.max_horizontal("hired_on", pl.lit(since))
+    last = pl.min_horizontal(pl.col("left_on").fill_null(as_of), pl.lit(as_of))
+    staff = (
+        tables("employees")
+        .filter(pl.col("role").cast(pl.String) == "manager", pl.col("hired_on") <= as_of)
+        .select(
+            pl.col("employee_id").alias("manager_id"), "dealership_id",
+            ((last - first).dt.total_days() + 1).clip(0).alias("days_on_duty"),
+            (pl.col("left_on").is_null() | (pl.col("left_on") > as_of)).alias("is_present"),
+        )
+    )  # fmt: skip
+    counted = staff.join(leads, on="manager_id", how="left").with_columns(
+        pl.col("n_leads", "n_open").fill_null(0)
+    )
+    busy = (pl.col("days_on_duty") > 0) | (pl.col("n_open") > 0)
+    return with_managers(tables, counted.filter(busy))
+
+
+def deal_margins(tables: Tables) -> pl.LazyFrame:
+    """Return delivered cars with who sold them and what they left."""
+    price, cost, fni = (
+        pl.col(name).cast(pl.Int64) for name in ("sale_price", "cost", "fni_income")
+    )
+    deals = delivered(tables).select(
+        "deal_id", "dealership_id", "manager_id", pl.col("delivery_on").alias("happened_on"),
+        (price - cost + fni).alias("margin"),
+    )  # fmt: skip
+    return with_managers(tables, deals)
+
+
+def typed_in(tables: Tables) -> pl.LazyFrame:
+    """Return stages and contacts with when they happened and when they were typed in."""
+    stages = tables("stage_events").select(
+        "dealership_id", pl.col("employee_id").alias("manager_id"), "happened_at", "entered_at"
+    )
+    contacts = tables("contacts").filter(pl.col("done_at").is_not_null()).select(
+        "dealership_id", pl.col("employee_id").alias("manager_id"),
+        pl.col("done_at").alias("happened_at"), "entered_at",
+    )  # fmt: skip
+    return with_managers(tables, pl.concat([stages, contacts]))
+
+
+def planned_contacts(tables: Tables) -> pl.LazyFrame:
+    """Return planned contacts with who has to make them."""
+    planned = tables("contacts").select(
+        "dealership_id", pl.col("employee_id").alias("manager_id"), "kind", "purpose", "due_at",
+        "done_at",
+    )  # fmt: skip
+    return with_managers(tables, planned)
+
+
+def answers(tables: Tables) -> pl.LazyFrame:
+    """Return approaches with who answered them, null where nobody did."""
+    came = tables("traffic").select(
+        "dealership_id", pl.col("handled_by").alias("manager_id"), "kind", "source", "happened_at",
+        "handled_at",
+    )  # fmt: skip
+    return with_managers(tables, came)
