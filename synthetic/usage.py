@@ -270,6 +270,7 @@ DIRECT: Mapping[str, Columns] = MappingProxyType(
         "client_service": {
             "surveys": ("customer_id", "kind", "sent_at", "answered_at", "channel"),
             "cases": ("kind", "about", "opened_at", "first_response_at"),
+        },
         "data_quality": {
             "customers": (
                 "customer_id",
