@@ -221,6 +221,77 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
                 "dealership_id", "happened_at", "kind", "source", "handled_by", "handled_at",
             ),
         },
+        "sales": {
+            "dealerships": ("dealership_id", "name"),
+            "models": ("model_id", "brand", "model", "segment"),
+            "vehicles": ("vehicle_id", "condition", "arrived_on"),
+            "opportunities": ("opportunity_id", "source", "opened_at"),
+            "deals": (
+                "opportunity_id", "dealership_id", "vehicle_id", "model_id", "contract_on",
+                "sale_price", "cost", "accessories", "fni_income", "cancelled_on",
+            ),
+        },
+        "lead_sales": {
+            "dealerships": ("dealership_id", "name"),
+            "employees": ("employee_id", "name"),
+            "models": ("model_id", "brand", "model", "segment"),
+            "vehicles": ("vehicle_id", "condition", "arrived_on"),
+            "opportunities": (
+                "opportunity_id", "dealership_id", "customer_id", "manager_id", "source",
+                "opened_at", "model_id", "budget", "condition", "purpose", "priority", "status",
+                "lost_reason", "competitor", "closed_at",
+            ),
+            "stage_events": ("opportunity_id", "stage", "happened_at"),
+            "deals": (
+                "opportunity_id", "dealership_id", "vehicle_id", "model_id", "contract_on",
+                "sale_price", "cost", "accessories", "fni_income", "cancelled_on",
+            ),
+        },
+        "spend": {
+            "dealerships": ("dealership_id", "name"),
+            "campaigns": ("campaign_id", "name", "channel"),
+            "campaign_days": ("campaign_id", "dealership_id", "spend"),
+        },
+        "approaches": {
+            "dealerships": ("dealership_id", "name"),
+            "employees": ("employee_id", "name"),
+            "models": ("model_id", "brand", "model"),
+            "traffic": ("dealership_id", "happened_at", "customer_id", "handled_by"),
+            "opportunities": ("customer_id", "opened_at", "model_id"),
+        },
+        "stock": {
+            "dealerships": ("dealership_id", "name"),
+            "models": ("model_id", "brand", "model", "segment"),
+            "vehicles": ("vin", "model_id", "dealership_id", "cost", "list_price"),
+        },
+        "campaign_plan": {
+            "dealerships": ("dealership_id", "name"),
+            "campaigns": ("dealership_id", "channel"),
+        },
+        "demand": {
+            "dealerships": ("dealership_id", "name"),
+            "employees": ("employee_id", "name"),
+            "models": ("model_id", "brand", "model", "segment"),
+            "vehicles": ("vehicle_id", "condition", "arrived_on"),
+            "opportunities": (
+                "opportunity_id", "dealership_id", "customer_id", "manager_id", "source",
+                "opened_at", "model_id", "budget", "condition", "purpose", "priority", "status",
+                "lost_reason", "competitor", "closed_at",
+            ),
+            "stage_events": ("opportunity_id", "stage", "happened_at"),
+            "deals": (
+                "opportunity_id", "dealership_id", "vehicle_id", "model_id", "contract_on",
+                "sale_price", "cost", "accessories", "fni_income", "cancelled_on",
+            ),
+        },
+        "keeping_costs": {
+            "dealerships": ("dealership_id", "name"),
+            "service_orders": ("dealership_id", "customer_id", "opened_at", "discount"),
+            "contacts": (
+                "dealership_id", "customer_id", "opportunity_id", "kind", "direction", "done_at",
+            ),
+            "cases": ("dealership_id", "customer_id", "resolved_at", "compensation"),
+        },
     }
 )  # fmt: skip
 """Columns that each view of the warehouse is made from."""
@@ -254,6 +325,17 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "planned_contacts",
             "scores",
             "typed_in",
+        ),
+        "marketer": (
+            "approaches",
+            "campaign_plan",
+            "demand",
+            "keeping_costs",
+            "lead_sales",
+            "purchases",
+            "sales",
+            "spend",
+            "stock",
         ),
         "synthetic_network": ("lead_events", "purchases", "spells"),
     }

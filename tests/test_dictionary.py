@@ -138,6 +138,16 @@ _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
     "typed_in": views.typed_in,
     "planned_contacts": views.planned_contacts,
     "answers": views.answers,
+    "sales": views.sales,
+    "lead_sales": views.lead_sales,
+    "spend": views.spend,
+    "approaches": views.approaches,
+    "stock": views.stock,
+    "campaign_plan": views.campaign_plan,
+    "keeping_costs": lambda tables: views.keeping_costs(
+        tables, call=4.0, message=0.05, has=TABLES.__contains__
+    ),
+    "demand": views.demand,
     "ledger": lambda tables: ledger(tables, tuple(TABLES), UnitCosts(call=4.0, message=0.05)),
 }
 """How the warehouse builds each view that reports read."""
@@ -189,6 +199,7 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
         "service_head",
         "data_quality",
         "sales_head",
+        "marketer",
         "synthetic_network",
     ]
     assert readers("customers", "phone") == ["data_quality"]
@@ -203,7 +214,7 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
     line = next(one for one in dictionary("ru").splitlines() if one.startswith("| `sale_price`"))
     assert line.endswith(
         "| overview, retention, lifetime, customer_base, service_head, data_quality, sales_head, "
-        "synthetic_network |"
+        "marketer, synthetic_network |"
     )
 
 
