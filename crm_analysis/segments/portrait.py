@@ -72,6 +72,10 @@ class Portrait(Estimates):
         known = self.table.drop_nulls("estimate")
         return known.sort(pl.col("estimate").abs(), descending=True).head(_SHOWN)
 
+    def _readable(self) -> pl.DataFrame:
+        words = pl.Series("trait", [label_of(name) for name in self.table["trait"]], pl.String)
+        return super()._readable().with_columns(words)
+
     def _figure_height(self) -> float | None:
         return figures.height_for(min(self.table.height, _SHOWN))
 
