@@ -175,11 +175,27 @@ def with_elapsed_key(
     days = nw.col(f"{end}_day") - nw.col(f"{start}_day")
     short = (days < 0).cast(nw.Int64)
     months = nw.col(f"{end}_month") - nw.col(f"{start}_month") - short
-    # Days past the last completed month: a month lent by the calendar has at most 31 days.
-    spare = days + short * 31
+    lent = f"{name}_lent"
+    frame = _with_month_length(frame, nw.col(f"{end}_month") - 1, lent)
+    # The last month was completed on the same day of the month before, or on that month's last
+    # day where it has no such day.
+    past = nw.when(nw.col(lent) < nw.col(f"{start}_day")).then(nw.col(f"{end}_day"))
+    spare = nw.when(days < 0).then(past.otherwise(days + nw.col(lent))).otherwise(days)
     return frame.with_columns((months * _DAYS_IN_KEY_MONTH + spare).alias(name)).drop(
-        f"{start}_day", f"{start}_month", f"{end}_day", f"{end}_month"
+        f"{start}_day", f"{start}_month", f"{end}_day", f"{end}_month", lent
     )
+
+
+def _with_month_length(frame: nw.LazyFrame[Any], month: nw.Expr, name: str) -> nw.LazyFrame[Any]:
+    """Add the number of days of a month, given as whole months since year 0."""
+    year, place = f"{name}_year", f"{name}_place"
+    frame = frame.with_columns(floor_divide(month, 12).alias(year), (month % 12).alias(place))
+    leap = (nw.col(year) % 4 == 0) & ((nw.col(year) % 100 != 0) | (nw.col(year) % 400 == 0))
+    february = 28 + leap.cast(nw.Int64)
+    # Counted from January as 0, months of 30 days are odd up to June and even from August on.
+    other = 31 - (nw.col(place) + floor_divide(nw.col(place), 7)) % 2
+    length = nw.when(nw.col(place) == 1).then(february).otherwise(other)
+    return frame.with_columns(length.alias(name)).drop(year, place)
 
 
 def keys_per_unit(unit: TimeUnit) -> int:
