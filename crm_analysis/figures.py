@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
@@ -96,9 +96,7 @@ def drawn(draw: Callable[[Axes], object], *, height: float | None = None) -> byt
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with house_style(), warnings.catch_warnings():
-        # A letter that the font lacks is drawn as a box; the words beside the figure have it.
-        warnings.filterwarnings("ignore", _MISSING_LETTER, UserWarning)
+    with _drawing():
         figure = Figure()
         canvas = FigureCanvasSVG(figure)
         _put_ink(figure, draw, height)
@@ -129,14 +127,24 @@ def inked(
     drawing = drawn(draw, height=height)
     if len(drawing) <= LARGEST_SVG_BYTES:
         return drawing, "image/svg+xml"
-    with house_style(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", _MISSING_LETTER, UserWarning)
+    with _drawing():
         figure = Figure()
         FigureCanvasAgg(figure)
         buffer = io.BytesIO()
         _put_ink(figure, draw, height)
         figure.savefig(buffer, format="png", dpi=_PNG_DPI, metadata={"Software": None})
     return buffer.getvalue(), "image/png"
+
+
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """Look like ours, and say nothing of a letter that the font lacks.
+
+    It is drawn as a box; the words beside the figure have it.
+    """
+    with house_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _MISSING_LETTER, UserWarning)
+        yield
 
 
 def _put_ink(figure: Figure, draw: Callable[[Axes], object], height: float | None) -> None:

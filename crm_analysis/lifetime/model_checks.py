@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 
 from crm_analysis import figures
 from crm_analysis.dates import TIME_UNITS, TimeUnit, date_of, to_day_number
-from crm_analysis.estimates import Estimates, five_columns
+from crm_analysis.estimates import (
+    Estimates,
+    five_columns,
+    share_columns,
+)
 from crm_analysis.frames import check_conf_level, check_one_of, collect
 from crm_analysis.lifetime.buying_model import BuyingModel
 from crm_analysis.lifetime.checking import (
@@ -33,7 +37,6 @@ from crm_analysis.lifetime.history import (
     purchase_history,
 )
 from crm_analysis.lifetime.outlook import check_resamples
-from crm_analysis.uncertainty import wilson_interval
 from crm_analysis.wording import Unit, _, date_text, month_text, number, percent
 
 if TYPE_CHECKING:
@@ -128,17 +131,13 @@ def frequency_check(
     seen = history.table["frequency"].clip(0, HIGHEST).to_numpy()
     counts = np.bincount(seen, minlength=HIGHEST + 1)
     n = np.full(HIGHEST + 1, history.n)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = counts / n
-        error = np.sqrt(share * (1 - share) / n)
-    low, high = wilson_interval(counts, n, conf_level)
     expected = _expected_shares(history, buying)
     result = FrequencyCheck(
         table=pl.DataFrame(
             {
                 "frequency": frequency_classes(),
                 "n_customers": counts.astype(np.int64),
-                **five_columns(n, share, error, low, high),
+                **share_columns(counts, n, conf_level),
                 "expected": pl.Series(expected, dtype=pl.Float64).fill_nan(None),
             }
         ),

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from crm_analysis import figures
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import FIVE, SMALL_N, Estimates, five_columns, small_n_notes
+from crm_analysis.estimates import (
+    FIVE,
+    SMALL_N,
+    Estimates,
+    five_columns,
+    share_columns,
+    small_n_notes,
+)
 from crm_analysis.frames import check_as_of, check_conf_level, group_names
 from crm_analysis.lifetime.realised import (
     PURCHASE_PARTS,
@@ -538,10 +545,5 @@ def loss_share(
 
 
 def _share_table(found: pl.DataFrame, by: Sequence[str], conf_level: float) -> pl.DataFrame:
-    n, k = (found[name].cast(pl.Float64).to_numpy() for name in ("n", "n_in_loss"))
-    low, high = wilson_interval(k, n, conf_level)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = k / n
-        error = np.sqrt(share * (1 - share) / n)
-    five = five_columns(n, share, error, low, high)
+    five = share_columns(found["n_in_loss"], found["n"], conf_level)
     return found.with_columns(**five).select(*by, *FIVE, "n_in_loss")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -22,7 +21,7 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
-from crm_analysis.managers.shares import TeamShares, team_shares
+from crm_analysis.managers.shares import TeamShares, count_yes, team_shares
 from crm_analysis.uncertainty import homogeneity_p_value, ratio_interval
 from crm_analysis.wording import _, date_text
 
@@ -182,11 +181,3 @@ def logged_before_contract(
         ),
         what=_("contracts"),
     )  # fmt: skip
-
-
-def count_yes(frame: nw.LazyFrame[Any], by: tuple[str, ...], *more: str) -> pl.DataFrame:
-    """Sum ``k`` and other columns and count ``total`` rows, by group or of all."""
-    sums = (*(nw.col(name).sum() for name in ("k", *more)), nw.len().alias("total"))
-    if by:
-        return collect(frame.group_by(*keys_of(by)).agg(*sums), by=by)
-    return collect(frame.select(*sums)).with_columns(pl.col("k", *more).fill_null(0))

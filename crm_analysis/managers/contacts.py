@@ -23,8 +23,7 @@ from crm_analysis.frames import (
     group_names,
     open_table,
 )
-from crm_analysis.managers.adoption import count_yes
-from crm_analysis.managers.shares import TeamShares, team_shares
+from crm_analysis.managers.shares import TeamShares, count_yes, team_shares
 from crm_analysis.uncertainty import exact_rate_interval, ratio_interval, wilson_interval
 from crm_analysis.wording import _, date_text, duration_text, interval_text, number, percent
 

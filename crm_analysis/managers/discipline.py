@@ -21,10 +21,9 @@ from crm_analysis.frames import (
     check_one_of,
     collect,
     group_names,
-    keys_of,
     open_table,
 )
-from crm_analysis.managers.shares import TeamShares, team_shares
+from crm_analysis.managers.shares import TeamShares, grouped, team_shares
 from crm_analysis.survival import kaplan_meier, quantile
 from crm_analysis.wording import _, date_text, number
 from crm_analysis.working_time import WorkingCalendar
@@ -99,7 +98,7 @@ def contact_discipline(
     kept = nw.when(nw.col("done") <= nw.col("due")).then(nw.lit(1)).otherwise(nw.lit(0))
     done = (~nw.col("done").is_null()).cast(nw.Int64)
     frame = frame.with_columns(kept.alias("k"), done.alias("was_done"))
-    counted = _grouped(
+    counted = grouped(
         frame, by,
         nw.col("k").sum(), nw.col("was_done").sum(), nw.len().alias("total"),
     )  # fmt: skip
@@ -170,7 +169,7 @@ def overdue_contacts(
     late = nw.when(nw.col("due") < end).then((end - nw.col("due")) / SECONDS_PER_DAY)
     frame = frame.filter(still).with_columns(late.alias("days"))
     frame = frame.with_columns((~nw.col("days").is_null()).cast(nw.Int64).alias("k"))
-    counted = _grouped(
+    counted = grouped(
         frame, by, nw.col("k").sum(), nw.col("days").median(), nw.len().alias("total")
     )
     return team_shares(
@@ -246,7 +245,7 @@ def entry_timeliness(
     in_time = nw.when((nw.col("lag") >= 0) & (nw.col("lag") <= window)).then(nw.lit(1))
     early = nw.when(nw.col("lag") < 0).then(nw.lit(1)).otherwise(nw.lit(0))
     frame = frame.with_columns(in_time.otherwise(nw.lit(0)).alias("k"), early.alias("n_early"))
-    counted = _grouped(
+    counted = grouped(
         frame, by, nw.col("k").sum(), nw.col("n_early").sum(), nw.len().alias("total")
     )
     backwards = int(counted["n_early"].sum() or 0)
@@ -442,12 +441,6 @@ def _due(
     if since is not None:
         frame = frame.filter(nw.col("due") >= to_day_number(since) * SECONDS_PER_DAY)
     return frame.with_columns(nw.when(nw.col("done") < end).then(nw.col("done")).alias("done"))
-
-
-def _grouped(frame: nw.LazyFrame[Any], by: tuple[str, ...], *sums: nw.Expr) -> pl.DataFrame:
-    if by:
-        return collect(frame.group_by(*keys_of(by)).agg(*sums), by=by)
-    return collect(frame.select(*sums))
 
 
 def _waits(

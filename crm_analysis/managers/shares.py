@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
+import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
 from crm_analysis.estimates import Estimates, share_columns, small_n_notes
+from crm_analysis.frames import collect, keys_of
 from crm_analysis.uncertainty import homogeneity_p_value, shrink_groups
 from crm_analysis.wording import _, number, percent
 
-__all__ = ["SHRUNK", "TeamShares", "team_shares"]
+__all__ = ["SHRUNK", "TeamShares", "count_yes", "grouped", "team_shares"]
 
 SHRUNK = ("shrunk", "shrunk_low", "shrunk_high")
 LEAST_GROUPS = 3
@@ -126,3 +128,17 @@ def team_shares(
         conf_level=conf_level, notes=(*notes, *small_n_notes(table, by, what=what)),
         p_value=p_value, overall=overall, what=what,
     )  # fmt: skip
+
+
+def grouped(frame: nw.LazyFrame[Any], by: tuple[str, ...], *sums: nw.Expr) -> pl.DataFrame:
+    """Bring sums home, by group or of all; of nothing at all, sums are null."""
+    if by:
+        return collect(frame.group_by(*keys_of(by)).agg(*sums), by=by)
+    return collect(frame.select(*sums))
+
+
+def count_yes(frame: nw.LazyFrame[Any], by: tuple[str, ...], *more: str) -> pl.DataFrame:
+    """Sum ``k`` and other columns and count ``total`` rows, by group or of all."""
+    sums = (nw.col(name).sum() for name in ("k", *more))
+    counted = grouped(frame, by, *sums, nw.len().alias("total"))
+    return counted.with_columns(pl.col("k", *more).fill_null(0))

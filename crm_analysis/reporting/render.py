@@ -7,7 +7,6 @@ looks in `template/`. The exporter is created once per worker and used again.
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,10 +16,21 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import mistune
 from nbconvert.exporters.templateexporter import TemplateExporter
 
 from crm_analysis.blocks import BLOCK_MIME, NOTEBOOK_STYLE
+from crm_analysis.reporting.cells import (
+    BARE_OBJECT,
+    HIDDEN_TAGS,
+    IMAGES,
+    RESEARCHER_TAGS,
+    excerpt,
+    markdown,
+    split_opening,
+    steady,
+    take_title,
+    text_of,
+)
 from crm_analysis.reporting.clean import Heading, PageState, clean
 from crm_analysis.reporting.execute import Failure
 from crm_analysis.reporting.provenance import Facts, provenance
@@ -30,21 +40,9 @@ from crm_analysis.wording import _, date_text, visible
 __all__ = ["Facts", "Page", "make_exporter", "render_failure", "render_report", "whose"]
 
 _HERE = Path(__file__).resolve().parent
-_HIDDEN_TAGS = {"parameters", "injected-parameters", "remove-cell"}
-_RESEARCHER_TAGS = {"diagnostics"}
 _LESSON_TAGS = {"exercise", "solution"}
 _MOST_FINDINGS = 5
 _LANGUAGE_NAMES = {"en": "English", "ru": "Русский"}
-_TITLE = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
-_SECTION = re.compile(r"^##[ \t]+\S", re.MULTILINE)
-_FENCE = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
-_CELL_FILE = re.compile(r"\S*ipykernel_\d+[\\/]\d+\.py")
-_BARE_OBJECT = re.compile(
-    r"\s*[\[(]*(<[^<>]*(at 0x[0-9a-f]+|Axes|Figure)[^<>]*>|Text\()", re.IGNORECASE
-)
-_IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
 
 
 @dataclass(frozen=True)
@@ -85,9 +83,9 @@ def render_report(notebook: Any, run: Run, facts: Facts, exporter: TemplateExpor
         Its summary holds `title`, `findings`, `key_figures`, `as_of`, `figures`, `tables`.
     """
     notebook = deepcopy(notebook)
-    title = _take_title(notebook.cells) or run.name.replace("_", " ").capitalize()
+    title = take_title(notebook.cells) or run.name.replace("_", " ").capitalize()
     state = _page_state(title)
-    notebook.cells = list(_split_opening(notebook.cells))
+    notebook.cells = list(split_opening(notebook.cells))
     for cell in notebook.cells:
         cell.metadata["page"] = [html for html in _parts(cell, state, run.show_code) if html]
     _mark_body(notebook.cells)
@@ -100,7 +98,7 @@ def render_failure(
 ) -> Page:
     """Write the page of a report that could not be made: what failed, where, and what to do."""
     notebook = deepcopy(notebook)
-    title = _take_title(notebook.cells) or run.name.replace("_", " ").capitalize()
+    title = take_title(notebook.cells) or run.name.replace("_", " ").capitalize()
     notebook.cells = []
     html = _export(notebook, exporter, run, facts, title, _page_state(title), failure=failure)
     return Page(html, {"title": title, "as_of": facts.as_of})
@@ -132,7 +130,7 @@ def _export(
         "links": list(_links(facts.links)),
         "show_code": run.show_code,
         "failure": failure,
-        "excerpt": _excerpt(failure) if failure else [],
+        "excerpt": excerpt(failure) if failure else [],
     }
     html, _resources = exporter.from_notebook_node(notebook, resources={"page": page})
     return visible(str(html))
@@ -167,48 +165,6 @@ def _contents(headings: list[Heading]) -> list[Heading]:
     return chosen if len(chosen) > 1 else []
 
 
-def _take_title(cells: list[Any]) -> str | None:
-    """Return the words of the first heading, taking it out when it is the notebook's title."""
-    for cell in cells:
-        if cell.cell_type != "markdown":
-            continue
-        found = _TITLE.search(_FENCE.sub(lambda m: " " * len(m.group()), cell.source))
-        if found is None:
-            continue
-        if len(found.group(1)) == 1:
-            cell.source = (cell.source[: found.start()] + cell.source[found.end() :]).strip("\n")
-        return _plain(found.group(2))
-    return None
-
-
-def _plain(markdown: str) -> str:
-    html = str(_markdown(trusted=False)(markdown))
-    return re.sub(r"<[^>]*>", "", html).strip().replace("&amp;", "&").replace("&quot;", '"')
-
-
-def _split_opening(cells: list[Any]) -> Iterator[Any]:
-    """Part the cell in which the first section begins: the contents stand just before it."""
-    for index, cell in enumerate(cells):
-        if cell.cell_type != "markdown":
-            yield cell
-            continue
-        found = _SECTION.search(_FENCE.sub(lambda m: " " * len(m.group()), cell.source))
-        if found is None:
-            yield cell
-            continue
-        if cell.source[: found.start()].strip():
-            first = cell.copy()
-            first.metadata = cell.metadata.copy()
-            first.source = cell.source[: found.start()]
-            first["id"] = f"{cell.get('id', 'cell')}-opening"
-            yield first
-            cell.source = cell.source[found.start() :]
-        cell.metadata["page_section"] = True
-        yield cell
-        yield from cells[index + 1 :]
-        return
-
-
 def _mark_body(cells: list[Any]) -> None:
     for cell in cells:
         if cell.metadata.get("page_section"):
@@ -219,7 +175,7 @@ def _mark_body(cells: list[Any]) -> None:
 def _parts(cell: Any, state: PageState, show_code: bool) -> Iterator[str]:
     tags = set(cell.metadata.get("tags", []))
     if cell.cell_type == "markdown":
-        yield clean(str(_markdown(trusted=True)(cell.source)), state).html
+        yield clean(str(markdown(trusted=True)(cell.source)), state).html
         return
     if cell.cell_type != "code":
         return
@@ -240,37 +196,29 @@ def _code_parts(cell: Any, state: PageState, tags: set[str], *, show_code: bool)
     # An exercise is its code: without it there is nothing to try.
     if (show_code or tags & _LESSON_TAGS) and cell.source.strip():
         yield f'<pre class="crm-code"><code>{escape(cell.source)}</code></pre>'
-    if tags & _HIDDEN_TAGS or (tags & _RESEARCHER_TAGS and not show_code):
+    if tags & HIDDEN_TAGS or (tags & RESEARCHER_TAGS and not show_code):
         return
     for output in cell.get("outputs", []):
         yield _output_html(output, cell, state, show_code)
 
 
-@cache
-def _markdown(*, trusted: bool) -> Any:
-    """Return the markdown converter; what code computes may not bring HTML of its own."""
-    return mistune.create_markdown(
-        escape=not trusted, plugins=["table", "strikethrough", "footnotes", "def_list"]
-    )
-
-
 def _output_html(output: Any, cell: Any, state: PageState, show_code: bool) -> str:
     kind = output.output_type
     if kind == "stream":
-        text = _steady(output.text)
+        text = steady(output.text)
         css = "crm-stream" if output.name == "stdout" else "crm-stream crm-stderr"
         return f'<pre class="{css}">{escape(text)}</pre>' if text.strip() else ""
     if kind == "error":  # a cell that is allowed to fail shows how it does
-        return f'<pre class="crm-stream crm-stderr">{escape(_steady(output.evalue))}</pre>'
+        return f'<pre class="crm-stream crm-stderr">{escape(steady(output.evalue))}</pre>'
     return _data_html(output, cell, state, show_code)
 
 
 def _data_html(output: Any, cell: Any, state: PageState, show_code: bool) -> str:
     data = output.data
-    image = next((mime for mime in _IMAGES if mime in data), None)
+    image = next((mime for mime in IMAGES if mime in data), None)
     if "text/html" in data:
         before = state.saved()
-        html = _text(data["text/html"]).removeprefix(NOTEBOOK_STYLE)
+        html = text_of(data["text/html"]).removeprefix(NOTEBOOK_STYLE)
         cleaned = clean(html, state)
         if not cleaned.empty and not (cleaned.scripted and image):
             return cleaned.html if BLOCK_MIME in data else _framed(cleaned.html)
@@ -278,7 +226,7 @@ def _data_html(output: Any, cell: Any, state: PageState, show_code: bool) -> str
     if image is not None:
         return _figure(image, output, cell, state)
     if "text/markdown" in data:
-        html = str(_markdown(trusted=False)(_text(data["text/markdown"])))
+        html = str(markdown(trusted=False)(text_of(data["text/markdown"])))
         return clean(html, state).html
     return _text_html(data, show_code)
 
@@ -288,14 +236,14 @@ def _framed(html: str) -> str:
 
 
 def _text_html(data: Mapping[str, Any], show_code: bool) -> str:
-    text = _text(data.get("text/latex") or data.get("text/plain") or "")
-    if not text.strip() or (_BARE_OBJECT.match(text) and not show_code):
+    text = text_of(data.get("text/latex") or data.get("text/plain") or "")
+    if not text.strip() or (BARE_OBJECT.match(text) and not show_code):
         return ""
-    return f'<pre class="crm-stream">{escape(_steady(text))}</pre>'
+    return f'<pre class="crm-stream">{escape(steady(text))}</pre>'
 
 
 def _figure(mime: str, output: Any, cell: Any, state: PageState) -> str:
-    raw = _text(output.data[mime])
+    raw = text_of(output.data[mime])
     encoded = base64.b64encode(raw.encode()).decode() if mime.startswith("image/svg") else raw
     own = output.metadata.get(mime, {})
     alt = own.get("alt") or output.metadata.get("alt") or cell.metadata.get("alt")
@@ -304,15 +252,6 @@ def _figure(mime: str, output: Any, cell: Any, state: PageState) -> str:
     source = f"data:{mime};base64,{''.join(encoded.split())}"
     image = f'<img src="{source}"{words}{width}>'
     return clean(f'<figure class="crm-figure">{image}</figure>', state).html
-
-
-def _text(value: Any) -> str:
-    return "".join(value) if isinstance(value, list) else str(value)
-
-
-def _steady(text: str) -> str:
-    """Take out what would differ at the next run: colours, addresses, process numbers."""
-    return _ADDRESS.sub("0x…", _CELL_FILE.sub("cell", _ANSI.sub("", text)))
 
 
 def _summary(notebook: Any, title: str, facts: Facts) -> dict[str, Any]:
@@ -334,17 +273,3 @@ def _summary(notebook: Any, title: str, facts: Facts) -> dict[str, Any]:
 
 def _counts(state: PageState) -> dict[str, int]:
     return {"figures": state.figures, "tables": state.tables}
-
-
-def _excerpt(failure: Failure) -> list[tuple[int, str, bool]]:
-    """Return the failing line with its neighbours: number, code, whether it is the line."""
-    lines = failure.source.split("\n")
-    if not failure.source:
-        return []
-    if failure.line is None:
-        return [(number, line, False) for number, line in enumerate(lines[:8], 1)]
-    first = max(failure.line - 3, 1)
-    return [
-        (number, lines[number - 1], number == failure.line)
-        for number in range(first, min(failure.line + 2, len(lines)) + 1)
-    ]

@@ -20,7 +20,11 @@ from crm_analysis.dates import (
     with_elapsed_key,
 )
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, five_columns, small_n_notes
+from crm_analysis.estimates import (
+    Estimates,
+    share_columns,
+    small_n_notes,
+)
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -31,7 +35,6 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
-from crm_analysis.uncertainty import wilson_interval
 from crm_analysis.wording import _, date_text, duration_text, number
 
 if TYPE_CHECKING:
@@ -137,7 +140,9 @@ class CohortRetention(Estimates):
             .agg(pl.col("n", "n_active").sum())
             .sort(*self.by, "period", nulls_last=True)
         )
-        return pooled.with_columns(**_share(pooled["n_active"], pooled["n"], self.conf_level))
+        return pooled.with_columns(
+            **share_columns(pooled["n_active"], pooled["n"], self.conf_level)
+        )
 
     def sentence(self) -> str:
         """Return what share of customers was active again in the first later period."""
@@ -186,14 +191,6 @@ class CohortRetention(Estimates):
         if self.by:
             return None
         return min(9.0, max(3.2, 1.2 + 0.16 * self.table["cohort"].n_unique()))
-
-
-def _share(k: pl.Series, n: pl.Series, conf_level: float) -> dict[str, pl.Series]:
-    k_, n_ = k.to_numpy().astype(float), n.to_numpy().astype(float)
-    low, high = wilson_interval(k_, n_, conf_level)
-    # Every row here has at least one unit; an empty group has no row at all.
-    share = k_ / n_
-    return five_columns(n_, share, (share * (1 - share) / n_) ** 0.5, low, high)
 
 
 def _periods_axis(period: Period) -> str:
@@ -280,7 +277,7 @@ def cohort_retention(
         pl.date(months // 12, months % 12 + 1, 1).alias("cohort"),
         "period",
         "n_active",
-        **_share(cells["n_active"], cells["n"], conf_level),
+        **share_columns(cells["n_active"], cells["n"], conf_level),
     )
     return CohortRetention(
         table=table,
@@ -434,11 +431,7 @@ def _repeat_table(counted: pl.DataFrame, by: tuple[str, ...], conf_level: float)
         table = counted.group_by(by).agg(**sums).sort(by, nulls_last=True)
     else:
         table = counted.select(**sums)
-    k, n = table["n_repeated"].to_numpy().astype(float), table["n"].to_numpy().astype(float)
-    low, high = wilson_interval(k, n, conf_level)
-    share = pl.Series(k) / pl.Series(n).replace(0, None)
-    error = (share * (1 - share) / pl.Series(n)).sqrt()
-    five = five_columns(n, share.to_numpy(), error.to_numpy(), low, high)
+    five = share_columns(table["n_repeated"], table["n"], conf_level)
     return table.select(*by, "n_repeated", **five)
 
 

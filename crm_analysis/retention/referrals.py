@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from datetime import date
 
 import narwhals.stable.v2 as nw
-import numpy as np
 import polars as pl
 
 from crm_analysis.dates import to_day_number
-from crm_analysis.estimates import Estimates, five_columns, small_n_notes
+from crm_analysis.estimates import (
+    Estimates,
+    share_columns,
+    small_n_notes,
+)
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -22,7 +25,6 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
-from crm_analysis.uncertainty import wilson_interval
 from crm_analysis.wording import _, date_text, number
 
 __all__ = ["referral_rate"]
@@ -133,9 +135,5 @@ def _shares(counted: pl.DataFrame, by: tuple[str, ...], conf_level: float) -> pl
     table = (
         counted.group_by(by).agg(**sums).sort(by, nulls_last=True) if by else counted.select(**sums)
     )
-    k, n = (table[name].to_numpy().astype(np.float64) for name in ("n_referred", "n"))
-    low, high = wilson_interval(k, n, conf_level)
-    safe = np.where(n > 0, n, np.nan)
-    share = k / safe
-    five = five_columns(n, share, np.sqrt(share * (1 - share) / safe), low, high)
+    five = share_columns(table["n_referred"], table["n"], conf_level)
     return table.select(*by, "n_referred", **five)

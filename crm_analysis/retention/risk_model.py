@@ -10,8 +10,11 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from crm_analysis.estimates import five_columns
-from crm_analysis.uncertainty import normal_quantile, wilson_interval
+from crm_analysis.estimates import (
+    five_columns,
+    share_columns,
+)
+from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, percent
 
 __all__ = ["RiskModel", "bands", "concordance", "fit_risk", "tenths"]
@@ -103,10 +106,7 @@ def tenths(p: Floats, k: Floats, n: Floats, conf_level: float) -> pl.DataFrame:
         .agg(pl.col("n", "k", "sum").sum())
         .sort("tenth")
     )
-    ended, size = table["k"].to_numpy(), table["n"].to_numpy()
-    low, high = wilson_interval(ended, size, conf_level)
-    share = ended / size
-    five = five_columns(size, share, np.sqrt(share * (1 - share) / size), low, high)
+    five = share_columns(table["k"], table["n"], conf_level)
     return table.select(
         "tenth", (pl.col("sum") / pl.col("n")).alias("predicted"),
         pl.col("k").cast(pl.Int64).alias("n_left"), **five,

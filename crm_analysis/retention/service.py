@@ -9,13 +9,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import narwhals.stable.v2 as nw
-import numpy as np
 import polars as pl
 
 from crm_analysis import figures
 from crm_analysis.dates import keys_per_unit, to_day_number, with_elapsed_key
 from crm_analysis.errors import InputError, listed, near
-from crm_analysis.estimates import SMALL_N, Estimates, five_columns, small_n_notes
+from crm_analysis.estimates import (
+    SMALL_N,
+    Estimates,
+    share_columns,
+    small_n_notes,
+)
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -27,7 +31,6 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
-from crm_analysis.uncertainty import wilson_interval
 from crm_analysis.wording import _, date_text, duration_text, number, plural, word_of
 
 if TYPE_CHECKING:
@@ -425,11 +428,7 @@ def _shares(counted: pl.DataFrame, by: tuple[str, ...], conf_level: float) -> pl
     table = (
         counted.group_by(by).agg(**sums).sort(by, nulls_last=True) if by else counted.select(**sums)
     )
-    k, n = (table[name].to_numpy().astype(np.float64) for name in ("n_kept", "n"))
-    low, high = wilson_interval(k, n, conf_level)
-    share = k / np.where(n > 0, n, np.nan)
-    error = np.sqrt(share * (1 - share) / np.where(n > 0, n, np.nan))
-    return table.select(*by, "n_kept", **five_columns(n, share, error, low, high))
+    return table.select(*by, "n_kept", **share_columns(table["n_kept"], table["n"], conf_level))
 
 
 def _words(rule: ServiceRule, as_of: date) -> str:

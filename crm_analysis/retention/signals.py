@@ -11,7 +11,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from crm_analysis.dates import keys_per_unit, to_day_number
-from crm_analysis.estimates import Estimates, five_columns, small_n_notes
+from crm_analysis.estimates import (
+    Estimates,
+    five_columns,
+    share_columns,
+    small_n_notes,
+)
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -187,16 +192,12 @@ def _states(
     )
     sums = pl.col("n_customers").sum()
     cells = cells.with_columns(n=sums.over(by) if by else sums).sort(*by, "state", nulls_last=True)
-    k, n = (cells[name].to_numpy().astype(np.float64) for name in ("n_customers", "n"))
-    low, high = wilson_interval(k, n, conf_level)
-    safe = np.where(n > 0, n, np.nan)
-    share = k / safe
     words = (_("as usual"), _("later than usual"), _("much later"))
     return cells.select(
         *by,
         pl.col("state").replace_strict(dict(enumerate(words)), return_dtype=pl.String),
         "n_customers",
-        **five_columns(n, share, np.sqrt(share * (1 - share) / safe), low, high),
+        **share_columns(cells["n_customers"], cells["n"], conf_level),
     )
 
 

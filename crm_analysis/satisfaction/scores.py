@@ -11,7 +11,10 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import five_columns, small_n_notes
+from crm_analysis.estimates import (
+    share_columns,
+    small_n_notes,
+)
 from crm_analysis.frames import check_one_of
 from crm_analysis.satisfaction.answers import (
     Floats,
@@ -25,7 +28,7 @@ from crm_analysis.satisfaction.answers import (
 )
 from crm_analysis.satisfaction.repeats import Repeats
 from crm_analysis.satisfaction.results import ScoreEstimates, ScoreShares, estimated
-from crm_analysis.uncertainty import mean_interval, normal_quantile, wilson_interval
+from crm_analysis.uncertainty import mean_interval, normal_quantile
 from crm_analysis.wording import _, number
 
 if TYPE_CHECKING:
@@ -460,9 +463,5 @@ def _distribution(
     cells = cells.with_columns(pl.col("n_answers").fill_null(0)).sort(
         *groups, "score", nulls_last=True
     )
-    n, k = float_column(cells, "n"), float_column(cells, "n_answers")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = k / n
-        std_error = np.sqrt(share * (1 - share) / n)
-    five = five_columns(n, share, std_error, *wilson_interval(k, n, conf_level))
+    five = share_columns(cells["n_answers"], cells["n"], conf_level)
     return cells.select(*groups, "score", "n", "n_answers").with_columns(**five)

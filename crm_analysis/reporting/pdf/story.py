@@ -11,22 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crm_analysis.blocks import BLOCK_MIME, Change
+from crm_analysis.reporting.cells import (
+    BARE_OBJECT,
+    HIDDEN_TAGS,
+    IMAGES,
+    RESEARCHER_TAGS,
+    excerpt,
+    markdown,
+    split_opening,
+    steady,
+    take_title,
+    text_of,
+)
 from crm_analysis.reporting.execute import Failure
 from crm_analysis.reporting.pdf.markup import Marks, parse, to_nodes
 from crm_analysis.reporting.pdf.nodes import Cell, Node, code, heading, paragraph, table, words
 from crm_analysis.reporting.plan import Run
-from crm_analysis.reporting.render import (
-    _BARE_OBJECT,
-    _HIDDEN_TAGS,
-    _IMAGES,
-    _RESEARCHER_TAGS,
-    _excerpt,
-    _markdown,
-    _split_opening,
-    _steady,
-    _take_title,
-    _text,
-)
 from crm_analysis.wording import _, number
 
 __all__ = ["MOST_NUMBERS", "Story", "tell", "tell_failure"]
@@ -87,9 +87,9 @@ def tell(notebook: Any, run: Run) -> Story:
     run : Run
     """
     notebook = deepcopy(notebook)
-    story = Story(_take_title(notebook.cells) or run.name.replace("_", " ").capitalize())
+    story = Story(take_title(notebook.cells) or run.name.replace("_", " ").capitalize())
     known = _definitions(notebook)
-    for cell in _split_opening(notebook.cells):
+    for cell in split_opening(notebook.cells):
         if cell.metadata.get("page_section"):
             story.nodes.append({"k": "contents"})
         story.nodes += [node for node in _cell(cell, story, run, known) if node]
@@ -101,15 +101,15 @@ def tell(notebook: Any, run: Run) -> Story:
 def tell_failure(notebook: Any, run: Run, failure: Failure) -> Story:
     """Tell of a report that could not be made: what failed, where, and what to do."""
     notebook = deepcopy(notebook)
-    story = Story(_take_title(notebook.cells) or run.name.replace("_", " ").capitalize())
+    story = Story(take_title(notebook.cells) or run.name.replace("_", " ").capitalize())
     story.nodes = [
         heading([_("This report could not be made")], 1),
         *(paragraph([words(line)]) for line in failure.message.split("\n") if line.strip()),
     ]
     if failure.cell:
         story.nodes.append(paragraph([_where(failure)]))
-    if excerpt := _excerpt(failure):
-        lines = (f"{'>' if marked else ' '} {n:>3} {line}" for n, line, marked in excerpt)
+    if shown := excerpt(failure):
+        lines = (f"{'>' if marked else ' '} {n:>3} {line}" for n, line, marked in shown)
         story.nodes.append(code("\n".join(lines)))
     if failure.advice:
         advice = {"k": "bold", "body": [_("What to do next.")]}
@@ -138,13 +138,13 @@ def _check_contents(story: Story) -> None:
 def _cell(cell: Any, story: Story, run: Run, known: set[str]) -> Iterator[Node]:
     tags = set(cell.metadata.get("tags", []))
     if cell.cell_type == "markdown":
-        yield from _markup(str(_markdown(trusted=True)(cell.source)), story, authored=True)
+        yield from _markup(str(markdown(trusted=True)(cell.source)), story, authored=True)
         return
     if cell.cell_type != "code":
         return
     if run.show_code and cell.source.strip():
         yield code(cell.source)
-    if tags & _HIDDEN_TAGS or (tags & _RESEARCHER_TAGS and not run.show_code):
+    if tags & HIDDEN_TAGS or (tags & RESEARCHER_TAGS and not run.show_code):
         return
     for output in cell.get("outputs", []):
         yield from _output(output, cell, story, run, known)
@@ -166,28 +166,28 @@ def _output(output: Any, cell: Any, story: Story, run: Run, known: set[str]) -> 
 
 
 def _printed(text: str, role: str) -> list[Node]:
-    return [code(_steady(text), role)] if text.strip() else []
+    return [code(steady(text), role)] if text.strip() else []
 
 
 def _data(output: Any, cell: Any, story: Story, run: Run) -> list[Node]:
     """Choose among an output's forms as the page does: HTML, picture, markdown, words."""
     data = output.data
-    image = next((mime for mime in _IMAGES if mime in data), None)
+    image = next((mime for mime in IMAGES if mime in data), None)
     if "text/html" in data:
-        tree, scripted = parse(_text(data["text/html"]))
+        tree, scripted = parse(text_of(data["text/html"]))
         if not (scripted and image) and (nodes := to_nodes(tree, story.marks())):
             return nodes
     if image is not None and (node := _image(image, output, cell, story)):
         return [node]
     if "text/markdown" in data:
-        return _markup(str(_markdown(trusted=False)(_text(data["text/markdown"]))), story)
-    text = _text(data.get("text/latex") or data.get("text/plain") or "")
-    bare = _BARE_OBJECT.match(text) and not run.show_code
+        return _markup(str(markdown(trusted=False)(text_of(data["text/markdown"]))), story)
+    text = text_of(data.get("text/latex") or data.get("text/plain") or "")
+    bare = BARE_OBJECT.match(text) and not run.show_code
     return [] if bare else _printed(text, "printed")
 
 
 def _image(mime: str, output: Any, cell: Any, story: Story) -> Node | None:
-    raw = _text(output.data[mime])
+    raw = text_of(output.data[mime])
     try:
         data = raw.encode() if mime == "image/svg+xml" else base64.b64decode(raw)
     except (binascii.Error, ValueError):
@@ -253,7 +253,7 @@ def _figure(figure: Mapping[str, Any], output: Any, story: Story) -> Iterator[No
     mime = figure.get("mime", "image/svg+xml")
     if mime not in output.data:
         return
-    raw = _text(output.data[mime])
+    raw = text_of(output.data[mime])
     data = raw.encode() if mime == "image/svg+xml" else base64.b64decode(raw)
     node = story.picture(data, _ENDINGS[mime], figure["alt"], None)
     caption = figure.get("caption")

@@ -1,0 +1,112 @@
+"""What a cell of an executed notebook holds, read alike for the page and for the PDF."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import mistune
+
+from crm_analysis.reporting.execute import Failure
+
+__all__ = [
+    "BARE_OBJECT",
+    "HIDDEN_TAGS",
+    "IMAGES",
+    "RESEARCHER_TAGS",
+    "excerpt",
+    "markdown",
+    "split_opening",
+    "steady",
+    "take_title",
+    "text_of",
+]
+
+HIDDEN_TAGS = {"parameters", "injected-parameters", "remove-cell"}
+RESEARCHER_TAGS = {"diagnostics"}
+_TITLE = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
+_SECTION = re.compile(r"^##[ \t]+\S", re.MULTILINE)
+_FENCE = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+_CELL_FILE = re.compile(r"\S*ipykernel_\d+[\\/]\d+\.py")
+BARE_OBJECT = re.compile(
+    r"\s*[\[(]*(<[^<>]*(at 0x[0-9a-f]+|Axes|Figure)[^<>]*>|Text\()", re.IGNORECASE
+)
+IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
+
+
+@cache
+def markdown(*, trusted: bool) -> Any:
+    """Return the markdown converter; what code computes may not bring HTML of its own."""
+    return mistune.create_markdown(
+        escape=not trusted, plugins=["table", "strikethrough", "footnotes", "def_list"]
+    )
+
+
+def take_title(cells: list[Any]) -> str | None:
+    """Return the words of the first heading, taking it out when it is the notebook's title."""
+    for cell in cells:
+        if cell.cell_type != "markdown":
+            continue
+        found = _TITLE.search(_FENCE.sub(lambda m: " " * len(m.group()), cell.source))
+        if found is None:
+            continue
+        if len(found.group(1)) == 1:
+            cell.source = (cell.source[: found.start()] + cell.source[found.end() :]).strip("\n")
+        return _plain(found.group(2))
+    return None
+
+
+def _plain(words: str) -> str:
+    html = str(markdown(trusted=False)(words))
+    return re.sub(r"<[^>]*>", "", html).strip().replace("&amp;", "&").replace("&quot;", '"')
+
+
+def split_opening(cells: list[Any]) -> Iterator[Any]:
+    """Part the cell in which the first section begins: the contents stand just before it."""
+    for index, cell in enumerate(cells):
+        if cell.cell_type != "markdown":
+            yield cell
+            continue
+        found = _SECTION.search(_FENCE.sub(lambda m: " " * len(m.group()), cell.source))
+        if found is None:
+            yield cell
+            continue
+        if cell.source[: found.start()].strip():
+            first = cell.copy()
+            first.metadata = cell.metadata.copy()
+            first.source = cell.source[: found.start()]
+            first["id"] = f"{cell.get('id', 'cell')}-opening"
+            yield first
+            cell.source = cell.source[found.start() :]
+        cell.metadata["page_section"] = True
+        yield cell
+        yield from cells[index + 1 :]
+        return
+
+
+def text_of(value: Any) -> str:
+    """Join what a notebook keeps as lines."""
+    return "".join(value) if isinstance(value, list) else str(value)
+
+
+def steady(text: str) -> str:
+    """Take out what would differ at the next run: colours, addresses, process numbers."""
+    return _ADDRESS.sub("0x…", _CELL_FILE.sub("cell", _ANSI.sub("", text)))
+
+
+def excerpt(failure: Failure) -> list[tuple[int, str, bool]]:
+    """Return the failing line with its neighbours: number, code, whether it is the line."""
+    lines = failure.source.split("\n")
+    if not failure.source:
+        return []
+    if failure.line is None:
+        return [(number, line, False) for number, line in enumerate(lines[:8], 1)]
+    first = max(failure.line - 3, 1)
+    return [
+        (number, lines[number - 1], number == failure.line)
+        for number in range(first, min(failure.line + 2, len(lines)) + 1)
+    ]
