@@ -165,9 +165,10 @@ def with_elapsed_key(
 
     For days and weeks it is the number of days. For months and years it is
     ``32 * completed calendar months + spare days``: exact to the day, in calendar months, so
-    that a relationship from 15 January to 15 March has lasted exactly two months. Divide by
-    `keys_per_unit` and round down for completed units. Negative when `end` is before `start`,
-    null when either is null.
+    that a relationship from 15 January to 15 March has lasted exactly two months, and one from
+    31 January to 1 March, where February has no 31st, exactly one. Divide by `keys_per_unit`
+    and round down for completed units. Negative when `end` is before `start`, null when either
+    is null.
     """
     if unit in ("day", "week"):
         return frame.with_columns((nw.col(end) - nw.col(start)).alias(name))
@@ -177,9 +178,9 @@ def with_elapsed_key(
     months = nw.col(f"{end}_month") - nw.col(f"{start}_month") - short
     lent = f"{name}_lent"
     frame = _with_month_length(frame, nw.col(f"{end}_month") - 1, lent)
-    # The last month was completed on the same day of the month before, or on that month's last
-    # day where it has no such day.
-    past = nw.when(nw.col(lent) < nw.col(f"{start}_day")).then(nw.col(f"{end}_day"))
+    # The last month was completed on the same day of the month before, or where that month has no
+    # such day, on the first of this one.
+    past = nw.when(nw.col(lent) < nw.col(f"{start}_day")).then(nw.col(f"{end}_day") - 1)
     spare = nw.when(days < 0).then(past.otherwise(days + nw.col(lent))).otherwise(days)
     return frame.with_columns((months * _DAYS_IN_KEY_MONTH + spare).alias(name)).drop(
         f"{start}_day", f"{start}_month", f"{end}_day", f"{end}_month", lent

@@ -58,7 +58,7 @@ def _received(pipe: Connection, worker: Any, part: int) -> Frames:
         if isinstance(message, BaseException):
             raise message
         return {name: pl.read_ipc(pipe.recv_bytes()) for name in message}
-    except EOFError as error:
+    except (OSError, EOFError) as error:  # it ended between two messages, or inside one
         worker.join(_PATIENCE)
         raise InputError(
             f"Part {part} of the world was being made in a process of its own, and the process "

@@ -180,6 +180,19 @@ def test_completed_months_and_years_equal_the_slow_twin(start: date, length: int
     assert key // keys_per_unit("year") == slow_months(start, end) // 12
 
 
+def test_spare_days_are_counted_from_the_day_the_last_month_was_completed() -> None:
+    """Every start of a common year and a leap year, every length up to fourteen months."""
+    pairs, expected = [], []
+    for start in (date(2023, 1, 1) + timedelta(days=d) for d in range(731)):
+        completed, since = 0, start
+        for end in (start + timedelta(days=d) for d in range(430)):
+            if months_later(start, completed + 1) == end:
+                completed, since = completed + 1, end
+            pairs.append((start, end))
+            expected.append(completed * keys_per_unit("month") + (end - since).days)
+    assert elapsed(pairs, "month") == expected
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.dates(date(1999, 1, 1), date(2030, 12, 31)), st.integers(0, 2500))
 def test_days_and_weeks(start: date, length: int) -> None:
