@@ -499,6 +499,19 @@ def test_the_same_report_has_the_same_bytes(press: Press) -> None:
     assert printed_bytes(Press(), *cells) == once
 
 
+def test_solutions_of_a_lesson_stand_at_the_end(press: Press) -> None:
+    exercise = code(stream("tried"), source="tried = ...", tags=("exercise",))
+    solution = code(stream("forty-two"), source="answer = 42", tags=("solution",))
+    text = text_of(
+        printed(press, markdown("# T\n\n## One"), exercise, solution, markdown("## Two\n\nLast."))
+    )
+    order = ["tried = ...", "at the end of this document", "Last.", "Solutions", "answer = 42"]
+    places = [text.rfind(said) for said in order]  # the contents name the sections first
+    assert -1 not in places
+    assert places == sorted(places)
+    assert text.count("answer = 42") == text.count("forty-two") == 1
+
+
 # --- what goes wrong -----------------------------------------------------------------------------
 
 
@@ -549,7 +562,8 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
 
 
 def job_for(folder: Path, formats: tuple[str, ...]) -> dict[str, Any]:
-    job = Job(replace(RUN, formats=formats), FACTS.to_json(), folder / "out" / "t.en.html")
+    facts = replace(FACTS, links={"pdf": "t.en.pdf"} if len(formats) == 2 else {})
+    job = Job(replace(RUN, formats=formats), facts.to_json(), folder / "out" / "t.en.html")
     return dict(json.loads(job.to_line()))
 
 
@@ -566,16 +580,20 @@ def test_a_pdf_that_cannot_be_made_leaves_the_page_and_is_told(
     worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert worker.make(job_for(tmp_path, ("pdf",)))["status"] == "made"
+    assert worker.make(job_for(tmp_path, ("html", "pdf")))["status"] == "made"
+    page = tmp_path / "out" / "t.en.html"
+    assert 'href="t.en.pdf"' in page.read_text()
 
     def refuse(*_asked: object) -> bytes:
         raise ReportError("No ink.")
 
     monkeypatch.setattr(Press, "report", refuse)
-    result = worker.make(job_for(tmp_path, ("pdf",)))
+    result = worker.make(job_for(tmp_path, ("html", "pdf")))
     assert result["status"] == "failed"
     assert result["failure"]["kind"] == "pdf"
     assert result["failure"]["message"] == "No ink."
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["t.en.html"]
+    assert list((tmp_path / "out").iterdir()) == [page]
+    assert 'href="t.en.pdf"' not in page.read_text()
 
 
 @pytest.mark.notebook

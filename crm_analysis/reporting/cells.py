@@ -15,6 +15,7 @@ __all__ = [
     "BARE_OBJECT",
     "HIDDEN_TAGS",
     "IMAGES",
+    "LESSON_TAGS",
     "RESEARCHER_TAGS",
     "excerpt",
     "markdown",
@@ -26,6 +27,7 @@ __all__ = [
 
 HIDDEN_TAGS = {"parameters", "injected-parameters", "remove-cell"}
 RESEARCHER_TAGS = {"diagnostics"}
+LESSON_TAGS = {"exercise", "solution"}
 _TITLE = re.compile(r"^(#{1,6})[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
 _SECTION = re.compile(r"^##[ \t]+\S", re.MULTILINE)
 _FENCE = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)

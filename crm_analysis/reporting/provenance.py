@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -76,6 +76,10 @@ class Facts:
     def from_json(cls, data: Mapping[str, Any]) -> Facts:
         """Build the facts that `to_json` described."""
         return cls(**data)
+
+    def without_pdf(self) -> Facts:
+        """Return the same facts for a page beside which no PDF lies, and that leads to none."""
+        return replace(self, links={k: v for k, v in self.links.items() if k != "pdf"})
 
 
 def provenance(run: Run, facts: Facts) -> Iterator[tuple[str, list[str]]]:

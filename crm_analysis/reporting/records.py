@@ -102,7 +102,7 @@ def failure_page(job: Job, failure: Mapping[str, Any]) -> None:
     from crm_analysis.reporting.render import Facts, make_exporter, render_failure
     from crm_analysis.wording import speaking
 
-    facts = Facts.from_json(job.facts)
+    facts = Facts.from_json(job.facts).without_pdf()
     empty = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
     with speaking(job.run.lang):
         page = render_failure(empty, job.run, facts, Failure(**failure), make_exporter())

@@ -23,6 +23,7 @@ from crm_analysis.reporting.cells import (
     BARE_OBJECT,
     HIDDEN_TAGS,
     IMAGES,
+    LESSON_TAGS,
     RESEARCHER_TAGS,
     excerpt,
     markdown,
@@ -40,7 +41,6 @@ from crm_analysis.wording import _, date_text, visible
 __all__ = ["Facts", "Page", "make_exporter", "render_failure", "render_report", "whose"]
 
 _HERE = Path(__file__).resolve().parent
-_LESSON_TAGS = {"exercise", "solution"}
 _MOST_FINDINGS = 5
 _LANGUAGE_NAMES = {"en": "English", "ru": "Русский"}
 
@@ -194,7 +194,7 @@ def _folded_solution(parts: Iterator[str]) -> str:
 
 def _code_parts(cell: Any, state: PageState, tags: set[str], *, show_code: bool) -> Iterator[str]:
     # An exercise is its code: without it there is nothing to try.
-    if (show_code or tags & _LESSON_TAGS) and cell.source.strip():
+    if (show_code or tags & LESSON_TAGS) and cell.source.strip():
         yield f'<pre class="crm-code"><code>{escape(cell.source)}</code></pre>'
     if tags & HIDDEN_TAGS or (tags & RESEARCHER_TAGS and not show_code):
         return

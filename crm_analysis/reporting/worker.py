@@ -81,10 +81,13 @@ class Worker:
             notebook, failure = execute(run, kernel, root=self.root)
             if failure is None:
                 show_reported(notebook, job["reported"])
+            printed, refused = self._printed(notebook, run, facts, failure)
+            if printed is None:
+                facts = facts.without_pdf()
+            if failure is None:
                 page = render_report(notebook, run, facts, self.exporter)
             else:
                 page = render_failure(notebook, run, facts, failure, self.exporter)
-            printed, refused = self._printed(notebook, run, facts, failure)
         self.made += 1
         broken = failure is not None and failure.kind != "cell"
         if broken or self.isolate or self._is_worn(kernel):

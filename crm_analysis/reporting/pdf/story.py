@@ -15,6 +15,7 @@ from crm_analysis.reporting.cells import (
     BARE_OBJECT,
     HIDDEN_TAGS,
     IMAGES,
+    LESSON_TAGS,
     RESEARCHER_TAGS,
     excerpt,
     markdown,
@@ -49,19 +50,24 @@ class Story:
         What the compiler reads under each file name that the nodes give.
     closing : list of Node
         What is said after everything else.
+    solutions : list of Node
+        The solutions of a lesson's exercises, which paper cannot fold away: they follow at the end.
+    heading : str
+        The heading last come by.
     """
 
     title: str
     nodes: list[Node] = field(default_factory=list)
     pictures: dict[str, bytes] = field(default_factory=dict)
     closing: list[Node] = field(default_factory=list)
+    solutions: list[Node] = field(default_factory=list)
+    heading: str = ""
     _level: int = 0
-    _heading: str = ""
 
     def level(self, asked: int, said: str) -> int:
         """Return the level a heading takes, so that none is skipped; level 1 is a section."""
         self._level = min(max(asked - 1, 1), self._level + 1)
-        self._heading = said
+        self.heading = said
         return self._level
 
     def picture(self, data: bytes, ending: str, alt: str | None, width: float | None) -> Node:
@@ -69,7 +75,7 @@ class Story:
         name = f"{len(self.pictures) + 1}.{ending}"
         # The compiler takes files that are text; dots come to it as a list of their bytes.
         self.pictures[name] = data if ending == "svg" else json.dumps(list(data)).encode()
-        said = alt or _("Figure: {heading}", heading=self._heading or self.title)
+        said = alt or _("Figure: {heading}", heading=self.heading or self.title)
         return {"k": "picture", "file": name, "alt": words(said), "width": width, "caption": None}
 
     def marks(self, *, authored: bool = False) -> Marks:
@@ -93,6 +99,8 @@ def tell(notebook: Any, run: Run) -> Story:
         if cell.metadata.get("page_section"):
             story.nodes.append({"k": "contents"})
         story.nodes += [node for node in _cell(cell, story, run, known) if node]
+    if story.solutions:
+        story.nodes += [heading([_("Solutions")], 1), *story.solutions]
     story.nodes += story.closing
     _check_contents(story)
     return story
@@ -142,7 +150,20 @@ def _cell(cell: Any, story: Story, run: Run, known: set[str]) -> Iterator[Node]:
         return
     if cell.cell_type != "code":
         return
-    if run.show_code and cell.source.strip():
+    if "solution" in tags:
+        said = story.heading or story.title
+        story.solutions.append(heading([words(said)], 2))
+        story.solutions += _code_cell(cell, story, run, known, tags)
+        yield {"k": "small", "text": _("The solution is at the end of this document.")}
+        return
+    yield from _code_cell(cell, story, run, known, tags)
+
+
+def _code_cell(
+    cell: Any, story: Story, run: Run, known: set[str], tags: set[str]
+) -> Iterator[Node]:
+    # An exercise is its code: without it there is nothing to try.
+    if (run.show_code or tags & LESSON_TAGS) and cell.source.strip():
         yield code(cell.source)
     if tags & HIDDEN_TAGS or (tags & RESEARCHER_TAGS and not run.show_code):
         return
