@@ -40,13 +40,13 @@ def constant_hazards(days: int) -> Any:
     """State 0 goes on with .10 a day and is lost with .05; state 1 is won with .20."""
     hazard = np.zeros((2, 4, days + 1))
     hazard[0, 1, 1:], hazard[0, 3, 1:], hazard[1, 2, 1:] = 0.10, 0.05, 0.20
-    return hazard
+    return hazard[None]
 
 
 def test_the_chance_of_winning_is_that_of_two_geometric_waits() -> None:
     """P(first wait = k, on) P(second wait <= H - k), added up by hand."""
     horizon = 30
-    gained = entered(constant_hazards(200), WON, horizon)
+    [gained] = entered(constant_hazards(200), WON, horizon)
     by_hand = sum(
         0.10 * 0.85 ** (k - 1) * (1 - 0.80 ** (horizon - k)) for k in range(1, horizon + 1)
     )
@@ -58,7 +58,7 @@ def test_a_wait_without_memory_forgets_how_long_it_has_lasted() -> None:
     hazard = constant_hazards(200)
     gained = entered(hazard, WON, 30)
     later = ahead(hazard, gained, WON, np.array([0, 1]), np.array([60, 7]), 30)
-    assert later[:, -1] == pytest.approx(gained[:, 30], abs=1e-10)
+    assert later[0, :, -1] == pytest.approx(gained[0, :, 30], abs=1e-10)
 
 
 def test_hazards_are_events_over_those_at_risk() -> None:
@@ -68,19 +68,31 @@ def test_hazards_are_events_over_those_at_risk() -> None:
         to=np.array([1, 1, 2, -1, 1]),
         unit=np.arange(5),
     )
-    hazard = count_hazards(stays, 1, 2, 4)
+    [hazard] = count_hazards(stays, 1, 2, 4)
     assert hazard[0, 1].tolist() == [1 / 5, 0, 1 / 4, 1, 0]
     assert hazard[0, 2].tolist() == [0, 0, 1 / 4, 0, 0]
 
 
+def test_hazards_are_counted_again_without_each_part() -> None:
+    rng = np.random.default_rng(4)
+    columns = rng.integers([0, 0, -1, 0], [3, 40, 4, 30], (500, 4)).T
+    stays = Stays(*columns)
+    whole, *without = count_hazards(stays, 3, 2, 30, 7)
+    assert (whole == count_hazards(stays, 3, 2, 30)[0]).all()
+    for part, hazard in enumerate(without):
+        kept = stays.unit % 7 != part
+        rest = Stays(*columns[:, kept])
+        assert (hazard == count_hazards(rest, 3, 2, 30)[0]).all()
+
+
 def test_renewals_of_geometric_gaps_come_at_their_rate() -> None:
     """With hazard h every day, h H visits are expected in H days, from any age."""
-    hazard = np.zeros((1, 1, 400))
-    hazard[0, 0, 1:] = 0.02
+    hazard = np.zeros((1, 1, 1, 400))
+    hazard[..., 1:] = 0.02
     gained = entered(hazard, np.array([1.0]), 90)
-    assert gained[0, 90] == pytest.approx(1.8, abs=1e-9)
+    assert gained[0, 0, 90] == pytest.approx(1.8, abs=1e-9)
     later = ahead(hazard, gained, np.array([1.0]), np.array([0]), np.array([30]), 90)
-    assert later[0] == pytest.approx(0.02 * np.arange(1, 91), abs=1e-9)
+    assert later[0, 0] == pytest.approx(0.02 * np.arange(1, 91), abs=1e-9)
 
 
 def test_bounds_of_counts_are_those_of_the_distributions() -> None:
@@ -125,7 +137,7 @@ def true_chance(horizon: int) -> list[float]:
     for state, (on, lost) in enumerate([(0.10, 0.05), (0.08, 0.04), (0.10, 0.10)]):
         hazard[state, state + 1, 1:], hazard[state, 4, 1:] = on, lost
     reward = np.array([0.0, 0.0, 0.0, 1.0, 0.0])
-    return [float(value) for value in entered(hazard, reward, horizon)[:, horizon]]
+    return [float(value) for value in entered(hazard[None], reward, horizon)[0, :, horizon]]
 
 
 def test_chances_are_those_that_made_the_leads() -> None:

@@ -321,16 +321,11 @@ def _chances(
     )
     state, age = (cells[c].to_numpy().astype(np.int64) for c in ("state", "age"))
 
-    def weekly(weights: NDArray[Any] | None) -> NDArray[Any]:
-        hazard = count_hazards(stays, 2, 0, _LONGEST_DAYS, weights)
-        gained = entered(hazard, _REWARD, weeks * _WEEK)
-        whole = ahead(hazard, gained, _REWARD, state, age, weeks * _WEEK)
-        at_end = whole[:, _WEEK - 1 :: _WEEK]
-        return np.diff(at_end, axis=1, prepend=0.0)
-
-    parts = stays.unit % _PARTS
-    without = [weekly((parts != part).astype(float)) for part in range(_PARTS)]
-    return cells, weekly(None), np.array(without)
+    hazard = count_hazards(stays, 2, 0, _LONGEST_DAYS, _PARTS)
+    gained = entered(hazard, _REWARD, weeks * _WEEK)
+    whole = ahead(hazard, gained, _REWARD, state, age, weeks * _WEEK)
+    weekly = np.diff(whole[:, :, _WEEK - 1 :: _WEEK], axis=2, prepend=0.0)
+    return cells, weekly[0], weekly[1:]
 
 
 def _sum(n: NDArray[Any], chance: NDArray[Any], without: NDArray[Any]) -> tuple[float, float]:

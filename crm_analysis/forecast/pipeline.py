@@ -446,14 +446,10 @@ def _chances(
     reward = np.zeros(n_steps + 2)
     reward[n_steps] = 1.0
 
-    def chance(weights: NDArray[Any] | None) -> NDArray[Any]:
-        hazard = count_hazards(stays, n_steps, 2, _LONGEST_DAYS, weights)
-        gained = entered(hazard, reward, horizon)
-        return ahead(hazard, gained, reward, state, age, horizon)[:, -1]
-
-    parts = stays.unit % _PARTS
-    without = [chance((parts != part).astype(float)) for part in range(_PARTS)]
-    return chance(None), np.array(without)
+    hazard = count_hazards(stays, n_steps, 2, _LONGEST_DAYS, _PARTS)
+    gained = entered(hazard, reward, horizon)
+    chance = ahead(hazard, gained, reward, state, age, horizon)[:, :, -1]
+    return chance[0], chance[1:]
 
 
 def _sums(

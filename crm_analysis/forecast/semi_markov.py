@@ -19,7 +19,7 @@ IV; Janssen & Manca (2006), *Applied Semi-Markov Processes*.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +53,9 @@ class Stays:
 
 
 def count_hazards(
-    stays: Stays, n_states: int, n_ends: int, last_day: int, weights: Floats | None = None
+    stays: Stays, n_states: int, n_ends: int, last_day: int, parts: int = 0
 ) -> Floats:
-    """Count the daily hazards of leaving each state.
+    """Count the daily hazards of leaving each state: of all stays, and again without each part.
 
     Parameters
     ----------
@@ -66,25 +66,38 @@ def count_hazards(
         States that are passed through, and ways to end.
     last_day : int
         Hazards are returned for days 0 to `last_day`; days on which nobody was at risk have none.
-    weights : ndarray, shape (n,), optional
-        How often each stay counts.
+    parts : int
+        Units are dealt out to so many parts, for a jackknife that leaves out one at a time.
 
     Returns
     -------
-    ndarray, shape (n_states, n_states + n_ends, last_day + 1)
+    ndarray, shape (1 + parts, n_states, n_states + n_ends, last_day + 1)
     """
-    weight = np.ones(len(stays.days)) if weights is None else weights
-    width, targets = last_day + 1, n_states + n_ends
+    width, targets, n_parts = last_day + 1, n_states + n_ends, max(parts, 1)
+    part = stays.unit % n_parts
     day = np.minimum(stays.days, width)  # what lasts longer is at risk on all of them
-    at_risk = np.bincount(stays.state * (width + 1) + day, weight, n_states * (width + 1))
-    at_risk = at_risk.reshape(n_states, width + 1)[:, ::-1].cumsum(axis=1)[:, ::-1][:, :width]
+    place = (part * n_states + stays.state) * (width + 1) + day
+    at_risk = _counted(place, (n_parts, n_states, width + 1))
+    at_risk = at_risk[:, :, ::-1].cumsum(axis=2)[:, :, ::-1][:, :, :width]
     left = (stays.to >= 0) & (stays.days <= last_day)
-    place = (stays.state[left] * targets + stays.to[left]) * width + stays.days[left]
-    events = np.bincount(place, weight[left], n_states * targets * width)
-    events = events.reshape(n_states, targets, width)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        hazard = events / at_risk[:, None, :]
-    return np.where(at_risk[:, None, :] > 0, hazard, 0.0)
+    way = (part[left] * n_states + stays.state[left]) * targets + stays.to[left]
+    events = _counted(way * width + stays.days[left], (n_parts, n_states, targets, width))
+    if parts:
+        events, at_risk = _all_and_without(events), _all_and_without(at_risk)
+    return np.divide(
+        events, at_risk[:, :, None], out=np.zeros_like(events), where=at_risk[:, :, None] > 0
+    )
+
+
+def _counted(place: Ints, shape: tuple[int, ...]) -> Floats:
+    """Count how often each place of an array is named."""
+    return np.asarray(np.bincount(place, minlength=prod(shape)), np.float64).reshape(shape)
+
+
+def _all_and_without(counted: Floats) -> Floats:
+    """Turn counts of each part into those of all, and of all without each part."""
+    whole = counted.sum(axis=0, keepdims=True)
+    return np.concatenate((whole, whole - counted))
 
 
 def entered(hazard: Floats, reward: Floats, horizon: int) -> Floats:
@@ -92,7 +105,7 @@ def entered(hazard: Floats, reward: Floats, horizon: int) -> Floats:
 
     Parameters
     ----------
-    hazard : ndarray, shape (S, S + E, days)
+    hazard : ndarray, shape (B, S, S + E, days)
         From `count_hazards`; states are passed upwards, or one returns to itself after a day.
     reward : ndarray, shape (S + E,)
         What coming into a state counts: 1 for the end that is asked about.
@@ -100,39 +113,39 @@ def entered(hazard: Floats, reward: Floats, horizon: int) -> Floats:
 
     Returns
     -------
-    ndarray, shape (S, horizon + 1)
+    ndarray, shape (B, S, horizon + 1)
     """
-    n_states = hazard.shape[0]
+    n_states = hazard.shape[1]
     density = _densities(hazard, horizon)
-    gained = np.zeros((n_states, horizon + 1))
-    # Zero days may lead on at once, so the states that come last are settled first.
+    gained = np.cumsum(np.einsum("bstd,t->bsd", density, reward), axis=2)
+    onward = np.ascontiguousarray(density[:, :, :n_states])
+    settled = np.zeros_like(gained)
     for day in range(horizon + 1):
+        backwards = settled[:, :, day::-1]
+        # Zero days may lead on at once, so the states that come last are settled first. Back to
+        # an earlier state, or to this one, on the day of entry would go round for ever: those
+        # are not settled yet, and count as nothing.
         for state in range(n_states - 1, -1, -1):
-            gained[state, day] = _gained(density[state], gained, reward, day, state)
-    return gained
+            gained[:, state, day] += np.einsum(
+                "btd,btd->b", onward[:, state, :, : day + 1], backwards
+            )
+            settled[:, state, day] = gained[:, state, day]
+    return settled
 
 
 def _densities(hazard: Floats, horizon: int) -> Floats:
     """Return the chance of leaving on each day since entry, for each target."""
     width = horizon + 1
-    padded = np.zeros((*hazard.shape[:2], width))
-    kept = min(width, hazard.shape[2])
-    padded[:, :, :kept] = hazard[:, :, :kept]
-    stay = np.cumprod(1 - padded.sum(axis=1), axis=1)
-    before = np.concatenate((np.ones((len(stay), 1)), stay[:, :-1]), axis=1)
-    return np.asarray(padded * before[:, None, :], np.float64)
+    padded = np.zeros((*hazard.shape[:3], width))
+    kept = min(width, hazard.shape[3])
+    padded[..., :kept] = hazard[..., :kept]
+    return padded * _still_there(padded)
 
 
-def _gained(density: Floats, gained: Floats, reward: Floats, day: int, state: int) -> float:
-    n_states = len(gained)
-    total = float(density[:, : day + 1].sum(axis=1) @ reward)
-    for following in range(n_states):
-        # Back to an earlier state, or to this one, on the day of entry would go round for ever.
-        first = 0 if following > state else 1
-        if day >= first:
-            days = density[following, first : day + 1]
-            total += float(days @ gained[following, day - first :: -1][: len(days)])
-    return total
+def _still_there(hazard: Floats) -> Floats:
+    """Return the chance of not having left before each day (last axis), for any target."""
+    stay = np.cumprod(1 - hazard.sum(axis=-2, keepdims=True), axis=-1)
+    return np.concatenate((np.ones_like(stay[..., :1]), stay[..., :-1]), axis=-1)
 
 
 def ahead(
@@ -144,7 +157,7 @@ def ahead(
     ----------
     hazard, reward
         As in `entered`; hazards past the last counted day are taken as nothing.
-    gained : ndarray, shape (S, horizon + 1)
+    gained : ndarray, shape (B, S, horizon + 1)
         From `entered`.
     state, age : ndarray of int, shape (n,)
         Where they are now, and the last whole day through which they have been there.
@@ -152,20 +165,27 @@ def ahead(
 
     Returns
     -------
-    ndarray, shape (n, horizon)
+    ndarray, shape (B, n, horizon)
     """
-    result = np.zeros((len(state), horizon))
-    longest = hazard.shape[2] + horizon + 1
-    padded: Any = np.zeros((*hazard.shape[:2], longest))
-    padded[:, :, : hazard.shape[2]] = hazard
-    for place, (s, a) in enumerate(zip(state, np.minimum(age, hazard.shape[2]), strict=True)):
-        window = padded[s, :, a + 1 : a + 1 + horizon]
-        stay = np.cumprod(1 - window.sum(axis=0))
-        density = window * np.concatenate(([1.0], stay[:-1]))
-        total = np.cumsum(reward @ density)
-        for following in range(len(gained)):
-            moves = density[following]
-            if moves.any():
-                total += np.convolve(moves, gained[following])[:horizon]
-        result[place] = total
+    n, n_states, last = len(state), gained.shape[1], hazard.shape[3]
+    day = np.minimum(age, last)[:, None] + 1 + np.arange(horizon)
+    counted = (day < last)[:, None]
+    result = np.zeros((len(hazard), n, horizon))
+    for each, (own, worth) in enumerate(zip(hazard, gained, strict=True)):
+        window = own[state[:, None], :, np.minimum(day, last - 1)].swapaxes(1, 2) * counted
+        density = window * _still_there(window)
+        moves = density[:, :n_states].reshape(n, n_states * horizon)
+        result[each] = np.cumsum(reward @ density, axis=1) + moves @ _shifted(worth, horizon)
     return result
+
+
+def _shifted(gained: Floats, horizon: int) -> Floats:
+    """Lay out, for each state and day of a move into it, what follows by each day of the horizon.
+
+    Returns
+    -------
+    ndarray, shape (S * horizon, horizon)
+    """
+    wait = np.arange(horizon) - np.arange(horizon)[:, None]
+    laid = np.where(wait >= 0, gained[:, np.maximum(wait, 0)], 0.0)
+    return laid.reshape(-1, horizon)
