@@ -35,7 +35,7 @@ SCRATCH = ROOT / "reports" / "out" / "benchmark"
 _PR_SET_CHILD_SUBREAPER = 36
 
 _FLOOR = """
-import json, sys, time
+import gc, json, sys, time
 sys.modules.setdefault("rfc3987_syntax", None)
 import matplotlib
 import nbformat
@@ -53,6 +53,8 @@ jobs = json.loads(sys.stdin.read())
 shell = InteractiveShell.instance()
 matplotlib.use("inline")  # as a kernel does
 fresh.warm_up()
+gc.collect()
+gc.freeze()  # as a kernel does
 exporter, press = make_exporter(), Press()
 
 def bundle(output):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from babel import Locale
 from babel.dates import format_date
-from babel.numbers import format_currency, format_decimal
+from babel.numbers import NumberPattern, format_currency, parse_pattern
 
 from crm_analysis.errors import InputError, listed
 
@@ -216,7 +216,7 @@ def duration_text(n: int, unit: Duration) -> str:
 
 def _plural_index(n: int) -> int:
     order = ("one", "few", "many", "other")
-    return order.index(Locale(language()).plural_form(n))
+    return order.index(_locale(language()).plural_form(n))
 
 
 def _known(value: Any) -> bool:
@@ -233,8 +233,17 @@ def number(value: float | None, digits: int = 0) -> str:
     """
     if value is None or not _known(value):
         return ABSENT
-    pattern = "#,##0" + ("." + "0" * digits if digits else "")
-    return format_decimal(_unsigned_zero(value, digits), pattern, locale=_LOCALES[language()])
+    return str(_pattern(digits).apply(_unsigned_zero(value, digits), _locale(language())))
+
+
+@cache
+def _pattern(digits: int) -> NumberPattern:
+    return parse_pattern("#,##0" + ("." + "0" * digits if digits else ""))
+
+
+@cache
+def _locale(lang: str) -> Locale:
+    return Locale.parse(_LOCALES[lang])
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -269,7 +278,7 @@ def money(value: float | None, currency: str | None = None) -> str:
         format_currency(
             _unsigned_zero(value, 0),
             currency,
-            locale=_LOCALES[language()],
+            locale=_locale(language()),
             currency_digits=False,
             format="¤#,##0" if language() == "en" else "#,##0\u00a0¤",
         )
@@ -282,12 +291,12 @@ def _unsigned_zero(value: float, digits: int) -> float:
 
 def date_text(day: date) -> str:
     """Write a day: ``30 June 2026``."""
-    return str(format_date(day, "d MMMM y", locale=_LOCALES[language()]))
+    return str(format_date(day, "d MMMM y", locale=_locale(language())))
 
 
 def month_text(day: date) -> str:
     """Write a month: ``June 2026``."""
-    return str(format_date(day, "LLLL y", locale=_LOCALES[language()]))
+    return str(format_date(day, "LLLL y", locale=_locale(language())))
 
 
 def amount(value: float | None, unit: Unit = "number", *, currency: str | None = None) -> str:
