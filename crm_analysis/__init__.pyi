@@ -198,13 +198,16 @@ from .satisfaction import response_rate as response_rate
 from .satisfaction import score_distribution as score_distribution
 from .satisfaction import top_box_score as top_box_score
 from .segments import AbcClasses as AbcClasses
+from .segments import AbcXyz as AbcXyz
 from .segments import Ageing as Ageing
 from .segments import Concentration as Concentration
 from .segments import Ladder as Ladder
 from .segments import Portrait as Portrait
+from .segments import Relationships as Relationships
 from .segments import RfmSegments as RfmSegments
 from .segments import Transitions as Transitions
 from .segments import abc_classes as abc_classes
+from .segments import abc_xyz as abc_xyz
 from .segments import class_migration as class_migration
 from .segments import customer_portrait as customer_portrait
 from .segments import days_sales_outstanding as days_sales_outstanding
@@ -212,6 +215,8 @@ from .segments import insolvent_customers as insolvent_customers
 from .segments import ladder_transitions as ladder_transitions
 from .segments import loyalty_ladder as loyalty_ladder
 from .segments import receivables_ageing as receivables_ageing
+from .segments import relationship_kinds as relationship_kinds
+from .segments import relationship_transitions as relationship_transitions
 from .segments import rfm_segments as rfm_segments
 from .segments import state_transitions as state_transitions
 from .segments import value_concentration as value_concentration

@@ -1,5 +1,6 @@
 """Who the customers are: classes by value and behaviour, loyalty, debts, portraits."""
 
+from crm_analysis.segments.assortment import AbcXyz, abc_xyz
 from crm_analysis.segments.concentration import (
     AbcClasses,
     Concentration,
@@ -15,18 +16,26 @@ from crm_analysis.segments.receivables import (
     insolvent_customers,
     receivables_ageing,
 )
+from crm_analysis.segments.relationships import (
+    Relationships,
+    relationship_kinds,
+    relationship_transitions,
+)
 from crm_analysis.segments.rfm import RfmSegments, rfm_segments
 from crm_analysis.segments.transitions import Transitions, state_transitions
 
 __all__ = [
     "AbcClasses",
+    "AbcXyz",
     "Ageing",
     "Concentration",
     "Ladder",
     "Portrait",
+    "Relationships",
     "RfmSegments",
     "Transitions",
     "abc_classes",
+    "abc_xyz",
     "class_migration",
     "customer_portrait",
     "days_sales_outstanding",
@@ -34,6 +43,8 @@ __all__ = [
     "ladder_transitions",
     "loyalty_ladder",
     "receivables_ageing",
+    "relationship_kinds",
+    "relationship_transitions",
     "rfm_segments",
     "state_transitions",
     "value_concentration",

@@ -525,6 +525,17 @@ class Warehouse:
             "loyalty_events", lambda: views.loyalty_events(self.table, self.purchases())
         )
 
+    def relationship_events(self) -> pl.LazyFrame:
+        """Return what kinds of relationship are read from.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, dealership, happened_on, kind, employee_id`; kinds are
+            ``purchase`` (no employee) and ``contact``: a call in which the customer was reached.
+        """
+        return views.relationship_events(self.table, self.purchases())
+
     def car_events(self) -> pl.LazyFrame:
         """Return deliveries of cars and visits to the workshop.
 

@@ -477,6 +477,26 @@ def loyalty_events(tables: Tables, bought: pl.LazyFrame) -> pl.LazyFrame:
     return as_view(tables, "loyalty_events", pl.concat([asked, bought, said]))
 
 
+def relationship_events(tables: Tables, bought: pl.LazyFrame) -> pl.LazyFrame:
+    """Return purchases, and contacts in which somebody spoke with the customer, with who did."""
+    bought = bought.select(
+        "customer_id", "dealership_id", "dealership", "happened_on",
+        pl.lit("purchase").alias("kind"), pl.lit(None, pl.Int64).alias("employee_id"),
+    )  # fmt: skip
+    spoken = _placed(
+        tables,
+        tables("contacts").filter(
+            pl.col("kind").cast(pl.String) == "call",
+            pl.col("result").cast(pl.String) == "reached",
+        ),
+    ).select(
+        "customer_id", "dealership_id", "dealership",
+        pl.col("done_at").dt.date().alias("happened_on"), pl.lit("contact").alias("kind"),
+        "employee_id",
+    )  # fmt: skip
+    return pl.concat([bought, spoken])
+
+
 def car_events(tables: Tables) -> pl.LazyFrame:
     """Return deliveries of cars and visits to the workshop: what visits are foretold from."""
     came = delivered(tables).select(
