@@ -274,8 +274,8 @@ def satisfaction(world: World) -> Iterator[Case]:
     chance = world.network.truth["truth_survey"].collect()
     for own in by_dealership(world.network.tables["surveys"].collect()):
         due = own.filter(pl.col("sent_at").dt.date() <= AS_OF - timedelta(days=30))
-        truth = due.join(chance, on="survey_id")["answer_probability"].mean()
-        assert isinstance(truth, float)
+        chances = due.join(chance, on="survey_id")["answer_probability"].to_numpy()
+        truth = float(chances.mean())
         yield case("share of surveys answered", response_rate(own, as_of=AS_OF), truth)
 
 
@@ -395,25 +395,23 @@ def moves(seed: int) -> Iterator[Case]:
 
 
 def coming_year(world: World) -> Iterator[Case]:
-    """Hold the value foretold of customers known then against the margin that came of them."""
-    tables = world.earlier.tables.__getitem__
-    then = views.purchases(tables).collect()
+    """Hold the margin foretold of a process's customers against what came of them."""
+    then = views.purchases(world.earlier.tables.__getitem__).collect()
     later = views.purchases(world.network.tables.__getitem__).collect()
-    histories = {
-        kind: purchase_history(then.filter(kind=kind), unit="month", as_of=YEAR_BEFORE)
-        for kind in ("car", "service")
-    }
-    worth = value_by_process(histories, horizon_months=12, annual_discount_rate=0.0).together()
-    if worth.table["estimate"].item() is None:
-        return
-    known = later.filter(pl.col("happened_on") > YEAR_BEFORE).join(
-        then.select("customer_id").unique(), on="customer_id", how="semi"
-    )
-    came = float(known["margin"].to_numpy().sum())
-    row = worth.table.row(0, named=True)
-    # As a share of what came: networks differ in size.
-    total = [row[name] * row["n"] / came for name in ("estimate", "conf_low", "conf_high")]
-    yield Case("margin of the coming year, of what came", *total, 1.0)
+    for kind in ("service", "car"):
+        own = then.filter(kind=kind)
+        came = later.filter(pl.col("happened_on") > YEAR_BEFORE, kind=kind).join(
+            own.select("customer_id").unique(), on="customer_id", how="semi"
+        )
+        history = purchase_history(own, unit="month", as_of=YEAR_BEFORE)
+        worth = value_by_process({kind: history}, horizon_months=12, annual_discount_rate=0.0)
+        row = worth.together().table.row(0, named=True)
+        margin = float(came["margin"].to_numpy().sum())
+        if row["estimate"] is not None and margin > 0:
+            # As a share of what came: networks differ in size.
+            names = ("estimate", "conf_low", "conf_high")
+            total, low, high = (row[name] * row["n"] / margin for name in names)
+            yield Case(f"margin of the coming year, {kind}, over what came", total, low, high, 1.0)
 
 
 def forecasts(world: World) -> Iterator[Case]:

@@ -130,6 +130,7 @@ from .managers import share_change as share_change
 from .managers import traffic_distribution as traffic_distribution
 from .managers import workload as workload
 from .marketing import CampaignEffect as CampaignEffect
+from .marketing import ChannelParity as ChannelParity
 from .marketing import CostRatio as CostRatio
 from .marketing import MixDecomposition as MixDecomposition
 from .marketing import Payback as Payback
@@ -142,6 +143,7 @@ from .marketing import StockAge as StockAge
 from .marketing import Traffic as Traffic
 from .marketing import acquisition_cost as acquisition_cost
 from .marketing import average_deal as average_deal
+from .marketing import channel_parity as channel_parity
 from .marketing import cost_ratio as cost_ratio
 from .marketing import holdout_effect as holdout_effect
 from .marketing import interrupted_effect as interrupted_effect
@@ -202,6 +204,7 @@ from .segments import AbcXyz as AbcXyz
 from .segments import Ageing as Ageing
 from .segments import Concentration as Concentration
 from .segments import Ladder as Ladder
+from .segments import LoyaltyLift as LoyaltyLift
 from .segments import Portrait as Portrait
 from .segments import Relationships as Relationships
 from .segments import RfmSegments as RfmSegments
@@ -213,7 +216,9 @@ from .segments import customer_portrait as customer_portrait
 from .segments import days_sales_outstanding as days_sales_outstanding
 from .segments import insolvent_customers as insolvent_customers
 from .segments import ladder_transitions as ladder_transitions
+from .segments import loyalty_activity as loyalty_activity
 from .segments import loyalty_ladder as loyalty_ladder
+from .segments import loyalty_lift as loyalty_lift
 from .segments import receivables_ageing as receivables_ageing
 from .segments import relationship_kinds as relationship_kinds
 from .segments import relationship_transitions as relationship_transitions

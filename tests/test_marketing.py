@@ -19,6 +19,7 @@ from crm_analysis import ColumnError, Estimates, InputError
 from crm_analysis.marketing import (
     acquisition_cost,
     average_deal,
+    channel_parity,
     cost_ratio,
     holdout_effect,
     interrupted_effect,
@@ -142,6 +143,59 @@ def test_sources_of_nothing() -> None:
         source_effectiveness(some_leads(), within_days=0, as_of=AS_OF)
     with pytest.raises(ColumnError, match="'soruce'"):
         source_effectiveness(some_leads(), source_col="soruce", as_of=AS_OF)
+
+
+# --- channels -----------------------------------------------------------------------------------
+
+
+def mixed_leads(rows: list[tuple[str, str, int, int]]) -> pl.DataFrame:
+    """Leads of a channel for a condition, of which so many were sold at once."""
+    day = date(2026, 1, 5)
+    long = [
+        (channel, wanted, day, day if i < sold else None)
+        for channel, wanted, n, sold in rows
+        for i in range(n)
+    ]
+    schema = {"source": pl.String, "condition": pl.String, "opened_at": pl.Date, "sold_on": pl.Date}
+    return pl.DataFrame(long, schema=schema, orient="row")
+
+
+def test_a_channel_is_held_against_others_with_its_own_mix(backend: Backend) -> None:
+    leads = mixed_leads(
+        [("web", "used", 80, 8), ("web", "new", 20, 8), ("phone", "used", 20, 2),
+         ("phone", "new", 80, 32), ("fax", "demo", 5, 5)]
+    )  # fmt: skip
+    found = channel_parity(backend(leads), adjust=["condition"], as_of=AS_OF)
+    by = {row["source"]: row for row in found.table.to_dicts()}
+    # 16 % against 34 % in all, and the same in either condition: it is all mix.
+    assert by["web"]["estimate"] == pytest.approx(0.16)
+    assert by["web"]["expected"] == pytest.approx(0.8 * 0.1 + 0.2 * 0.4)
+    assert by["web"]["difference"] == pytest.approx(0)
+    assert by["fax"]["difference"] is None
+    assert by["fax"]["n_yes"] == 5
+    assert str(found).startswith("No channel differs")
+    plain = channel_parity(leads, adjust=[], as_of=AS_OF)
+    assert plain.table.filter(source="web")["p_holm"].item() < 0.01
+    assert "web 16.0%" in str(plain)
+
+
+def test_answers_within_minutes_are_compared_and_young_ones_left_out() -> None:
+    at = datetime.combine(date(2026, 6, 30), time(9))
+    rows: list[tuple[str, datetime, datetime | None]] = [
+        ("call", at, at + timedelta(minutes=m)) for m in (5, 29, 31)
+    ]
+    rows += [("chat", at, None), ("chat", datetime.combine(AS_OF, time(23, 45)), None)]
+    names = ["kind", "happened_at", "handled_at"]
+    found = channel_parity(
+        pl.DataFrame(rows, schema=names, orient="row"), channel_col="kind", at_col="happened_at",
+        done_col="handled_at", within_days=30 / 1440, adjust=[], as_of=AS_OF,
+    ).table  # fmt: skip
+    assert found.select("kind", "n_yes", "n").rows() == [("call", 2, 3), ("chat", 0, 1)]
+    with pytest.raises(InputError, match="above 0"):
+        channel_parity(mixed_leads([]), within_days=0, as_of=AS_OF)
+    nothing = channel_parity(mixed_leads([]), adjust=["condition"], as_of=AS_OF)
+    assert nothing.table.is_empty()
+    nothing.show()
 
 
 # --- what customers cost ------------------------------------------------------------------------

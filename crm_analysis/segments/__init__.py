@@ -8,6 +8,7 @@ from crm_analysis.segments.concentration import (
     value_concentration,
 )
 from crm_analysis.segments.ladder import Ladder, ladder_transitions, loyalty_ladder
+from crm_analysis.segments.loyalty import LoyaltyLift, loyalty_activity, loyalty_lift
 from crm_analysis.segments.migration import class_migration
 from crm_analysis.segments.portrait import Portrait, customer_portrait
 from crm_analysis.segments.receivables import (
@@ -30,6 +31,7 @@ __all__ = [
     "Ageing",
     "Concentration",
     "Ladder",
+    "LoyaltyLift",
     "Portrait",
     "Relationships",
     "RfmSegments",
@@ -41,7 +43,9 @@ __all__ = [
     "days_sales_outstanding",
     "insolvent_customers",
     "ladder_transitions",
+    "loyalty_activity",
     "loyalty_ladder",
+    "loyalty_lift",
     "receivables_ageing",
     "relationship_kinds",
     "relationship_transitions",

@@ -536,6 +536,35 @@ class Warehouse:
         """
         return views.relationship_events(self.table, self.purchases())
 
+    def loyalty_points(self) -> pl.LazyFrame:
+        """Return movements of loyalty points, with one empty row for an account without any.
+
+        Returns
+        -------
+        polars.LazyFrame
+            The columns of `loyalty_accounts`, ``happened_on``, ``kind``, ``points`` and
+            ``dealership``.
+        """
+        return views.loyalty_points(self.table)
+
+    def loyalty_members(self, *, landmark_days: int = 30) -> pl.LazyFrame:
+        """Return buyers as they stood some days after their first purchase.
+
+        Parameters
+        ----------
+        landmark_days : int
+            Days after the first purchase until which joining counts; from then on they are
+            watched.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, dealership, started_kind, started_on, started_year,
+            watched_from, joined_on, is_member, returned_on`; the last is the first purchase after
+            ``watched_from``, null without one.
+        """
+        return views.loyalty_members(self.table, self.purchases, landmark_days=landmark_days)
+
     def car_events(self) -> pl.LazyFrame:
         """Return deliveries of cars and visits to the workshop.
 

@@ -497,6 +497,50 @@ def relationship_events(tables: Tables, bought: pl.LazyFrame) -> pl.LazyFrame:
     return pl.concat([bought, spoken])
 
 
+def loyalty_points(tables: Tables) -> pl.LazyFrame:
+    """Return movements of points beside their account; an account without any has one row."""
+    moves = tables("loyalty_transactions").select(
+        "loyalty_account_id", "happened_on", pl.col("kind").cast(pl.String), "points"
+    )
+    return _placed(
+        tables, tables("loyalty_accounts").join(moves, on="loyalty_account_id", how="left")
+    )
+
+
+def loyalty_members(
+    tables: Tables, bought: Callable[[], pl.LazyFrame], *, landmark_days: int
+) -> pl.LazyFrame:
+    """Return buyers as they stood some days after their first purchase, and when they came back."""
+    first = (
+        bought()
+        .sort("customer_id", "happened_on")
+        .group_by("customer_id", maintain_order=True)
+        .agg(
+            pl.col("dealership_id", "dealership").first(),
+            pl.col("kind").cast(pl.String).first().alias("started_kind"),
+            pl.col("happened_on").first().alias("started_on"),
+        )
+        .with_columns(pl.col("started_on").dt.offset_by(f"{landmark_days}d").alias("watched_from"))
+    )
+    came = bought().select("customer_id", pl.col("happened_on").alias("came_on"))
+    returned = (
+        came.join(first.select("customer_id", "watched_from"), on="customer_id")
+        .filter(pl.col("came_on") > pl.col("watched_from"))
+        .group_by("customer_id")
+        .agg(pl.col("came_on").min().alias("returned_on"))
+    )
+    joined = tables("loyalty_accounts").group_by("customer_id").agg(pl.col("joined_on").min())
+    return (
+        first.join(joined, on="customer_id", how="left")
+        .join(returned, on="customer_id", how="left")
+        .with_columns(
+            (pl.col("joined_on") <= pl.col("watched_from")).fill_null(value=False)
+            .alias("is_member"),
+            pl.col("started_on").dt.year().alias("started_year"),
+        )
+    )  # fmt: skip
+
+
 def car_events(tables: Tables) -> pl.LazyFrame:
     """Return deliveries of cars and visits to the workshop: what visits are foretold from."""
     came = delivered(tables).select(
