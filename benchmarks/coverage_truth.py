@@ -60,6 +60,8 @@ YEAR_DAYS = 365.25
 WINDOW_DAYS = 365
 """Long enough that no lead of the generator is still on its way at the end of it."""
 LEVEL = 0.95
+FEW_LEADS = 30
+"""Below it the chances of a manager's own leads say too little of equal leads to be a truth."""
 HEAD = """# Estimates beside the truth that made the data"""
 WHY: dict[str, str] = {}
 KEPT = Path("reports/out/coverage")
@@ -308,8 +310,10 @@ def true_standardised(network: Network, leads: pl.DataFrame) -> pl.DataFrame:
     known = mature.join(chances, on="opportunity_id")
     weight = known.group_by("source").agg(weight=pl.len())
     cells = known.group_by("manager_id", "source").agg(chance=pl.col("contract_probability").mean())
+    size = known.group_by("manager_id").agg(n_leads=pl.len()).filter(pl.col("n_leads") >= FEW_LEADS)
     return (
         cells.join(weight, on="source")
+        .join(size, on="manager_id", how="semi")
         .group_by("manager_id")
         .agg(truth=(pl.col("chance") * pl.col("weight")).sum() / pl.col("weight").sum())
     )

@@ -284,6 +284,17 @@ def test_whoever_has_no_answer_is_still_waiting(backend: Backend) -> None:
     assert share.select("n_yes", "n").row(0) == (3, 5)
 
 
+def test_what_nobody_answered_flatters_those_who_are_named() -> None:
+    at = datetime.combine(date(2026, 6, 1), time(10))
+    rows = [("a", at, at + timedelta(minutes=5)), (None, at, None), (None, at, at)]
+    names = ["manager", "happened_at", "handled_at"]
+    came = pl.DataFrame(rows, schema=names, orient="row")
+    for metric in (answered_in_time, response_time):
+        found = metric(came, by="manager", as_of=AS_OF)
+        assert found.notes[-1].startswith("1 unanswered approaches name nobody")
+        assert not any("name nobody" in note for note in metric(came, as_of=AS_OF).notes)
+
+
 def test_open_minutes_leave_out_the_night() -> None:
     rows = pl.DataFrame(
         {

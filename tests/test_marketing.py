@@ -169,7 +169,7 @@ def test_a_channel_is_held_against_others_with_its_own_mix(backend: Backend) -> 
     by = {row["source"]: row for row in found.table.to_dicts()}
     # 16 % against 34 % in all, and the same in either condition: it is all mix.
     assert by["web"]["estimate"] == pytest.approx(0.16)
-    assert by["web"]["expected"] == pytest.approx(0.8 * 0.1 + 0.2 * 0.4)
+    assert by["web"]["of_others"] == pytest.approx(0.8 * 0.1 + 0.2 * 0.4)
     assert by["web"]["difference"] == pytest.approx(0)
     assert by["fax"]["difference"] is None
     assert by["fax"]["n_yes"] == 5

@@ -234,17 +234,20 @@ def test_members_are_held_against_others_like_them(backend: Backend) -> None:
 def test_a_programme_without_effect_is_only_selection() -> None:
     """Membership changes nothing in the generator, and the satisfied join more often.
 
-    Among customers of like satisfaction the interval must cover zero: of 4 networks two or more
-    miss with probability .014.
+    Among customers of like satisfaction the interval must cover zero: of 3 networks two or more
+    miss with probability .007.
     """
     from crm_analysis.warehouse import views
     from synthetic import make_network
 
     covered = 0
-    for seed in (1, 2, 3, 4):
+    for seed in (1, 2, 3):
         network = make_network(preset="tiny", seed=seed)
         tables = network.tables.__getitem__
-        rows = views.loyalty_members(tables, partial(views.purchases, tables), landmark_days=30)
+        bought = partial(views.purchases, tables)
+        rows = views.loyalty_members(
+            tables, bought, landmark_days=30, has=network.tables.__contains__
+        )
         latent = network.truth["truth_customer"].select(
             "customer_id", level=(pl.col("satisfaction") / 0.5).round().clip(-3, 3)
         )
@@ -255,7 +258,7 @@ def test_a_programme_without_effect_is_only_selection() -> None:
         gap = found.table.row(2, named=True)
         assert gap["n"] > 300
         covered += gap["conf_low"] <= 0 <= gap["conf_high"]
-    assert covered >= 3
+    assert covered >= 2
 
 
 def test_nobody_is_compared_with_nobody() -> None:

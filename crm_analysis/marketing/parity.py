@@ -27,11 +27,19 @@ from crm_analysis.frames import (
 )
 from crm_analysis.marketing.sources import holm
 from crm_analysis.uncertainty import matched_difference, normal_quantile
-from crm_analysis.wording import _, date_text, interval_text, number, percent
+from crm_analysis.wording import (
+    _,
+    date_text,
+    duration_text,
+    interval_text,
+    number,
+    percent,
+    plural,
+)
 
 __all__ = ["ChannelParity", "channel_parity"]
 
-_GAP = ("expected", "difference", "difference_low", "difference_high", "matched", "p_holm")
+_GAP = ("of_others", "difference", "difference_low", "difference_high", "matched", "p_holm")
 _MOST_SAID = 3
 """Channels that a sentence names, the worst first."""
 _TAKEN = ("k", "m", "n_yes", *_GAP)
@@ -58,7 +66,7 @@ class ChannelParity(Estimates):
                 "{channel} {share}, where others would have had {expected} (difference {gap}, "
                 "{interval})",
                 channel=group_label(row, self.by), share=percent(row["estimate"]),
-                expected=percent(row["expected"]), gap=percent(row["difference"]),
+                expected=percent(row["of_others"]), gap=percent(row["difference"]),
                 interval=interval_text(row["difference_low"], row["difference_high"], "share"),
             )
             for row in sure.head(_MOST_SAID).to_dicts()
@@ -115,7 +123,7 @@ def channel_parity(
     -------
     ChannelParity
         One row a channel: ``n_yes``, ``n``, ``estimate`` (share), ``std_error``, ``conf_low``,
-        ``conf_high`` (Wilson), ``expected`` (share that the others have in this channel's mix),
+        ``conf_high`` (Wilson), ``of_others`` (share that the others have in this channel's mix),
         ``difference`` with its bounds, ``matched`` (share of its rows that have others like them;
         the difference is of those) and ``p_holm``, corrected for the number of channels. Null
         where nothing is alike.
@@ -141,7 +149,7 @@ def channel_parity(
     ...     "sold_on": [date(2026, 1, 9), None] * 2 + [None, date(2026, 1, 9)] * 2,
     ... })
     >>> found = channel_parity(leads, adjust=["condition"], as_of=date(2026, 6, 30)).table
-    >>> found.select("source", "estimate", "expected", "matched").rows()
+    >>> found.select("source", "estimate", "of_others", "matched").rows()
     [('phone', 0.5, 0.5, 0.5), ('web', 0.5, 0.0, 1.0)]
     """
     adjust = group_names(adjust, taken=(*_TAKEN, channel_col))
@@ -162,15 +170,25 @@ def channel_parity(
         name=_("Share that came to something, by channel"),
         unit="share",
         definition=_(
-            "Share within {days} days, of what came at least that long before {as_of}. Expected is "
-            "the share of all other channels, weighted by this channel's own mix of: {traits}.",
-            days=number(within_days, 0 if float(within_days).is_integer() else 2),
+            "Share within {window}, of what came at least that long before {as_of}, beside the "
+            "share of all other channels, weighted by this channel's own mix of: {traits}.",
+            window=_window_text(within_days),
             as_of=date_text(as_of), traits=", ".join(adjust) or _("nothing"),
         ),
         by=(channel_col,),
         conf_level=conf_level,
         notes=small_n_notes(table, (channel_col,), what=_("cases")),
     )  # fmt: skip
+
+
+def _window_text(days: float) -> str:
+    """Write a window in days, hours or minutes, whichever makes it whole."""
+    if float(days).is_integer():
+        return duration_text(int(days), "day")
+    minutes = round(days * 24 * 60)
+    if minutes % 60:
+        return plural(minutes, "{n} minute", "{n} minutes")
+    return plural(minutes // 60, "{n} hour", "{n} hours")
 
 
 def _cells(
@@ -220,7 +238,7 @@ def _row(
     bounds = dict(zip(_GAP[1:4], (gap, low, high), strict=True))
     matched = float(both["m"].to_numpy().sum() / own["m"].to_numpy().sum())
     p = float(special.erfc(abs(gap) / error / np.sqrt(2))) if error else 1.0
-    return row | {"expected": found.other[0], **bounds, "matched": matched, "p": p}
+    return row | {"of_others": found.other[0], **bounds, "matched": matched, "p": p}
 
 
 def _table(rows: list[dict[str, Any]], channel_col: str, conf_level: float) -> pl.DataFrame:

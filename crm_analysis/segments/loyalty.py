@@ -29,9 +29,16 @@ from crm_analysis.wording import _, date_text, duration_text, number, percent
 
 __all__ = ["LoyaltyLift", "loyalty_activity", "loyalty_lift"]
 
-USE_MEASURES = ("active_members", "members_who_redeemed", "points_redeemed")
-LIFT_MEASURES = ("members", "like_members", "difference", "difference_unmatched")
-_MEMBERS, _LIKE, _DIFFERENCE, _PLAIN = LIFT_MEASURES
+MEASURES = (
+    "active_members",
+    "members_who_redeemed",
+    "points_redeemed",
+    "members",
+    "like_members",
+    "difference",
+    "difference_unmatched",
+)
+_USE, _LIFT = MEASURES[:3], MEASURES[3:]
 
 
 # Use ----------------------------------------------------------------------------------------
@@ -170,7 +177,7 @@ def _use(members: pl.DataFrame, conf_level: float) -> pl.DataFrame:
         members["redeemed"].to_numpy(), members["earned"].to_numpy(), conf_level
     )
     ratio = pl.DataFrame(five_columns([n], *([value] for value in points)))
-    return pl.concat([shares, ratio]).insert_column(0, pl.Series("measure", USE_MEASURES))
+    return pl.concat([shares, ratio]).insert_column(0, pl.Series("measure", _USE))
 
 
 # Lift ---------------------------------------------------------------------------------------
@@ -182,7 +189,7 @@ class LoyaltyLift(Estimates):
 
     def sentence(self) -> str:
         """Say the difference, and that it is no effect."""
-        row = dict(zip(LIFT_MEASURES, self.table.to_dicts(), strict=True))[_DIFFERENCE]
+        row = dict(zip(_LIFT, self.table.to_dicts(), strict=True))["difference"]
         if row["estimate"] is None:
             return super().sentence()
         value = self.value_text(row)
@@ -303,7 +310,7 @@ def loyalty_lift(
     rows, left_out, ratio = _compared(counted, adjust, conf_level)
     table = pl.DataFrame(five_columns(*np.array(rows, np.float64).T))
     return LoyaltyLift(
-        table=table.insert_column(0, pl.Series("measure", LIFT_MEASURES)),
+        table=table.insert_column(0, pl.Series("measure", _LIFT)),
         name=_("Members who came back, beside others like them"),
         unit="share",
         definition=_(
