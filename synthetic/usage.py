@@ -328,6 +328,11 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
             ),
             "contacts": ("customer_id", "purpose", "done_at", "due_at"),
         },
+        "touches": _PEOPLE
+        | {
+            "contacts": ("dealership_id", "employee_id", "direction", "done_at"),
+            "traffic": ("dealership_id", "handled_by", "happened_at"),
+        },
         "visits": {
             "dealerships": ("dealership_id", "name"),
             "employees": ("employee_id", "name"),
@@ -370,6 +375,7 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "portraits",
             "purchases",
             "relationship_events",
+            "touches",
         ),
         "pipeline": ("lead_events",),
         "service_head": ("car_events", "car_parc", "purchases", "service_visits"),

@@ -157,6 +157,7 @@ _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
     "birthdays": lambda tables: views.birthdays(
         tables, since=date(2024, 1, 1), as_of=date(2024, 12, 31)
     ),
+    "touches": views.touches,
     "visits": lambda tables: views.visits(tables, has=TABLES.__contains__),
     "keeping_costs": lambda tables: views.keeping_costs(
         tables, call=4.0, message=0.05, has=TABLES.__contains__

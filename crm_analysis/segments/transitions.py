@@ -142,8 +142,10 @@ class Transitions(Estimates):
                 columns.index(column), rows.index(row), percent(share, 0), ha="center",
                 va="center", color="white" if dark else "black",
             )  # fmt: skip
-        ax.set_xticks(range(len(columns)), [word_of(self.states[c]) for c in columns])
-        ax.tick_params(axis="x", labelrotation=30)
+        ax.set_xticks(
+            range(len(columns)), [word_of(self.states[c]) for c in columns], rotation=30,
+            ha="right", rotation_mode="anchor",
+        )  # fmt: skip
         ax.set_xlabel(_("to"))
         ax.set_ylabel(_("from"))
         ax.set_title(self.name)
