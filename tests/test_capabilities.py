@@ -51,7 +51,7 @@ def flaws(row: Row) -> list[str]:
         if where == "command":
             if name not in commands:
                 found.append(f"{row['id']}: crm-report has no command {name}")
-        elif name not in crm_analysis.__all__:
+        elif name not in dir(crm_analysis):
             found.append(f"{row['id']}: {name} is not public")
         elif where != "library" and not re.search(rf"\b{name}\(", code_of(where)):
             found.append(f"{row['id']}: the notebook {where} does not use {name}")
