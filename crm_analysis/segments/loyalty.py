@@ -51,10 +51,10 @@ class _Use(Estimates):
         if self.by != ("measure",) or self.table["estimate"].null_count():
             return super().sentence()
         said = [
-            _("{label}: {value}", label=group_label(row, self.by), value=self.value_text(row))
+            _("{label} {value}", label=group_label(row, self.by), value=self.value_text(row))
             for row in self.table.to_dicts()
         ]
-        return "; ".join(said) + "."
+        return _("{name}: {items}.", name=self.name, items="; ".join(said))
 
 
 def loyalty_activity(
