@@ -69,6 +69,7 @@ def label_of(column: str) -> str:
         "model": _("Model"),
         "payer": _("Payer"),
         "started_kind": _("Began with"),
+        "started_year": _("Year of the first purchase"),
         "region": _("Region"),
         "city": _("City"),
         "n_active": _("Active"),

@@ -26,6 +26,7 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.marketing.sources import holm
+from crm_analysis.tables import label_of
 from crm_analysis.uncertainty import matched_difference, normal_quantile
 from crm_analysis.wording import (
     _,
@@ -173,7 +174,7 @@ def channel_parity(
             "Share within {window}, of what came at least that long before {as_of}, beside the "
             "share of all other channels, weighted by this channel's own mix of: {traits}.",
             window=_window_text(within_days),
-            as_of=date_text(as_of), traits=", ".join(adjust) or _("nothing"),
+            as_of=date_text(as_of), traits=", ".join(map(label_of, adjust)) or _("nothing"),
         ),
         by=(channel_col,),
         conf_level=conf_level,

@@ -24,6 +24,7 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
+from crm_analysis.tables import label_of
 from crm_analysis.uncertainty import matched_difference, normal_quantile, ratio_interval
 from crm_analysis.wording import _, date_text, duration_text, number, percent
 
@@ -317,7 +318,7 @@ def loyalty_lift(
             "Share with a purchase within {days} of the day from which they were watched, of "
             "members on that day and of others who agree with them in: {traits}; the others are "
             "weighted as members are. Watched up to {as_of}.",
-            days=duration_text(within_days, "day"), traits=", ".join(adjust) or _("nothing"),
+            days=duration_text(within_days, "day"), traits=", ".join(map(label_of, adjust)) or _("nothing"),
             as_of=date_text(as_of),
         ),
         by=("measure",),
