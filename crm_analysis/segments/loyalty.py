@@ -318,7 +318,8 @@ def loyalty_lift(
             "Share with a purchase within {days} of the day from which they were watched, of "
             "members on that day and of others who agree with them in: {traits}; the others are "
             "weighted as members are. Watched up to {as_of}.",
-            days=duration_text(within_days, "day"), traits=", ".join(map(label_of, adjust)) or _("nothing"),
+            days=duration_text(within_days, "day"),
+            traits=", ".join(map(label_of, adjust)) or _("nothing"),
             as_of=date_text(as_of),
         ),
         by=("measure",),
