@@ -144,6 +144,21 @@ _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
     "approaches": views.approaches,
     "stock": views.stock,
     "campaign_plan": views.campaign_plan,
+    "relationship_events": lambda tables: views.relationship_events(
+        tables, views.purchases(tables)
+    ),
+    "loyalty_points": lambda tables: views.loyalty_points(tables, has=TABLES.__contains__),
+    "loyalty_members": lambda tables: views.loyalty_members(
+        tables, lambda: views.purchases(tables), landmark_days=30, has=TABLES.__contains__
+    ),
+    "contact_years": lambda tables: views.contact_years(
+        tables, since=date(2024, 1, 1), as_of=date(2024, 12, 31)
+    ),
+    "birthdays": lambda tables: views.birthdays(
+        tables, since=date(2024, 1, 1), as_of=date(2024, 12, 31)
+    ),
+    "touches": views.touches,
+    "visits": lambda tables: views.visits(tables, has=TABLES.__contains__),
     "keeping_costs": lambda tables: views.keeping_costs(
         tables, call=4.0, message=0.05, has=TABLES.__contains__
     ),

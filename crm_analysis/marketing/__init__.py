@@ -22,6 +22,7 @@ from crm_analysis.marketing.models import (
     popular_models,
     price_position,
 )
+from crm_analysis.marketing.parity import ChannelParity, channel_parity
 from crm_analysis.marketing.problems import Problems, problem_finder
 from crm_analysis.marketing.sources import SourceEffectiveness, source_effectiveness
 from crm_analysis.marketing.staggered import staggered_effect
@@ -34,6 +35,7 @@ from crm_analysis.marketing.stock import (
 
 __all__ = [
     "CampaignEffect",
+    "ChannelParity",
     "CostRatio",
     "MixDecomposition",
     "Payback",
@@ -46,6 +48,7 @@ __all__ = [
     "Traffic",
     "acquisition_cost",
     "average_deal",
+    "channel_parity",
     "cost_ratio",
     "holdout_effect",
     "interrupted_effect",
