@@ -47,9 +47,9 @@ def _keys(seed: int, *fields: str) -> Words:
 
 
 @cache
-def _stride(event: int) -> np.uint64:
+def _stride(event: int) -> Words:
     """Return what an event index adds to the words of its entities."""
-    return np.uint64((event + 1) * int(_ODD) & _ALL_ONES)
+    return np.array((event + 1) * int(_ODD) & _ALL_ONES, dtype=np.uint64)
 
 
 def _whole(ids: Any) -> Ints:
@@ -112,8 +112,9 @@ def _piecewise(keys: Words, entity: Ints, step: Words, shape: tuple[int, ...]) -
     rows = max(_PIECE * shape[0] // out.size, 1)
     for start in range(0, shape[0], rows):
         part = slice(start, start + rows)
-        one, two = (a[part] if a.shape[:1] == shape[:1] else a for a in (entity, step))
-        out[:, part] = _scrambled(keys, one, two)
+        some = entity[part] if entity.shape[:1] == shape[:1] else entity
+        steps = step[part] if step.shape[:1] == shape[:1] else step
+        out[:, part] = _scrambled(keys, some, steps)
     return out
 
 
