@@ -124,7 +124,7 @@ class Keyed:
 
     Every method takes a versioned field name, the entities' ids, shape (n,), and an event index
     (one number or an array that broadcasts with the ids), and returns an array of the broadcast
-    shape.
+    shape, of one axis at least.
     """
 
     seed: int
