@@ -418,6 +418,9 @@ def test_a_discount_is_margin_and_future_less_the_floor() -> None:
     )
     assert lower.table["estimate"].to_list() == [1500.0, 0.0, 600.0, 0.0, None]
     assert any("1 of 5" in note for note in found.notes)
+    assert not any("read" in note for note in found.notes)
+    by_kind = affordable_discount(DEALS, future_value=900.0, by="kind")
+    assert any("Fewer than 30 deals in: a, b, c" in note for note in by_kind.notes)
 
 
 def test_the_interval_of_the_future_carries_over() -> None:
