@@ -101,9 +101,9 @@ def test_value_is_the_worlds_exact_value_by_customer(name: str) -> None:
         assert value.table["total"][0] == pytest.approx(exact.sum(), rel=SPEND_ROUNDING)
 
 
-N_WORLDS = 40
-COVERED = 33
-"""Of 40 intervals at 95 % fewer than 33 cover with a chance below 1 in 1,000."""
+N_WORLDS = 20
+COVERED = 15
+"""Of 20 intervals at 95 % fewer than 15 cover with a chance below 1 in 1,000."""
 
 
 @pytest.mark.slow
