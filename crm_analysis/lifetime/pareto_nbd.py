@@ -117,7 +117,7 @@ def _ranges(theta: Floats, x: Floats, t_x: Floats, T: Floats) -> Floats:
     buying = (alpha + t_x) * np.expm1(np.minimum(CUT / (r + x), 300.0))
     stopping = (beta + t_x) * np.expm1(np.minimum(CUT / s, 300.0))
     span = np.minimum(T - t_x, np.minimum(buying, stopping))
-    return np.log1p(span / (least + t_x))
+    return np.asarray(np.log1p(span / (least + t_x)))
 
 
 def _by_nodes(theta: Floats, x: Floats, top: Floats) -> Iterator[tuple[int, NDArray[np.intp]]]:

@@ -254,7 +254,7 @@ def _roots_summed(s: Floats, k: int, y: Floats, log_rho: Floats, weight: Floats)
             out[j] += (share[j].sum(axis=1)[:, None] - left).real
             if j < k - 1:
                 falls *= inverse
-    return out
+    return np.asarray(out)
 
 
 def _steps(s: float, k: int, digits: float) -> float:
@@ -290,7 +290,7 @@ def _ahead_by_phase(
         speed=max(1.0, fastest / k), digits=digits, steps=_steps(fastest, k, digits),
     )  # fmt: skip
     until = _purchases_by_phase(theta, k, m, x, ahead.at, digits)
-    return np.einsum("jxc,gc->jxg", until, ahead.weights)
+    return np.asarray(np.einsum("jxc,gc->jxg", until, ahead.weights))
 
 
 @dataclass(frozen=True)

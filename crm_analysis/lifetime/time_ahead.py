@@ -99,7 +99,7 @@ def _points(longest: float, digits: float, steps: float) -> Floats:
 def _waves(w: Floats, longest: float, n: int) -> Floats:
     """Chebyshev polynomials at w, shape (*w.shape, n)."""
     where = np.clip(2 * w / longest - 1, -1, 1) if longest > 0 else np.zeros_like(w)
-    return np.polynomial.chebyshev.chebvander(where, n - 1)
+    return np.asarray(np.polynomial.chebyshev.chebvander(where, n - 1), np.float64)
 
 
 def _rounded(n: int) -> int:
