@@ -40,6 +40,7 @@ from .lifetime import CumulativeValue as CumulativeValue
 from .lifetime import FrequencyCheck as FrequencyCheck
 from .lifetime import GammaGamma as GammaGamma
 from .lifetime import HoldoutComparison as HoldoutComparison
+from .lifetime import LaterValue as LaterValue
 from .lifetime import LifetimeValue as LifetimeValue
 from .lifetime import LossShare as LossShare
 from .lifetime import ModelComparison as ModelComparison
@@ -77,6 +78,7 @@ from .lifetime import fit_shifted_beta_geometric as fit_shifted_beta_geometric
 from .lifetime import fit_value_models as fit_value_models
 from .lifetime import frequency_check as frequency_check
 from .lifetime import holdout_comparison as holdout_comparison
+from .lifetime import later_value as later_value
 from .lifetime import lifetime_value as lifetime_value
 from .lifetime import loss_share as loss_share
 from .lifetime import model_reliability as model_reliability

@@ -202,6 +202,7 @@ def label_of(column: str) -> str:
         "horizon_months": _("Months"),
         "trait": _("Trait"),
         "n_referred": _("Recommended"),
+        "n_followed": _("Followed to the end"),
         "n_made": _("Made in the period"),
         "bias": _("Expected minus made"),
         "mae": _("Mean miss"),

@@ -363,7 +363,7 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "overview": ("lead_events", "purchases", "scores", "spells"),
         "retention": ("car_parc", "purchases", "service_visits", "spells"),
         "departures": ("car_parc", "departure_snapshots", "ownership_spells", "spells"),
-        "lifetime": ("ledger", "purchases", "spells"),
+        "lifetime": ("ledger", "leads", "ownership_spells", "purchases", "sales", "spells"),
         "funnel": ("lead_events",),
         "satisfaction": ("scores",),
         "customer_base": (
