@@ -267,6 +267,10 @@ def sound(model: BuyingModel, history: PurchaseHistory) -> BuyingModel:
     return model
 
 
+def _fitted(fit: Any, history: PurchaseHistory) -> None:
+    sound(fit(history), history)
+
+
 def random_sets(n_sets: int, seed: int = 0) -> Counter[str]:
     """Fit every model to random small data with warnings as errors, and count the ends."""
     rng = np.random.default_rng(seed)
@@ -277,7 +281,7 @@ def random_sets(n_sets: int, seed: int = 0) -> Counter[str]:
             history = random_history(rng)
             used, survivors = random_counts(rng)
             for name, fit in BUYING.items():
-                counts[ends(name, lambda fit=fit, h=history: sound(fit(h), h))] += 1
+                counts[ends(name, partial(_fitted, fit, history))] += 1
             counts[ends("Gamma-Gamma", partial(fit_gamma_gamma, history))] += 1
             counts[ends("BG/BB", partial(fit_beta_geometric_beta_binomial, used))] += 1
             counts[ends("sBG", partial(fit_shifted_beta_geometric, survivors))] += 1
