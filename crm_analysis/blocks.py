@@ -104,6 +104,8 @@ class Change:
         Whether that is better; None when there is no better or no difference is established.
     interval : str or None
         The interval of the difference, written.
+    size : float
+        How large it is at least, on a scale that all figures share; 0 when none is established.
     """
 
     against: Literal["previous", "network", "target", "reported"]
@@ -112,6 +114,7 @@ class Change:
     direction: Literal["up", "down", "level"]
     good: bool | None
     interval: str | None = None
+    size: float = 0.0
 
     @property
     def arrow(self) -> str:

@@ -192,7 +192,7 @@ def test_every_notebook_is_in_the_dictionary() -> None:
 
 def test_a_column_names_its_readers_in_both_forms() -> None:
     assert readers("deals", "sale_price") == [
-        "overview",
+        "director",
         "retention",
         "lifetime",
         "customer_base",
@@ -205,7 +205,6 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
     assert readers("customers", "phone") == ["data_quality"]
     assert readers("renewals") == []
     assert readers("spells", "ended_on") == [
-        "overview",
         "retention",
         "departures",
         "lifetime",
@@ -213,7 +212,7 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
     ]
     line = next(one for one in dictionary("ru").splitlines() if one.startswith("| `sale_price`"))
     assert line.endswith(
-        "| overview, retention, lifetime, customer_base, service_head, data_quality, sales_head, "
+        "| director, retention, lifetime, customer_base, service_head, data_quality, sales_head, "
         "marketer, synthetic_network |"
     )
 

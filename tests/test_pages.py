@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = (
-    "overview", "retention", "departures", "lifetime", "funnel", "satisfaction", "customer_base",
+    "director", "retention", "departures", "lifetime", "funnel", "satisfaction", "customer_base",
     "pipeline", "service_head", "client_service", "sales_head", "data_quality",
 )  # fmt: skip
 EMPTY, LONELY = "Empty Autos", "One Customer Autos"
@@ -188,10 +188,10 @@ def test_papermills_own_function_executes_a_notebook(data: Path, tmp_path: Path)
     import papermill
 
     papermill.execute_notebook(
-        ROOT / "notebooks" / "overview.ipynb",
-        tmp_path / "overview.ipynb",
+        ROOT / "notebooks" / "director.ipynb",
+        tmp_path / "director.ipynb",
         parameters={"data": str(data), "targets": {"net_promoter_score": 40}},
         cwd=ROOT,
         progress_bar=False,
     )
-    assert "key_figures" in blocks_of(tmp_path / "overview.ipynb")
+    assert "key_figures" in blocks_of(tmp_path / "director.ipynb")

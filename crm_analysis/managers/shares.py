@@ -9,7 +9,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
-from crm_analysis.estimates import Estimates, share_columns, small_n_notes
+from crm_analysis.estimates import Better, Estimates, share_columns, small_n_notes
 from crm_analysis.frames import collect, keys_of
 from crm_analysis.uncertainty import homogeneity_p_value, shrink_groups
 from crm_analysis.wording import _, number, percent
@@ -39,6 +39,7 @@ class TeamShares(Estimates):
     what: str | None = None
 
     columns_with_unit: ClassVar[tuple[str, ...]] = (*Estimates.columns_with_unit, *SHRUNK)
+    compares_groups: ClassVar[bool] = True
 
     def difference_p_value(self) -> float | None:
         """Return the p-value of the homogeneity test between groups."""
@@ -95,6 +96,8 @@ def team_shares(
     definition: str,
     what: str,
     notes: tuple[str, ...] = (),
+    key: str | None = None,
+    better: Better | None = None,
 ) -> TeamShares:
     """Turn counts (columns of `by`, ``k``, ``total``, and others kept) into shares.
 
@@ -126,7 +129,7 @@ def team_shares(
     return TeamShares(
         table=table.select(order), name=name, unit="share", definition=definition, by=by,
         conf_level=conf_level, notes=(*notes, *small_n_notes(table, by, what=what)),
-        p_value=p_value, overall=overall, what=what,
+        p_value=p_value, overall=overall, what=what, key=key, better=better,
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from crm_analysis.marketing.stock import (
     stock_age,
     stock_turnover,
 )
+from crm_analysis.marketing.value_change import ValueChange, value_change
 
 __all__ = [
     "CampaignEffect",
@@ -44,6 +45,7 @@ __all__ = [
     "SourceEffectiveness",
     "StockAge",
     "Traffic",
+    "ValueChange",
     "acquisition_cost",
     "average_deal",
     "cost_ratio",
@@ -63,5 +65,6 @@ __all__ = [
     "stock_age",
     "stock_turnover",
     "traffic",
+    "value_change",
     "visit_mix",
 ]
