@@ -178,9 +178,11 @@ def test_a_view_reads_the_columns_listed_and_no_others(view: str) -> None:
 @pytest.mark.parametrize("report", REPORTS)
 def test_a_report_reads_the_views_and_tables_listed(report: str) -> None:
     text = (ROOT / "notebooks" / f"{report}.ipynb").read_text(encoding="utf-8")
-    called = set(re.findall(r"crm\.(\w+)\(", text)) & set(_BUILT)
+    called = set(re.findall(r"(?:crm|view|whole)\.(\w+)\(", text)) & set(_BUILT)
     assert called == set(REPORTS[report])
-    named = set(re.findall(r"(?:crm\.table\(|world\.truth\[|spoiled\.truth\[)\\\"(\w+)", text))
+    named = set(
+        re.findall(r"(?:(?:crm|view)\.table\(|world\.truth\[|spoiled\.truth\[)\\\"(\w+)", text)
+    )
     assert named == set(DIRECT.get(report, {}))
     for table, columns in columns_of(report).items():
         assert columns <= set(EVERY[table].columns()), table
