@@ -6,6 +6,7 @@ from .claims import claim_half_unprofitable as claim_half_unprofitable
 from .claims import claim_late_payback as claim_late_payback
 from .claims import claim_retention_pays as claim_retention_pays
 from .claims import claims_table as claims_table
+from .downloads import downloadable as downloadable
 from .errors import ColumnError as ColumnError
 from .errors import CrmError as CrmError
 from .errors import InputError as InputError

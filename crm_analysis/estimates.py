@@ -539,9 +539,9 @@ def _card(label: str, estimates: Estimates) -> KeyFigure:
 def findings(*results: Estimates | Block | str, limit: int = MOST_FINDINGS) -> Block:
     """Return the head of a page in sentences, the most important first.
 
-    First stand the findings that state a difference: a key figure that is above or below the
-    year before, the network or its target, groups that differ by more than chance, an effect that
-    is established. Among them the larger comes first, by the least that the difference may be
+    First stand the findings that state a difference: a key figure that is better or worse than
+    the year before, the network or its target, groups that differ by more than chance, an effect
+    that is established. Among them the larger comes first, by the least that the difference may be
     (`changes.least_size`), so that neither chance nor sheer numbers carry one to the top; sizes
     count in steps of two, and within a step the order given decides, since shares, scores and
     money cannot be compared more finely. What states no difference follows in the order given,
@@ -568,8 +568,9 @@ def findings(*results: Estimates | Block | str, limit: int = MOST_FINDINGS) -> B
         )
     figures = [card for block in results if isinstance(block, Block) for card in _figures_of(block)]
     cards = {card.key for card in figures} - {None}
-    # A result of several rows says of its figure also what it is made of; one of a row does not.
-    richer = {r.key for r in results if isinstance(r, Estimates) and r.table.height > 1} & cards
+    # A figure taken apart into measures says more than its card; one by groups is another figure.
+    parts = (r for r in results if isinstance(r, Estimates) and r.by == _MEASURES)
+    richer = {result.key for result in parts} & cards
     weighed: list[tuple[float, str]] = []
     for result in results:
         if isinstance(result, Block):
@@ -577,7 +578,7 @@ def findings(*results: Estimates | Block | str, limit: int = MOST_FINDINGS) -> B
             weighed += [(_card_weight(card), compared_text(card)) for card in own]
         elif isinstance(result, str):
             weighed.append((_weight(0.0), result))
-        elif result.key not in cards or result.key in richer:
+        elif result.by or result.key not in cards:
             known = result.table["estimate"].drop_nulls().len() > 0
             weighed.append((_weight(result.importance() if known else None), str(result)))
     weighed.sort(key=lambda one: -one[0])
@@ -595,7 +596,9 @@ def _figures_of(block: Block) -> tuple[KeyFigure, ...]:
 
 def _card_weight(card: KeyFigure) -> float:
     known = card.estimate is not None
-    return _weight(max((one.size for one in card.changes), default=0.0) if known else None)
+    # Where neither way is better, a change is no news to act on.
+    sizes = (one.size for one in card.changes if one.good is not None)
+    return _weight(max(sizes, default=0.0) if known else None)
 
 
 def _weight(size: float | None) -> float:
@@ -604,6 +607,9 @@ def _weight(size: float | None) -> float:
         return -inf
     return floor(log2(size)) if size > 0 else -_MOST_STEPS
 
+
+_MEASURES = ("measure",)
+"""The groups of a result whose rows are parts of one figure."""
 
 _MOST_STEPS = 1_100
 """More halvings than a floating-point number takes before it is zero."""

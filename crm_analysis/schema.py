@@ -132,6 +132,7 @@ MARKETING_CODES = (
     "gross_margin_of_the_workshop",
     "leads",
     "workshop",
+    "client_service",
     "finance",
     "rate_effect",
     "mix_effect",

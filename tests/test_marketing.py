@@ -766,7 +766,7 @@ def test_a_period_or_a_group_without_deals() -> None:
 
 
 COVERED_LEAST = 179
-"""Of 200 intervals of 95 %, so many or more hold the truth with probability .9993."""
+"""Of 200 intervals of 95 %, so many or more hold the truth with probability .9995."""
 
 
 def test_the_parts_of_a_change_are_covered() -> None:
