@@ -2,7 +2,8 @@
 
 A notebook writes no file. What it shows carries the files' bytes with it, and whoever makes the
 page puts them beside it: the same bytes in every kernel, whole or not at all, and gone when the
-page no longer has them. In JupyterLab and under plain papermill a line says how to write them by hand.
+page no longer has them. In JupyterLab and under plain papermill a line says how to write them by
+hand.
 """
 
 from __future__ import annotations

@@ -273,8 +273,19 @@ def test_a_figure_is_said_once_and_with_what_it_was_held_against() -> None:
         "Share: 60.0% (50.2% to 69.1%, n = 100); +40.0 points against a year earlier "
         "(+26.8 to +51.2), better."
     )
-    richer = replace(teams(0.5, 0.5), key="share_of_ours", name="Richer")
+    # Groups are another figure; parts of the same one say it better than its card.
+    groups = replace(teams(0.5, 0.5), key="share_of_ours", name="Groups")
+    assert [text[:5] for text in findings(head, groups).findings] == ["Share", "Group"]
+    parts = groups.table.rename({"team": "measure"})
+    richer = replace(groups, table=parts, by=("measure",), name="Richer")
     assert [text[:6] for text in findings(head, richer).findings] == ["Richer"]
+
+
+def test_a_change_that_is_neither_better_nor_worse_is_no_news() -> None:
+    neutral = replace(estimated(60, 100), better=None)
+    head = key_figures([neutral], previous=[estimated(20, 100)])
+    assert head.key_figures[0].changes[0].size > 0
+    assert findings("First.", head).findings[0] == "First."
 
 
 def test_a_head_of_a_page_has_one_to_five_findings_of_figures() -> None:
