@@ -621,29 +621,30 @@ def scoreboard(departments: Mapping[str, Block]) -> Block:
     Parameters
     ----------
     departments : mapping of str to Block
-        By department (a code becomes words), the block that `key_figures` returned. What each
-        figure was held against becomes a column of its own.
+        By department (a code becomes words), the block that `key_figures` returned. Each
+        department has a line of its own over its figures, and what they were held against a column.
 
     Raises
     ------
     InputError
         A block without key figures.
     """
-    rows = [(name, card) for name, block in departments.items() for card in _figures_of(block)]
-    compared = {change.against for _name, card in rows for change in card.changes}
+    cards = [card for block in departments.values() for card in _figures_of(block)]
+    compared = {change.against for card in cards for change in card.changes}
     against = [other for other in _AGAINST if other in compared]
     columns = [
-        Column("department", _("Department")),
         Column("name", _("Figure")),
-        Column("estimate", _("Value")),
+        Column("estimate", _("Now")),
         *(Column(other, _compared_label(other)) for other in against),
     ]
-    cells, last = [], None
-    for name, card in rows:
-        words = word_of(name)
-        said = "" if name == last else words[:1].upper() + words[1:]
-        cells.append((said, card.label, _value_text(card), *(_stands(card, a) for a in against)))
-        last = name
+    cells: list[tuple[str, ...]] = []
+    for name, block in departments.items():
+        # A line of its own: on a phone there is no room for one column more.
+        cells.append((word_of(name).upper(), *[""] * (len(columns) - 1)))
+        cells += [
+            (card.label, _value_text(card), *(_stands(card, a) for a in against))
+            for card in block.key_figures
+        ]
     return Block(table=BlockTable(tuple(columns), tuple(cells)))
 
 

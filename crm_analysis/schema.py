@@ -60,7 +60,7 @@ QUESTION_TYPES = ("scale", "choice", "text")
 PURCHASE_KINDS = ("car", "service")
 LEDGER_PARTS = (
     "front",
-    "finance",
+    "settlements",
     "accessories",
     "trade_in",
     "service",

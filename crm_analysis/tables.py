@@ -146,6 +146,7 @@ def label_of(column: str) -> str:
         "n_only_books": _("Only in the books"),
         "n_uncompared": _("Not compared"),
         "difference": _("Difference"),
+        "here": _("Here"),
         "others": _("Elsewhere"),
         "loss": _("What that makes"),
         "n_won": _("Won"),

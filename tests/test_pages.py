@@ -230,7 +230,7 @@ def blocks_of(executed: Path) -> list[str]:
     return [o["data"][BLOCK_MIME]["kind"] for o in shown if BLOCK_MIME in o.get("data", {})]
 
 
-@pytest.mark.parametrize("notebook", ["overview", "lifetime"])
+@pytest.mark.parametrize("notebook", ["director", "lifetime"])
 def test_papermills_own_command_executes_a_notebook(
     tiny_network: Path, tmp_path: Path, notebook: str
 ) -> None:

@@ -136,13 +136,13 @@ def _difference_text(row: dict[str, Any], currency: str | None) -> str:
     )  # fmt: skip
 
 
-_WORDS = ("measure", "group", "value", "others", "difference", "loss")
+_WORDS = ("measure", "group", "here", "others", "difference", "loss")
 
 
 def _in_words(row: dict[str, Any], currency: str | None) -> dict[str, Any]:
     value, others = (amount(row[c], row["unit"], currency=currency) for c in ("value", "others"))
     return {
-        "measure": row["measure"], "group": row["group"], "value": value, "others": others,
+        "measure": row["measure"], "group": row["group"], "here": value, "others": others,
         "difference": _difference_text(row, currency),
         "loss": _lost_text(row, currency) or ABSENT, "n": row["n"],
     }  # fmt: skip
