@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_analysis.blocks import KeyFigure
+from crm_analysis.blocks import Block, KeyFigure
 from crm_analysis.changes import against_target, change, difference, least_size
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import (
@@ -241,7 +241,14 @@ def test_the_largest_difference_is_said_first() -> None:
     )
     wide, narrow = teams(0.3, 0.5, 0.5, name="Wide"), teams(0.44, 0.53, 0.53, name="Narrow")
     unknown = replace(nothing_known(), key="c", name="Unknown")
-    given = [unknown, "By hand.", teams(0.5, 0.5, 0.5, name="Even"), narrow, head, wide]
+    given: list[Estimates | Block | str] = [
+        unknown,
+        "By hand.",
+        teams(0.5, 0.5, 0.5, name="Even"),
+        narrow,
+        head,
+        wide,
+    ]
     said = findings(*given).findings
     assert [text.split(":")[0].split(" runs")[0] for text in said] == [
         "Share", "Wide", "Narrow", "By hand.", "Even",

@@ -32,7 +32,8 @@ downloadable(share, name="teams")
 
 
 def estimates(*n: int) -> Estimates:
-    columns = five_columns(n, *[[0.5] * len(n)] * 2, [0.1] * len(n), [0.9] * len(n))
+    half, low, high = ([value] * len(n) for value in (0.5, 0.1, 0.9))
+    columns = five_columns(n, half, half, low, high)
     table = pl.DataFrame({"team": list("abcdef")[: len(n)]}).with_columns(**columns)
     return Estimates(table=table, name="Share", unit="share", definition="d", by=("team",))
 

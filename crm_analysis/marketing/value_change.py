@@ -100,7 +100,7 @@ class ValueChange(Estimates):
 
     def _sum(self, when: str, value: float) -> Estimates:
         n = int(self.groups[f"n_{when}"].sum())
-        error = float(np.sqrt(self.groups[f"variance_{when}"].sum()))
+        error = float(np.sqrt(self.groups[f"variance_{when}"].to_numpy().sum()))
         known = value if n else np.nan
         half = normal_quantile(self.conf_level) * error
         return self._part(
