@@ -210,7 +210,7 @@ def people_rows(executed: Path) -> Iterator[tuple[str, int]]:
                 continue
             for row in table["rows"]:
                 n = int(row[names.index("n")].replace(",", ""))
-                if n and "fewer" not in row[names.index(who)]:
+                if n and "groups" not in row[names.index(who)]:
                     yield row[names.index(who)], n
 
 

@@ -65,20 +65,30 @@ class TeamShares(Estimates):
     def at_least(self, n: int) -> Self:
         """Fold the groups of fewer than `n` into one, so that no row stands for a few people.
 
+        One small group alone is folded with the next smallest: as the only one it would stand
+        there under another name.
+
         Parameters
         ----------
         n : int
             Units that a group must have to stand alone.
         """
         small = self.table.filter(pl.col("n") < n)
-        if not self.by or small.height < 2:
+        if not self.by or small.is_empty() or self.table.height < 2:
             return self
         name = _("{k} groups of fewer than {n}", k=number(small.height), n=number(n))
+        if small.height == 1:
+            small = self.table.sort("n", maintain_order=True).head(2)
+            name = _("the {k} smallest groups", k=number(2))
         whole = small.select(pl.col("n_yes", "n").sum())
         columns = share_columns(whole["n_yes"], whole["n"], self.conf_level)
         folded = whole.select("n_yes").with_columns(**columns)
         folded = folded.with_columns(pl.lit(name).alias(group) for group in self.by)
-        kept = self.table.filter(pl.col("n") >= n).with_columns(pl.col(self.by).cast(pl.String))
+        groups = small.select(self.by)
+        kept = self.table.join(
+            groups, on=self.by, how="anti", nulls_equal=True, maintain_order="left"
+        )
+        kept = kept.with_columns(pl.col(self.by).cast(pl.String))
         table = pl.concat([kept, folded], how="diagonal").select(self.table.columns)
         notes = tuple(note for note in self.notes if note not in self._small_notes())
         return replace(self, table=table, notes=notes)
