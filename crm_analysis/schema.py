@@ -60,7 +60,7 @@ QUESTION_TYPES = ("scale", "choice", "text")
 PURCHASE_KINDS = ("car", "service")
 LEDGER_PARTS = (
     "front",
-    "settlements",
+    "finance",
     "accessories",
     "trade_in",
     "service",
@@ -133,7 +133,7 @@ MARKETING_CODES = (
     "leads",
     "workshop",
     "client_service",
-    "finance",
+    "settlements",
     "rate_effect",
     "mix_effect",
 )
