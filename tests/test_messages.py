@@ -280,7 +280,7 @@ ALLOWED = {
     "ABC", "A", "B", "C",  # classes of customers
     "CRM", "USD", "VIN",  # what is written so in Russian too
     "n", "p", "k", "r", "a", "b", "q", "v", "s", "alpha", "beta",  # symbols of statistics
-    "PDF", "CSV", "Parquet", "English",  # where the page leads: formats, and a language by its own name
+    "PDF", "CSV", "Parquet", "English",  # formats, and a language by its own name
     "tiny",  # the preset of the data
 }  # fmt: skip
 
