@@ -6,6 +6,7 @@ from .claims import claim_half_unprofitable as claim_half_unprofitable
 from .claims import claim_late_payback as claim_late_payback
 from .claims import claim_retention_pays as claim_retention_pays
 from .claims import claims_table as claims_table
+from .downloads import downloadable as downloadable
 from .errors import ColumnError as ColumnError
 from .errors import CrmError as CrmError
 from .errors import InputError as InputError
@@ -16,6 +17,7 @@ from .estimates import Estimates as Estimates
 from .estimates import definitions as definitions
 from .estimates import findings as findings
 from .estimates import key_figures as key_figures
+from .estimates import scoreboard as scoreboard
 from .exports import to_csv as to_csv
 from .forecast import Backtest as Backtest
 from .forecast import PipelineForecast as PipelineForecast
@@ -143,6 +145,7 @@ from .marketing import SalesCube as SalesCube
 from .marketing import SourceEffectiveness as SourceEffectiveness
 from .marketing import StockAge as StockAge
 from .marketing import Traffic as Traffic
+from .marketing import ValueChange as ValueChange
 from .marketing import acquisition_cost as acquisition_cost
 from .marketing import average_deal as average_deal
 from .marketing import channel_parity as channel_parity
@@ -163,6 +166,7 @@ from .marketing import staggered_effect as staggered_effect
 from .marketing import stock_age as stock_age
 from .marketing import stock_turnover as stock_turnover
 from .marketing import traffic as traffic
+from .marketing import value_change as value_change
 from .marketing import visit_mix as visit_mix
 from .retention import SERVICE_RULES as SERVICE_RULES
 from .retention import CohortRetention as CohortRetention

@@ -17,6 +17,7 @@ from scipy import optimize, special
 __all__ = [
     "Matched",
     "Shrinkage",
+    "against_others",
     "bootstrap_interval",
     "exact_rate_interval",
     "homogeneity_p_value",
@@ -285,6 +286,31 @@ def homogeneity_p_value(
     if freedom is not None:
         return float(special.fdtrc(groups, freedom, q / groups))
     return float(special.chdtrc(groups, q))
+
+
+def against_others(estimates: ArrayLike, std_errors: ArrayLike) -> tuple[Floats, Floats]:
+    """How far is each group from the mean of the others, weighted by how well they are known.
+
+    Parameters
+    ----------
+    estimates, std_errors : array_like, shape (k,)
+        Finite estimates of at least two groups, with positive standard errors.
+
+    Returns
+    -------
+    gap, std_error : ndarray, shape (k,)
+
+    Examples
+    --------
+    >>> gap, error = against_others([1, 2, 3], [1, 1, 1])
+    >>> gap.tolist(), error.round(3).tolist()
+    ([-1.5, 0.0, 1.5], [1.225, 1.225, 1.225])
+    """
+    value, error = np.asarray(estimates, np.float64), np.asarray(std_errors, np.float64)
+    weight = 1 / error**2
+    rest = weight.sum() - weight
+    others = ((weight * value).sum() - weight * value) / rest
+    return value - others, np.sqrt(error**2 + 1 / rest)
 
 
 def paule_mandel(estimates: ArrayLike, std_errors: ArrayLike) -> float:

@@ -360,7 +360,17 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
 
 REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "overview": ("lead_events", "purchases", "scores", "spells"),
+        "director": (
+            "answers",
+            "car_parc",
+            "lead_events",
+            "leads",
+            "purchases",
+            "sales",
+            "scores",
+            "service_visits",
+            "stock",
+        ),
         "retention": ("car_parc", "purchases", "service_visits", "spells"),
         "departures": ("car_parc", "departure_snapshots", "ownership_spells", "spells"),
         "lifetime": ("ledger", "leads", "ownership_spells", "purchases", "sales", "spells"),
@@ -418,6 +428,10 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 DIRECT: Mapping[str, Columns] = MappingProxyType(
     {
+        "director": {
+            "deals": ("contract_on",),
+            "invoices": ("customer_id", "issued_on", "due_on", "amount", "paid", "paid_on"),
+        },
         "satisfaction": {"surveys": ("customer_id", "sent_at", "answered_at")},
         "customer_base": {
             "invoices": ("customer_id", "issued_on", "due_on", "amount", "paid", "paid_on"),

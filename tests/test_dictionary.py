@@ -193,9 +193,11 @@ def test_a_view_reads_the_columns_listed_and_no_others(view: str) -> None:
 @pytest.mark.parametrize("report", REPORTS)
 def test_a_report_reads_the_views_and_tables_listed(report: str) -> None:
     text = (ROOT / "notebooks" / f"{report}.ipynb").read_text(encoding="utf-8")
-    called = set(re.findall(r"crm\.(\w+)\(", text)) & set(_BUILT)
+    called = set(re.findall(r"(?:crm|view|whole)\.(\w+)\(", text)) & set(_BUILT)
     assert called == set(REPORTS[report])
-    named = set(re.findall(r"(?:crm\.table\(|world\.truth\[|spoiled\.truth\[)\\\"(\w+)", text))
+    named = set(
+        re.findall(r"(?:(?:crm|view)\.table\(|world\.truth\[|spoiled\.truth\[)\\\"(\w+)", text)
+    )
     assert named == set(DIRECT.get(report, {}))
     for table, columns in columns_of(report).items():
         assert columns <= set(EVERY[table].columns()), table
@@ -207,7 +209,7 @@ def test_every_notebook_is_in_the_dictionary() -> None:
 
 def test_a_column_names_its_readers_in_both_forms() -> None:
     assert readers("deals", "sale_price") == [
-        "overview",
+        "director",
         "retention",
         "lifetime",
         "customer_base",
@@ -220,7 +222,6 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
     assert readers("customers", "phone") == ["data_quality"]
     assert readers("renewals") == []
     assert readers("spells", "ended_on") == [
-        "overview",
         "retention",
         "departures",
         "lifetime",
@@ -228,7 +229,7 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
     ]
     line = next(one for one in dictionary("ru").splitlines() if one.startswith("| `sale_price`"))
     assert line.endswith(
-        "| overview, retention, lifetime, customer_base, service_head, data_quality, sales_head, "
+        "| director, retention, lifetime, customer_base, service_head, data_quality, sales_head, "
         "marketer, synthetic_network |"
     )
 

@@ -24,6 +24,7 @@ from crm_analysis.managers import (
     overdue_contacts,
     response_time,
 )
+from crm_analysis.managers.shares import TeamShares, team_shares
 from crm_analysis.working_time import WorkingCalendar
 
 AS_OF = date(2026, 6, 30)
@@ -358,3 +359,30 @@ def test_without_visits_nothing_is_said_of_repairs() -> None:
     assert found.table.select("n", "estimate").row(0) == (0, None)
     with pytest.raises(InputError, match="first day of the period"):
         first_time_fix(visits, since=date(2027, 1, 1), as_of=date(2026, 6, 30))
+
+
+# --- small groups -------------------------------------------------------------------------------
+
+
+def shares_of(**n: int) -> TeamShares:
+    counted = pl.DataFrame(
+        {"team": list(n), "k": [v // 2 for v in n.values()], "total": [*n.values()]}
+    )
+    return team_shares(
+        counted, by=("team",), conf_level=0.95, name="Share", definition="d", what="cases"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows"),
+    [
+        ({"a": 50, "b": 8, "c": 90, "d": 6},
+         [("a", 50), ("c", 90), ("2 groups of fewer than 30", 14)]),
+        ({"a": 50, "b": 8, "c": 90}, [("c", 90), ("the 2 smallest groups", 58)]),
+        ({"a": 50, "b": 40}, [("a", 50), ("b", 40)]),
+        ({"a": 8}, [("a", 8)]),
+    ],
+)  # fmt: skip
+def test_no_small_group_stands_alone(sizes: dict[str, int], rows: list[tuple[str, int]]) -> None:
+    """Small groups are one row; a single one goes with the next, or it would be itself again."""
+    assert shares_of(**sizes).at_least(30).table.select("team", "n").rows() == rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,12 @@ from crm_analysis.marketing import (
     stock_age,
     stock_turnover,
     traffic,
+    value_change,
     visit_mix,
 )
 from crm_analysis.marketing.holdout import Arm, arm_difference, relative_lift
 from crm_analysis.marketing.suppression import lines_of, suppressed, with_subtotals
+from crm_analysis.marketing.value_change import _effects
 
 AS_OF = date(2026, 6, 30)
 Backend = Callable[[pl.DataFrame], Any]
@@ -754,3 +757,119 @@ def test_of_nothing_nothing_is_said() -> None:
     for result in results:
         assert result.table["estimate"].is_null().all()
         assert result.show().finding
+
+
+# --- money that changed -------------------------------------------------------------------------
+
+
+def sold_in(before: dict[str, list[float]], after: dict[str, list[float]]) -> pl.DataFrame:
+    rows = [
+        (group, day, value)
+        for day, cells in ((date(2025, 1, 5), before), (date(2025, 7, 5), after))
+        for group, values in cells.items()
+        for value in values
+    ]
+    return pl.DataFrame(rows, schema=["dealership", "contract_on", "margin"], orient="row")
+
+
+HALVES: dict[str, Any] = {
+    "since": date(2025, 1, 1), "split_on": date(2025, 7, 1), "as_of": date(2025, 12, 31),
+}  # fmt: skip
+
+
+def test_money_is_taken_apart_by_hand(backend: Backend) -> None:
+    """Before: 2 of 100 and 2 of 300 (800 of 4); after: 4 of 110 and 2 of 280 (1,000 of 6).
+
+    R is 200, then 166.67. Volume: 2 x 183.33 = 366.67. Mix, with N = 5 on average: 5 x (105 x .1667
+    - 290 x .1667) = -154.17. Rate: 5 x (.5833 x 10 - .4167 x 20) = -12.5. Together 200.
+    """
+    sales = sold_in({"a": [100.0] * 2, "b": [300.0] * 2}, {"a": [110.0] * 4, "b": [280.0] * 2})
+    found = value_change(backend(sales), **HALVES)
+    change, volume, mix, rate = found.table["estimate"].to_list()
+    assert change == 200
+    assert (volume, mix, rate) == pytest.approx((366.667, -154.167, -12.5), abs=1e-3)
+    assert volume + mix + rate == pytest.approx(change)
+    assert found.total().table["estimate"].item() == 1_000
+    assert found.before().table["estimate"].item() == 800
+    by_group = found.by_group().table
+    assert by_group.select("dealership", "estimate").rows() == [("a", 240), ("b", -40)]
+    # A sum of a Poisson number of values has the variance of the sum of their squares.
+    squares = 2 * 100**2 + 4 * 110**2
+    assert by_group["std_error"][0] == pytest.approx(np.sqrt(squares))
+
+
+def test_every_deal_worth_more_and_the_whole_worth_less() -> None:
+    """Both groups rise (10 to 12, 100 to 110), and the poor one becomes most of all."""
+    sales = sold_in({"a": [10.0] * 20, "b": [100.0] * 80}, {"a": [12.0] * 80, "b": [110.0] * 20})
+    found = value_change(sales, **HALVES)
+    assert found.reversed_everywhere
+    assert found.importance() > 0
+    assert "in every group the other" in str(found)
+
+
+def test_a_period_or_a_group_without_deals() -> None:
+    alone = value_change(sold_in({}, {"a": [5.0, 7.0]}), **HALVES)
+    assert alone.table["estimate"].to_list() == [12, None, None, None]
+    new = value_change(sold_in({"a": [5.0]}, {"a": [5.0], "b": [9.0]}), **HALVES)
+    assert new.table["estimate"].sum() == pytest.approx(2 * 9)  # the change, and its parts
+    nothing = value_change(sold_in({}, {"a": [5.0]}).clear(), **HALVES)
+    assert nothing.table["estimate"].is_null().all()
+    assert str(nothing).endswith("nothing can be said (n = 0).")
+    with pytest.raises(InputError, match="follow one another"):
+        value_change(sold_in({}, {}), since=AS_OF, split_on=AS_OF, as_of=AS_OF)
+
+
+COVERED_LEAST = 179
+"""Of 200 intervals of 95 %, so many or more hold the truth with probability .9995."""
+
+
+def test_the_parts_of_a_change_are_covered() -> None:
+    """Poisson numbers and skewed values in three groups: each interval holds the truth of the
+    formula in as many worlds as it says."""
+    rng = np.random.default_rng(7)
+    rates, means = np.array([[60, 40], [30, 50], [20, 15]]), np.array([[9, 11], [30, 25], [5, 5]])
+    truth = _effects(rates.astype(float), (rates * means).astype(float))
+    held = np.zeros(4)
+    for _world in range(200):
+        before, after = (
+            {g: rng.gamma(2, means[i, t] / 2, rng.poisson(rates[i, t])).tolist()
+             for i, g in enumerate("abc")}
+            for t in (0, 1)
+        )  # fmt: skip
+        found = value_change(sold_in(before, after), **HALVES).table
+        held += (found["conf_low"].to_numpy() <= truth) & (truth <= found["conf_high"].to_numpy())
+    assert held.min() >= COVERED_LEAST
+
+
+# --- what problems cost -------------------------------------------------------------------------
+
+
+def test_a_problem_says_how_many_are_missing() -> None:
+    """30 points below the others over 100 cases: 30 missing, with the ends of the difference."""
+    (loss,) = problem_finder([by_group("Won", [0.5, 0.5, 0.5, 0.2], [0.05] * 4)]).losses()
+    row = loss.table.row(0, named=True)
+    assert "d, Won: 20.0%, elsewhere 50.0%" in str(loss)
+    low, high = round(-100 * row["conf_high"]), round(-100 * row["conf_low"])
+    assert f"30 ({low} to {high}) missing of 100" in str(loss)
+    assert loss.importance() > 0
+    late = replace(by_group("Late", [0.1, 0.1, 0.1, 0.4], [0.05] * 4), better="lower")
+    (much,) = problem_finder([late]).losses()
+    assert "too many of 100" in str(much)
+
+
+def test_one_group_alone_is_held_against_the_others() -> None:
+    figures = [by_group("Won", [0.5, 0.5, 0.5, 0.2], [0.05] * 4)]
+    assert problem_finder(figures, only="a").n_compared == 1
+    assert problem_finder(figures, only="a").table.is_empty()
+    alone = problem_finder(figures, only="d")
+    # Of one group compared, one is named: its interval is the plain one of 95 %.
+    assert alone.table["conf_high"].item() == pytest.approx(-0.3 + 1.959964 * 0.05 * np.sqrt(4 / 3))
+
+
+def test_the_table_of_problems_speaks_each_figures_unit() -> None:
+    money = replace(by_group("Margin", [90.0, 100.0, 100.0, 100.0], [1.0] * 4), unit="money")
+    shown = problem_finder([money, by_group("Won", [0.5, 0.5, 0.5, 0.2], [0.05] * 4)]).show()
+    assert shown.figure is None
+    assert shown.table is not None
+    cells = [row[2:4] for row in shown.table.rows]
+    assert sorted(cells) == [("20.0%", "50.0%"), ("90", "100")]

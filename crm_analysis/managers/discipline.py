@@ -116,7 +116,7 @@ def contact_discipline(
             "due; those not due yet count neither way.",
             as_of=date_text(as_of),
         ),
-        what=_("planned contacts"),
+        what=_("planned contacts"), key="contacts_on_time", better="higher",
     )  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def entry_timeliness(
             "in within {n} h. What was never typed in is not among it.",
             as_of=date_text(as_of), n=number(within_hours),
         ),
-        what=_("records"), notes=notes,
+        what=_("records"), notes=notes, key="typed_in_on_time", better="higher",
     )  # fmt: skip
 
 

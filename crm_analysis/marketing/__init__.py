@@ -32,6 +32,7 @@ from crm_analysis.marketing.stock import (
     stock_age,
     stock_turnover,
 )
+from crm_analysis.marketing.value_change import ValueChange, value_change
 
 __all__ = [
     "CampaignEffect",
@@ -46,6 +47,7 @@ __all__ = [
     "SourceEffectiveness",
     "StockAge",
     "Traffic",
+    "ValueChange",
     "acquisition_cost",
     "average_deal",
     "channel_parity",
@@ -66,5 +68,6 @@ __all__ = [
     "stock_age",
     "stock_turnover",
     "traffic",
+    "value_change",
     "visit_mix",
 ]
