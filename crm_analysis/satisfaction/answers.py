@@ -31,8 +31,12 @@ from crm_analysis.frames import (
 )
 from crm_analysis.satisfaction.repeats import Repeats, count_repeats
 from crm_analysis.uncertainty import (
+    RANK_DRAWS,
+    Ranks,
     Shrinkage,
     homogeneity_p_value,
+    rank_draws,
+    share_posterior,
     shrink_groups,
     wilson_interval,
 )
@@ -40,6 +44,7 @@ from crm_analysis.wording import _, date_text, number, plural, word_of
 
 __all__ = [
     "LEAST_GROUPS",
+    "RANKED",
     "SHRUNK",
     "Compared",
     "Floats",
@@ -67,6 +72,9 @@ _MONTHS: dict[str, int] = {"month": 1, "quarter": 3, "year": 12}
 SHRUNK = ("shrunk", "shrunk_low", "shrunk_high")
 """What grouped estimates have beside the usual five."""
 
+RANKED = ("rank_low", "rank_high", "chance_best")
+"""What they have where groups can be ranked: bounds of the rank, chance of being the best."""
+
 _WORTH_SAYING = 1.05
 """Design effects below this change no interval that a reader could see."""
 
@@ -74,7 +82,7 @@ LEAST_GROUPS = 3
 """From fewer groups nothing can be learnt about how groups vary."""
 
 OWN = {"score", "late", "n", "value", "weight", "mean", "squares", "n_promoters", "n_passives",
-        "n_detractors", "n_top", "n_answers", "n_in_time", *FIVE, *SHRUNK}  # fmt: skip
+        "n_detractors", "n_top", "n_answers", "n_in_time", *FIVE, *SHRUNK, *RANKED}  # fmt: skip
 
 
 # Ask ----------------------------------------------------------------------------------------
@@ -374,13 +382,22 @@ class Compared:
     p_value: float | None
     shrunk: Shrinkage | None
     known: NDArray[np.bool_]
+    ranks: Ranks | None = None
 
 
-def compare(summary: pl.DataFrame, conf_level: float, design_effect: float = 1.0) -> Compared:
-    """Test and shrink groups, with one variance within groups pooled over all of them.
+def compare(
+    summary: pl.DataFrame, conf_level: float, design_effect: float = 1.0, share: str | None = None
+) -> Compared:
+    """Test, shrink and rank groups, with one variance within groups pooled over all of them.
 
     A group of three like answers has no variance of its own to speak of, and under the
     hypothesis that no group differs they all share one.
+
+    Parameters
+    ----------
+    share : str, optional
+        The column of counts whose share the mean is: shares are shrunk by the beta-binomial
+        model, everything else by the normal one.
     """
     n, mean = float_column(summary, "n"), float_column(summary, "mean")
     known = n > 0
@@ -390,6 +407,17 @@ def compare(summary: pl.DataFrame, conf_level: float, design_effect: float = 1.0
         return Compared(None, None, known)
     std_error = np.sqrt(design_effect * squares / freedom / n[known])
     p_value = homogeneity_p_value(mean[known], std_error, freedom=freedom)
-    enough = known.sum() >= LEAST_GROUPS
-    shrunk = shrink_groups(mean[known], std_error, conf_level) if enough else None
-    return Compared(p_value, shrunk, known)
+    if known.sum() < LEAST_GROUPS:
+        return Compared(p_value, None, known)
+    if share is None:
+        shrunk = shrink_groups(mean[known], std_error, conf_level)
+        draws = np.random.default_rng(0).standard_normal((RANK_DRAWS, len(shrunk.estimate)))
+        draws = shrunk.estimate + shrunk.std_error * draws
+    else:
+        won, size = float_column(summary, share)[known] / design_effect, n[known] / design_effect
+        posterior = share_posterior(won, size)
+        shrunk, draws = (
+            posterior.shrink(won, size, conf_level),
+            posterior.draw(won, size, RANK_DRAWS),
+        )
+    return Compared(p_value, shrunk, known, rank_draws(draws, conf_level))

@@ -130,7 +130,8 @@ def net_promoter_score(
     ScoreEstimates
         Columns of `by`, ``n`` (answers), ``n_promoters``, ``n_passives``, ``n_detractors``,
         ``estimate`` in points (-100 to 100), ``std_error``, ``conf_low``, ``conf_high``; with
-        groups also ``shrunk``, ``shrunk_low``, ``shrunk_high`` (null below three groups).
+        groups also ``shrunk``, ``shrunk_low``, ``shrunk_high`` and the rank among all groups:
+        ``rank_low``, ``rank_high`` (1 is the highest), ``chance_best``; null below three groups.
 
     Raises
     ------
@@ -266,8 +267,8 @@ def top_box_score(
     ScoreEstimates
         Columns of `by`, ``n`` (answers), ``n_top``, ``estimate`` (share, 0 to 1),
         ``std_error``, ``conf_low``, ``conf_high``; with groups also ``shrunk``,
-        ``shrunk_low``, ``shrunk_high``: the normal approximation, whose weights are those of
-        the beta-binomial model with the same mean and variances, cut to 0 and 1.
+        ``shrunk_low``, ``shrunk_high`` by the beta-binomial model (`share_posterior`), and
+        ``rank_low``, ``rank_high``, ``chance_best``.
 
     Raises
     ------
@@ -304,8 +305,8 @@ def top_box_score(
     effect = _effect(repeats)
     return estimated(
         summary, population_error(summary), share_bounds(summary, "n_top", conf_level, effect),
-        groups=question.groups, design_effect=effect, classes=("n_top",), limits=(0.0, 1.0),
-        name=_("Share of the top {top} scores", top=number(top)), unit="share",
+        groups=question.groups, design_effect=effect, classes=("n_top",), share="n_top",
+        limits=(0.0, 1.0), name=_("Share of the top {top} scores", top=number(top)), unit="share",
         key=f"top_{top}_scores",
         definition=question.definition(
             _("Share of answers above {cut}.", cut=score_text(high - top))
@@ -345,7 +346,7 @@ def mean_score(
     ScoreEstimates
         Columns of `by`, ``n`` (answers), ``estimate`` on the question's own scale,
         ``std_error``, ``conf_low``, ``conf_high``; with groups also ``shrunk``,
-        ``shrunk_low``, ``shrunk_high``.
+        ``shrunk_low``, ``shrunk_high``, ``rank_low``, ``rank_high``, ``chance_best``.
 
     Raises
     ------
