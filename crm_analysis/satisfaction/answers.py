@@ -51,6 +51,8 @@ __all__ = [
     "Period",
     "Question",
     "ScoreCounts",
+    "check_on_scale",
+    "check_scale",
     "check_since",
     "compare",
     "count_scores",
@@ -114,7 +116,7 @@ class Question:
         by = group_names(self.by, taken=(*OWN, *period))
         check_conf_level(self.conf_level)
         object.__setattr__(self, "as_of", check_as_of(self.as_of))
-        _check_scale(self.scale)
+        check_scale(self.scale)
         if self.period is not None:
             check_one_of("period", self.period, PERIODS)
         if self.since is not None:
@@ -133,7 +135,7 @@ class Question:
             scores, score_col=self.score_col, at_col=self.at_col, period=self.period,
             since=self.since, as_of=self.as_of, by=self.by,
         )  # fmt: skip
-        _check_on_scale(counts.table, self.score_col, self.scale)
+        check_on_scale(counts.table, self.score_col, self.scale)
         return counts
 
     def repeats(self, scores: object, value: Callable[[nw.Expr], nw.Expr]) -> Repeats | None:
@@ -216,7 +218,8 @@ def when_text(since: date | None, as_of: date) -> str:
     )
 
 
-def _check_scale(scale: tuple[float, float]) -> None:
+def check_scale(scale: tuple[float, float]) -> None:
+    """Refuse a scale whose lowest score is not below its highest."""
     low, high = scale
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise InputError(
@@ -225,7 +228,8 @@ def _check_scale(scale: tuple[float, float]) -> None:
         )
 
 
-def _check_on_scale(table: pl.DataFrame, score_col: str, scale: tuple[float, float]) -> None:
+def check_on_scale(table: pl.DataFrame, score_col: str, scale: tuple[float, float]) -> None:
+    """Refuse counted scores (``score``, ``n``) that lie off the scale."""
     low, high = scale
     outside = table.filter((pl.col("score") < low) | (pl.col("score") > high))
     if outside.is_empty():
