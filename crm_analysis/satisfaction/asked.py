@@ -134,7 +134,13 @@ class AskedCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Surveys:
-    """What is asked of a table of surveys sent, checked."""
+    """What is asked of a table of surveys sent, checked.
+
+    Attributes
+    ----------
+    within : tuple of str
+        The columns of `by` within which customers who answered more than once are looked for.
+    """
 
     score_col: str
     sent_col: str
@@ -146,6 +152,7 @@ class Surveys:
     since: date | None
     as_of: date
     by: tuple[str, ...]
+    within: tuple[str, ...]
     conf_level: float
 
     def __post_init__(self) -> None:
@@ -205,7 +212,7 @@ class Surveys:
         return count_repeats(
             frame.filter(nw.col("mature") == 1), self.measure.value, score_col="score",
             at_col=None, customer_col="customer", period_months=None, since=None,
-            as_of=self.as_of, by=keys_of(self.by),
+            as_of=self.as_of, by=keys_of(self.within),
         ).design_effect  # fmt: skip
 
     def when_text(self) -> str:

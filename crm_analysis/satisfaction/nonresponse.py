@@ -188,11 +188,12 @@ def nonresponse_check(
     asked = Surveys(
         score_col=score_col, sent_col=sent_col, answered_col=answered_col, customer_col=None,
         scale=scale, measure=measure_of("mean", scale, 1), within_days=within_days, since=since,
-        as_of=as_of, by=traits, conf_level=conf_level,
+        as_of=as_of, by=traits, within=(), conf_level=conf_level,
     )  # fmt: skip
     counts = asked.count(surveys)
     table = pl.concat([_levels(counts.table, name, conf_level) for name in traits])
     raw = [_alike_p_value(table.filter(pl.col("trait") == name)) for name in traits]
+    alike = {name: _r_indicator(table.filter(pl.col("trait") == name)) for name in traits}
     adjusted = holm([np.nan if p is None else p for p in raw])
     return NonresponseCheck(
         table=table, name=_("Who answers"), unit="share", by=("trait", "level"),
@@ -201,9 +202,8 @@ def nonresponse_check(
                      "of the answers.") + " " + asked.when_text(),
         p_values={name: None if np.isnan(p) else float(p)
                   for name, p in zip(traits, adjusted, strict=True)},
-        r_indicators={name: _r_indicator(table.filter(pl.col("trait") == name))
-                      for name in traits},
-        notes=counts.notes() + _check_notes(table, traits),
+        r_indicators=alike,
+        notes=counts.notes() + _check_notes(table, alike),
     )  # fmt: skip
 
 
@@ -247,12 +247,15 @@ def _r_indicator(rows: pl.DataFrame) -> float:
     return float(1 - 2 * np.sqrt(np.sum(n * (share - mean) ** 2) / n.sum()))
 
 
-def _check_notes(table: pl.DataFrame, traits: tuple[str, ...]) -> tuple[str, ...]:
+def _check_notes(table: pl.DataFrame, alike: dict[str, float]) -> tuple[str, ...]:
     notes = small_n_notes(table, ("level",), what=_("surveys"))
-    if len(traits) > 1:
-        notes += (_("The tests allow for the {k} traits looked at (Holm).", k=number(len(traits))),)
+    if len(alike) > 1:
+        notes += (_("The tests allow for the {k} traits looked at (Holm).", k=number(len(alike))),)
     return (
         *notes,
+        _("R-indicators, 1 when all respond alike: {values}.",
+          values=", ".join(f"{label_of(name).lower()} {number(value, 2)}"
+                           for name, value in alike.items())),
         _("Alike response rates prove nothing of what no column tells, such as how those feel who "
           "keep silent."),
     )  # fmt: skip
@@ -357,7 +360,8 @@ def score_bounds(
     asked = Surveys(
         score_col=score_col, sent_col=sent_col, answered_col=answered_col,
         customer_col=customer_col, scale=scale, measure=measure_of(measure, scale, top),
-        within_days=within_days, since=since, as_of=as_of, by=names_of(by), conf_level=conf_level,
+        within_days=within_days, since=since, as_of=as_of, by=names_of(by), within=names_of(by),
+        conf_level=conf_level,
     )  # fmt: skip
     counts = asked.count(surveys)
     table = _bounds_table(counts.table, asked, counts.design_effect)

@@ -385,8 +385,8 @@ def _comparison_note(answer: ScoreEstimates) -> tuple[str, ...]:
     if answer.differ():
         return (
             _("Between groups the true values have a standard deviation of about {spread}. "
-              "The rank of a group is known only within its bounds.",
-              spread=spread),
+              "A rank is among all {k} groups compared, and known only within its bounds.",
+              spread=spread, k=number(n_known)),
         )  # fmt: skip
     return (
         _("No difference between groups is established (standard deviation between their true "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "adjusted_wald_interval",
+    "customer_effort_score",
     "mean_score",
     "net_promoter_score",
     "score_distribution",
@@ -383,6 +385,68 @@ def mean_score(
         unit="score",
         definition=question.definition(_("Mean of the answers.")),
         notes=question.notes(counts, repeats), conf_level=conf_level, period=period,
+    )  # fmt: skip
+
+
+def customer_effort_score(
+    scores: object,
+    *,
+    score_col: str = "score",
+    at_col: str | None = "answered_on",
+    customer_col: str | None = None,
+    scale: tuple[float, float] = (1, 7),
+    high_is_easy: bool = True,
+    period: Period | None = None,
+    since: date | None = None,
+    as_of: date,
+    by: str | Sequence[str] = (),
+    conf_level: float = 0.95,
+    ci_method: str = "t",
+) -> ScoreEstimates:
+    """How easy is it for customers to get what they came for (customer effort score).
+
+    Parameters
+    ----------
+    scores, score_col, at_col, customer_col, period, since, as_of, by, conf_level, ci_method
+        As in `mean_score`.
+    scale : tuple of float
+        1 to 7 for "The company made it easy for me", from "strongly disagree" on.
+    high_is_easy : bool
+        False for the older question, "How much effort did it take you?": there the lower mean
+        is the better.
+
+    Returns
+    -------
+    ScoreEstimates
+        As of `mean_score`, which it is; it knows which way is better.
+
+    Raises
+    ------
+    InputError, ColumnError
+        As in `net_promoter_score`.
+
+    References
+    ----------
+    Dixon, Freeman & Toman (2010), Harvard Business Review 88(7/8):116-122; Dixon, Toman & DeLisi
+    (2013), *The Effortless Experience*, chapter 6 (the question from 1 to 7).
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from datetime import date
+    >>> answers = pl.DataFrame({"score": [7, 6, 6, 5, 2]})
+    >>> print(customer_effort_score(answers, at_col=None, as_of=date(2026, 6, 30)))
+    Customer effort score: 5.20 (95% interval 2.81 to 7.00, n = 5).
+    """
+    found = mean_score(
+        scores, score_col=score_col, at_col=at_col, customer_col=customer_col, scale=scale,
+        period=period, since=since, as_of=as_of, by=by, conf_level=conf_level,
+        ci_method=ci_method,
+    )  # fmt: skip
+    easier = _("The higher, the easier.") if high_is_easy else _("The lower, the easier.")
+    return replace(
+        found, name=_("Customer effort score"), key="customer_effort_score",
+        definition=f"{found.definition} {easier}", better="higher" if high_is_easy else "lower",
     )  # fmt: skip
 
 

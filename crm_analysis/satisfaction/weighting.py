@@ -230,7 +230,7 @@ def weighted_score(
         score_col=score_col, sent_col=sent_col, answered_col=answered_col,
         customer_col=customer_col, scale=scale, measure=measure_of(measure, scale, top),
         within_days=within_days, since=since, as_of=as_of, by=(*groups, *traits),
-        conf_level=conf_level,
+        within=groups, conf_level=conf_level,
     )  # fmt: skip
     counts = asked.count(surveys)
     parts = (
