@@ -158,7 +158,10 @@ def test_every_group_has_bounds_of_its_rank(metric: Any) -> None:
     assert (table["rank_low"] <= table["rank_high"]).all()
     order = table["shrunk"].rank("ordinal", descending=True).cast(pl.Int64)
     assert ((table["rank_low"] <= order) & (order <= table["rank_high"])).all()
-    assert any("among all 8 groups compared, and known only within its bounds" in note for note in found.notes)
+    assert any(
+        "among all 8 groups compared, and known only within its bounds" in note
+        for note in found.notes
+    )
     assert found.units()["chance_best"] == "share"
 
 

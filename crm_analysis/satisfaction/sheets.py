@@ -172,6 +172,7 @@ class Sheets:
             if self.since is not None:
                 frame = frame.filter(nw.col("day") >= to_day_number(self.since))
         self._check(frame)
+        frame = frame.filter(nw.col("question").cast(nw.String).is_in(self.questions))
         if self.customer_col is not None:
             # Whoever is not known answered once: the sheet itself is the customer.
             lone = nw.when(nw.col("customer").is_null()).then(nw.col("survey")).alias("lone")
