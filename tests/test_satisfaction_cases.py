@@ -76,7 +76,7 @@ def test_resolution_is_the_kaplan_meier_of_statsmodels() -> None:
     assert found["median_days"] == pytest.approx(curve.quantile(0.5), abs=EXACT)
     still = ~done
     overdue = still & (table["due_at"] < END).to_numpy()
-    assert (found["n_open"], found["n_overdue"]) == (still.sum(), overdue.sum())
+    assert (found["n_unresolved"], found["n_past_due"]) == (still.sum(), overdue.sum())
 
 
 def test_the_test_between_groups_is_the_log_rank_of_statsmodels() -> None:
@@ -102,7 +102,7 @@ def test_leaving_open_cases_out_would_flatter() -> None:
     naive = (seen["resolved_at"] - seen["opened_at"] <= timedelta(days=14)).mean()
     assert isinstance(naive, float)
     assert naive > row["conf_high"] + 0.1
-    assert row["n_overdue"] is None
+    assert row["n_past_due"] is None
 
 
 @pytest.mark.parametrize("resolved", [True, False])
@@ -148,8 +148,8 @@ def slow_repeats(table: pl.DataFrame, within: int) -> tuple[int, int]:
 def test_cases_that_come_back_equal_the_slow_twin(within: int) -> None:
     table = cases(4, 300)
     row = repeated_cases(table, within_days=within, as_of=AS_OF).table.row(0, named=True)
-    assert (row["n"], row["n_yes"]) == slow_repeats(table, within)
-    assert row["n_yes"] > 0
+    assert (row["n"], row["n_back"]) == slow_repeats(table, within)
+    assert row["n_back"] > 0
 
 
 # --- typical requests -----------------------------------------------------------------------------
@@ -161,18 +161,18 @@ def test_kinds_and_their_change_by_hand() -> None:
     days = [date(2026, 6, 1)] * 30 + [date(2026, 2, 15)] * 10
     table = pl.DataFrame({"about": [*topics, *earlier], "opened_at": days})
     found = typical_requests(table, since=date(2026, 4, 1), as_of=AS_OF)
-    assert found.table["ratio"].null_count() == 5
+    assert found.table["times"].null_count() == 5
     assert any("do not reach back" in note for note in found.notes)
     old = pl.DataFrame({"about": ["staff"], "opened_at": [date(2025, 12, 1)]})
     found = typical_requests(pl.concat([table, old]), since=date(2026, 4, 1), as_of=AS_OF)
     first = found.table.row(0, named=True)
-    assert (first["topic"], first["n_cases"], first["n_earlier"], first["ratio"]) == (
+    assert (first["topic"], first["n_cases"], first["n_earlier"], first["times"]) == (
         "price", 15, 5, 3.0,
     )  # fmt: skip
     raw = stats.binomtest(15, 20, 0.5)
     ends = raw.proportion_ci(method="exact")
-    assert first["ratio_low"] == pytest.approx(ends.low / (1 - ends.low), abs=1e-6)
-    assert first["ratio_high"] == pytest.approx(ends.high / (1 - ends.high), abs=1e-6)
+    assert first["times_low"] == pytest.approx(ends.low / (1 - ends.low), abs=1e-6)
+    assert first["times_high"] == pytest.approx(ends.high / (1 - ends.high), abs=1e-6)
     p = [
         stats.binomtest(k, k + e, 0.5).pvalue for k, e in ((15, 5), (5, 5), (4, 0), (3, 0), (3, 0))
     ]
@@ -278,7 +278,7 @@ def test_staying_away_is_the_kaplan_meier_and_log_rank_of_statsmodels() -> None:
     start = table["sent_at"].dt.date() + timedelta(days=30)
     came = table["returned_on"].is_not_null().to_numpy()
     days = (table["returned_on"].fill_null(AS_OF) - start).dt.total_days().to_numpy()
-    for name, which in (("low_score", 2.0), ("high_score", 5.0), ("no_answer", None)):
+    for name, which in (("low_score", 2.0), ("high_score", 5.0), ("kept_silent", None)):
         rows = (table["score"].eq_missing(which)).to_numpy()
         curve = SurvfuncRight(days[rows], came[rows].astype(int))
         at = np.searchsorted(curve.surv_times, 365, side="right") - 1

@@ -27,9 +27,9 @@ from crm_analysis.satisfaction.answers import check_on_scale, check_scale, score
 from crm_analysis.satisfaction.repeats import count_repeats
 from crm_analysis.wording import Unit, _, date_text, number, plural
 
-__all__ = ["MEASURES", "AskedCounts", "Measure", "Surveys", "measure_of"]
+__all__ = ["KINDS_OF_SCORE", "AskedCounts", "Measure", "Surveys", "measure_of"]
 
-MEASURES = ("mean", "top", "nps")
+KINDS_OF_SCORE = ("mean", "top", "nps")
 _RECOMMENDING: tuple[float, float] = (0, 10)
 
 
@@ -66,7 +66,7 @@ def measure_of(measure: str, scale: tuple[float, float], top: int) -> Measure:
         Another measure; a scale that is none, or not 0 to 10 for ``"nps"``; a `top` that leaves
         nothing below it.
     """
-    check_one_of("measure", measure, MEASURES)
+    check_one_of("measure", measure, KINDS_OF_SCORE)
     check_scale(scale)
     low, high = scale
     if measure == "mean":

@@ -18,9 +18,9 @@ from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.frames import check_one_of, check_whole
 from crm_analysis.satisfaction.answers import Floats
 from crm_analysis.satisfaction.index import covariances, percentiles, resampled
-from crm_analysis.satisfaction.sheets import Moments, Sheets
+from crm_analysis.satisfaction.sheets import Moments, Sheets, question_word
 from crm_analysis.uncertainty import normal_quantile
-from crm_analysis.wording import Unit, _, interval_text, percent, word_of
+from crm_analysis.wording import Unit, _, interval_text, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,19 +63,23 @@ class Drivers(Estimates):
         return _(
             "Of what explains “{outcome}” most is “{first}”: {value}; all questions together "
             "explain {r2} of its variance.",
-            outcome=word_of(self.outcome), first=word_of(first["question"]),
+            outcome=question_word(self.outcome), first=question_word(first["question"]),
             value=self.value_text(first), r2=percent(self.r_squared, 0),
         )  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the shares with their intervals, and return the Axes."""
         ax = figures.new_axes(ax)
-        labels = [word_of(name) for name in self.table["question"]]
+        labels = [question_word(name) for name in self.table["question"]]
         labelled = self.table.with_columns(pl.Series("label", labels, pl.String))
         figures.points(labelled, label="label", ax=ax)
         figures.write_units(ax, "share", axis="x")
         ax.set_title(self.name)
         return ax
+
+    def _readable(self) -> pl.DataFrame:
+        words = [question_word(name) for name in self.table["question"]]
+        return self.table.with_columns(pl.Series("question", words, pl.String))
 
     def units(self) -> dict[str, Unit]:
         """Return what each column of the table is measured in."""
@@ -208,12 +212,13 @@ def satisfaction_drivers(
     _group, moments = next(sheets.moments(answers))
     table, r_squared = _estimate(moments, drivers, n_resamples, seed, conf_level)
     return Drivers(
-        table=table, name=_("What explains “{outcome}”", outcome=word_of(outcome)), unit="share",
+        table=table, name=_("What explains “{outcome}”", outcome=question_word(outcome)),
+        unit="share",
         by=("question",), conf_level=conf_level, key="satisfaction_drivers",
         definition=" ".join((
             _("Share of the explained variance of “{outcome}” that each question accounts for, "
-              "averaged over every order of taking them in (LMG), of sheets on which all were "
-              "answered.", outcome=word_of(outcome)),
+              "averaged over every order of taking them in, of sheets on which all were "
+              "answered.", outcome=question_word(outcome)),
             sheets.when_text(),
         )),
         notes=_notes(table, outcome), r_squared=r_squared, outcome=outcome,
@@ -294,7 +299,7 @@ def _notes(table: pl.DataFrame, outcome: str) -> tuple[str, ...]:
     return (
         *notes,
         _("Answers of one sheet share the customer's mood: that a question explains “{outcome}” "
-          "does not show that mending it would mend the other.", outcome=word_of(outcome)),
+          "does not show that mending it would mend the other.", outcome=question_word(outcome)),
     )  # fmt: skip
 
 
@@ -305,8 +310,8 @@ def _unclear(table: pl.DataFrame) -> Iterator[str]:
         if above["conf_low"] <= below["conf_high"]:
             yield _(
                 "“{above}” ({first}) and “{below}” ({second})",
-                above=word_of(above["question"]),
+                above=question_word(above["question"]),
                 first=interval_text(above["conf_low"], above["conf_high"], "share"),
-                below=word_of(below["question"]),
+                below=question_word(below["question"]),
                 second=interval_text(below["conf_low"], below["conf_high"], "share"),
             )

@@ -15,8 +15,8 @@ from crm_analysis.estimates import Estimates, five_columns, group_label, small_n
 from crm_analysis.frames import check_one_of, check_whole
 from crm_analysis.satisfaction.answers import Floats
 from crm_analysis.satisfaction.asked import names_of
-from crm_analysis.satisfaction.sheets import Means, Moments, Sheets
-from crm_analysis.wording import _, number, percent, word_of
+from crm_analysis.satisfaction.sheets import Means, Moments, Sheets, question_word
+from crm_analysis.wording import _, number, percent
 
 __all__ = [
     "covariances",
@@ -170,7 +170,9 @@ def satisfaction_index(
 
 def _weights_text(weights: Mapping[str, float]) -> str:
     total = sum(weights.values())
-    return ", ".join(f"{word_of(name)} {percent(w / total, 0)}" for name, w in weights.items())
+    return ", ".join(
+        f"{question_word(name)} {percent(w / total, 0)}" for name, w in weights.items()
+    )
 
 
 def _partly_note(groups: Sequence[str]) -> tuple[str, ...]:
@@ -321,7 +323,7 @@ def survey_alpha(
         definition=" ".join((
             _("How far the answers to {k} questions ({questions}) move together, of sheets on "
               "which all were answered.", k=number(len(questions)),
-              questions=", ".join(word_of(name) for name in questions)),
+              questions=", ".join(question_word(name) for name in questions)),
             sheets.when_text(),
         )),
         notes=small_n_notes(table, sheets.by, what=_("sheets")),

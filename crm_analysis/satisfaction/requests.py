@@ -67,7 +67,7 @@ class TypicalRequests(Estimates):
         return self.table.filter(pl.col("p_holm") < 1 - self.conf_level).sort("p_holm")
 
     def _trend_text(self) -> str:
-        if self.table["ratio"].is_null().all():
+        if self.table["times"].is_null().all():
             return ""
         changed = self._changed().to_dicts()
         if not changed:
@@ -75,8 +75,8 @@ class TypicalRequests(Estimates):
         row = changed[0]
         return _(
             "“{topic}” came {ratio} times as often as in the period before ({interval}; {p})",
-            topic=word_of(row["topic"]), ratio=number(row["ratio"], 2),
-            interval=interval_text(row["ratio_low"], row["ratio_high"], "number"),
+            topic=word_of(row["topic"]), ratio=number(row["times"], 2),
+            interval=interval_text(row["times_low"], row["times_high"], "number"),
             p=p_text(row["p_holm"]),
         )  # fmt: skip
 
@@ -104,7 +104,7 @@ class TypicalRequests(Estimates):
     def units(self) -> dict[str, Unit]:
         """Return what each column of the table is measured in."""
         counts: dict[str, Unit] = dict.fromkeys(("n_cases", "n_earlier"), "count")
-        ratios: dict[str, Unit] = dict.fromkeys(("ratio", "ratio_low", "ratio_high"), "number")
+        ratios: dict[str, Unit] = dict.fromkeys(("times", "times_low", "times_high"), "number")
         return super().units() | counts | ratios | {"cumulative": "share"}
 
 
@@ -138,8 +138,8 @@ def typical_requests(
     TypicalRequests
         One row per kind: ``topic``, ``n_cases``, ``n`` (cases of the period), ``estimate``
         (share), ``std_error``, ``conf_low``, ``conf_high``, ``cumulative`` (share of this and
-        all more frequent kinds), ``n_earlier`` (in the period before), ``ratio`` of the two with
-        ``ratio_low``, ``ratio_high``, and ``p_holm`` (that it did not change, adjusted for the
+        all more frequent kinds), ``n_earlier`` (in the period before), ``times`` of the two with
+        ``times_low``, ``times_high``, and ``p_holm`` (that it did not change, adjusted for the
         number of kinds). Ratios are null where the kind is new, and where the data begin later
         than the period before.
 
@@ -170,7 +170,7 @@ def typical_requests(
     ...     "opened_at": [date(2026, 3, 2)] * 2 + [date(2026, 6, 1)] * 6 + [date(2026, 3, 3)] * 2,
     ... })
     >>> found = typical_requests(cases, since=date(2026, 5, 1), as_of=date(2026, 6, 30))
-    >>> found.table.select("topic", "n_cases", "n_earlier", "ratio").rows()
+    >>> found.table.select("topic", "n_cases", "n_earlier", "times").rows()
     [('price', 4, 2, 2.0), ('staff', 2, 2, 1.0)]
     """
     check_one_of("ci_method", ci_method, ("wilson",))
@@ -261,9 +261,9 @@ def _table(counted: pl.DataFrame, conf_level: float, *, reaches: bool) -> pl.Dat
     known = np.isfinite(ratio)
     extra = {
         "cumulative": np.cumsum(later) / total if total else np.full(len(later), np.nan),
-        "ratio": ratio,
-        "ratio_low": np.where(known, low, np.nan),
-        "ratio_high": np.where(known, high, np.nan),
+        "times": ratio,
+        "times_low": np.where(known, low, np.nan),
+        "times_high": np.where(known, high, np.nan),
         "p_holm": holm(p_value),
     }
     five = share_columns(later, np.full(len(later), total), conf_level)
@@ -275,7 +275,7 @@ def _table(counted: pl.DataFrame, conf_level: float, *, reaches: bool) -> pl.Dat
         **{name: pl.Series(values, dtype=pl.Float64).fill_nan(None)
            for name, values in extra.items()},
     ).select("topic", "n_cases", "n", "estimate", "std_error", "conf_low", "conf_high",
-             "cumulative", "n_earlier", "ratio", "ratio_low", "ratio_high", "p_holm")  # fmt: skip
+             "cumulative", "n_earlier", "times", "times_low", "times_high", "p_holm")  # fmt: skip
 
 
 def _fifth(table: pl.DataFrame, conf_level: float) -> tuple[float | None, ...]:

@@ -39,7 +39,17 @@ __all__ = ["CaseResolution", "complaint_resolution", "repeated_cases"]
 
 _MINUTE, _MINUTES_PER_DAY = 60, 1440
 _MEDIAN = ("median_days", "median_low", "median_high")
-_TAKEN = ("n_open", "n_overdue", *_MEDIAN, "opened", "resolved", "due", "minutes", "done", "late")
+_TAKEN = (
+    "n_unresolved",
+    "n_past_due",
+    *_MEDIAN,
+    "opened",
+    "resolved",
+    "due",
+    "minutes",
+    "done",
+    "late",
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -66,8 +76,8 @@ class CaseResolution(Estimates):
         if row["median_days"] is not None:
             text += "; " + _("half are resolved after {days} days",
                              days=amount(row["median_days"], "days"))  # fmt: skip
-        if row["n_overdue"]:
-            text += "; " + plural(row["n_overdue"], "{n} is open past its day",
+        if row["n_past_due"]:
+            text += "; " + plural(row["n_past_due"], "{n} is open past its day",
                                   "{n} are open past their day")  # fmt: skip
         return text + "."
 
@@ -77,7 +87,7 @@ class CaseResolution(Estimates):
 
     def units(self) -> dict[str, Unit]:
         """Return what each column of the table is measured in."""
-        own: dict[str, Unit] = dict.fromkeys(("n_open", "n_overdue"), "count")
+        own: dict[str, Unit] = dict.fromkeys(("n_unresolved", "n_past_due"), "count")
         own |= dict.fromkeys(_MEDIAN, "days")
         return super().units() | own
 
@@ -121,8 +131,8 @@ def complaint_resolution(
     Returns
     -------
     CaseResolution
-        Columns of `by`, ``n`` (cases), ``n_open``, ``n_overdue`` (open and past their day; null
-        without `due_col`), ``estimate`` (share resolved within the time), ``std_error``
+        Columns of `by`, ``n`` (cases), ``n_unresolved``, ``n_past_due`` (open and past their
+        day; null without `due_col`), ``estimate`` (share resolved within the time), ``std_error``
         (Greenwood), ``conf_low``, ``conf_high`` (where none or all are resolved by then: Wilson
         at those still observed), ``median_days`` with ``median_low``, ``median_high`` (null where
         half are not resolved yet).
@@ -147,7 +157,7 @@ def complaint_resolution(
     ...     "resolved_at": [datetime(2026, 6, day) for day in (2, 4, 20)] + [None],
     ... })
     >>> found = complaint_resolution(cases, due_col=None, as_of=date(2026, 6, 30))
-    >>> found.table.select("n", "n_open", "estimate", "median_days").row(0)
+    >>> found.table.select("n", "n_unresolved", "estimate", "median_days").row(0)
     (4, 1, 0.5, 3.0)
     """
     check_one_of("ci_method", ci_method, ("log-log",))
@@ -169,7 +179,7 @@ def complaint_resolution(
     )
     if names and not waits.height:
         table = waits.select(names).hstack(table.head(0))
-    overdue = pl.col("n_overdue") if due_col else pl.lit(None, pl.Int64).alias("n_overdue")
+    overdue = pl.col("n_past_due") if due_col else pl.lit(None, pl.Int64).alias("n_past_due")
     table = table.with_columns(overdue)
     return CaseResolution(
         table=table, name=_("Resolved within {days} days", days=number(within_days, 0)),
@@ -249,12 +259,12 @@ def _row(
     still, error, low, high = _share_open(curve, minutes, conf_level)
     five = five_columns([n], [1 - still], [error], [1 - high], [1 - low])
     half = np.array(quantile(curve, 0.5, conf_level)) / _MINUTES_PER_DAY
-    n_open = int(part.filter(pl.col("done") == 0)["n"].sum())
-    n_overdue = int(part.filter(pl.col("late") == 1)["n"].sum())
+    n_unresolved = int(part.filter(pl.col("done") == 0)["n"].sum())
+    n_past_due = int(part.filter(pl.col("late") == 1)["n"].sum())
     return {
         "n": five["n"],
-        "n_open": pl.Series([n_open]),
-        "n_overdue": pl.Series([n_overdue]),
+        "n_unresolved": pl.Series([n_unresolved]),
+        "n_past_due": pl.Series([n_past_due]),
         **{name: five[name] for name in ("estimate", "std_error", "conf_low", "conf_high")},
         **{name: pl.Series([float(value)]).fill_nan(None)
            for name, value in zip(_MEDIAN, half, strict=True)},
@@ -326,8 +336,8 @@ def repeated_cases(
     Returns
     -------
     Estimates
-        Columns of `by`, ``n`` (resolved cases), ``n_yes`` (that came back), ``estimate`` (share),
-        ``std_error``, ``conf_low``, ``conf_high``.
+        Columns of `by`, ``n`` (resolved cases), ``n_back`` (that came back), ``estimate``
+        (share), ``std_error``, ``conf_low``, ``conf_high``.
 
     Raises
     ------
@@ -342,19 +352,19 @@ def repeated_cases(
     ...     "opened_at": [date(2026, 5, 1), date(2026, 5, 9), date(2026, 5, 1)],
     ...     "resolved_at": [date(2026, 5, 2), None, date(2026, 5, 2)],
     ... })
-    >>> repeated_cases(cases, as_of=date(2026, 6, 30)).table.select("n", "n_yes").row(0)
+    >>> repeated_cases(cases, as_of=date(2026, 6, 30)).table.select("n", "n_back").row(0)
     (2, 1)
     """
     check_one_of("ci_method", ci_method, ("wilson",))
-    names = group_names(by, taken=(*_TAKEN, "n_yes"))
+    names = group_names(by, taken=(*_TAKEN, "n_back"))
     as_of, conf_level = check_as_of(as_of), check_conf_level(conf_level)
     _check_days(within_days)
     counted = _count_repeats(
         cases, (customer_col, topic_col, opened_col, resolved_col), within_days, since, as_of, names
     )
     five = share_columns(counted["k"], counted["total"], conf_level)
-    table = counted.select(*names, n_yes="k").with_columns(**five)
-    table = table.select(*names, "n", "n_yes", "estimate", "std_error", "conf_low", "conf_high")
+    table = counted.select(*names, n_back="k").with_columns(**five)
+    table = table.select(*names, "n", "n_back", "estimate", "std_error", "conf_low", "conf_high")
     return Estimates(
         table=table, name=_("Came back within {days} days", days=number(within_days)),
         unit="share", by=names, conf_level=conf_level,

@@ -30,8 +30,28 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.satisfaction.answers import Floats, when_text
+from crm_analysis.wording import _, word_of
 
-__all__ = ["Means", "Moments", "Sheets"]
+__all__ = ["Means", "Moments", "Sheets", "question_word"]
+
+
+def question_word(code: str) -> str:
+    """Write the code of a question in the reader's words; one that nobody knows stays.
+
+    Examples
+    --------
+    >>> question_word("csat"), question_word("delivery_day")
+    ('overall satisfaction', 'delivery day')
+    """
+    known = {
+        "csat": _("overall satisfaction"),
+        "nps": _("willingness to recommend"),
+        "ces": _("ease"),
+        "staff": _("staff"),
+        "speed": _("speed"),
+        "price": _("price"),
+    }
+    return known.get(code) or word_of(code)
 
 
 @dataclass(frozen=True)

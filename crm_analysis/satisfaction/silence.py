@@ -36,7 +36,7 @@ from crm_analysis.wording import Unit, _, date_text, duration_text, number, perc
 
 __all__ = ["SilentDeparture", "silent_departure"]
 
-OPINIONS = ("low_score", "middle_score", "high_score", "no_answer")
+KINDS = ("low_score", "middle_score", "high_score", "kept_silent")
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -59,7 +59,7 @@ class SilentDeparture(Estimates):
     def sentence(self) -> str:
         """Say whether those who gave low scores stay away more than those who kept silent."""
         rows = {row["opinion"]: row for row in self.table.drop_nulls("estimate").to_dicts()}
-        low, silent = rows.get("low_score"), rows.get("no_answer")
+        low, silent = rows.get("low_score"), rows.get("kept_silent")
         if low is None or silent is None or self.p_value is None:
             return _("{name}: nothing can be said in any group.", name=self.name)
         verdict = (
@@ -132,7 +132,7 @@ def silent_departure(
     -------
     SilentDeparture
         One row per opinion: ``opinion`` (``low_score``, ``middle_score``, ``high_score``,
-        ``no_answer``), ``n``, ``n_returned`` (until `as_of`), ``estimate`` (share who did not
+        ``kept_silent``), ``n``, ``n_returned`` (until `as_of`), ``estimate`` (share who did not
         come within the horizon), ``std_error``, ``conf_low``, ``conf_high``. Null where nobody
         was observed so long.
 
@@ -166,12 +166,12 @@ def silent_departure(
     check_on_scale(counted, score_col, scale)
     score = pl.col("score")
     counted = counted.with_columns(
-        opinion=pl.when(score.is_null()).then(pl.lit("no_answer"))
+        opinion=pl.when(score.is_null()).then(pl.lit("kept_silent"))
         .when(score <= low_to).then(pl.lit("low_score"))
         .when(score >= high_from).then(pl.lit("high_score"))
         .otherwise(pl.lit("middle_score"))
     )  # fmt: skip
-    curves = {name: _curve(counted.filter(pl.col("opinion") == name)) for name in OPINIONS}
+    curves = {name: _curve(counted.filter(pl.col("opinion") == name)) for name in KINDS}
     table = pl.concat(
         _row(counted.filter(pl.col("opinion") == name), name, curve, horizon_days, conf_level)
         for name, curve in curves.items()
@@ -188,7 +188,7 @@ def silent_departure(
             low=score_text(low_to), high=score_text(high_from), as_of=date_text(as_of),
         ),
         notes=small_n_notes(table, ("opinion",), what=_("customers")) + _tests_note(curves),
-        p_value=log_rank_p_value([curves["low_score"], curves["no_answer"]]),
+        p_value=log_rank_p_value([curves["low_score"], curves["kept_silent"]]),
     )  # fmt: skip
 
 
@@ -264,8 +264,8 @@ def _row(
 
 def _tests_note(curves: dict[str, KaplanMeier]) -> tuple[str, ...]:
     """Say how each opinion stands to silence, allowing for three comparisons."""
-    others = [name for name in OPINIONS if name != "no_answer"]
-    raw = [log_rank_p_value([curves[name], curves["no_answer"]]) for name in others]
+    others = [name for name in KINDS if name != "kept_silent"]
+    raw = [log_rank_p_value([curves[name], curves["kept_silent"]]) for name in others]
     adjusted = holm([np.nan if p is None else p for p in raw])
     parts = [
         f"{word_of(name)} {p_text(float(p))}"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WeightedScore", "effective_n", "rake", "weighted_score"]
 
+KINDS = ("raw", "weighted")
 LEAST_ANSWERS = 5
 """Kinds of customers with fewer answers are put together with others: a weight that rests on
 one answer would let that one speak for all."""
@@ -324,7 +325,7 @@ def _both(
         rows.append(rows[0])
     size, effective, *values = np.array(rows, np.float64).T
     first = counts.select(groups).head(1)
-    table = pl.DataFrame({"weighting": ["raw", "weighted"], "n_effective": effective})
+    table = pl.DataFrame({"weighting": KINDS, "n_effective": effective})
     if groups:
         table = pl.concat([pl.concat([first, first]), table], how="horizontal")
     five = five_columns(size, *values)
