@@ -234,6 +234,25 @@ def _clipped_mean(centre: float) -> float:
     return float(chance @ np.arange(1, 6))
 
 
+def test_traits_that_contradict_each_other_are_left_out_and_said() -> None:
+    # Of those asked by phone only sales customers answered, of those by e-mail only service ones:
+    # 60 and 40 by kind, 50 and 50 by channel, cannot both be met.
+    parts = [("sales", "phone", 40), ("sales", "email", 20), ("service", "phone", 10),
+             ("service", "email", 30)]  # fmt: skip
+    rows = [
+        (kind, channel, 3.0 + i % 3 if (kind == "sales") == (channel == "phone") else None)
+        for kind, channel, n in parts
+        for i in range(n)
+    ]
+    table = pl.DataFrame(rows, schema=["kind", "channel", "score"], orient="row").with_columns(
+        sent_at=pl.lit(SENT), answered_at=pl.lit(SENT)
+    )
+    both = weighted_score(table, scale=SCALE, as_of=AS_OF)
+    assert any("Channel is left out" in note for note in both.notes)
+    alone = weighted_score(table, strata="kind", scale=SCALE, as_of=AS_OF)
+    assert_frame_equal(both.table, alone.table)
+
+
 def test_few_answers_are_weighted_together_and_said() -> None:
     table = surveys(7).with_columns(
         kind=pl.when(pl.int_range(pl.len()) < 4).then(pl.lit("fleet")).otherwise("kind")

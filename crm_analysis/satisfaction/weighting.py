@@ -28,7 +28,7 @@ KINDS = ("raw", "weighted")
 LEAST_ANSWERS = 5
 """Kinds of customers with fewer answers are put together with others: a weight that rests on
 one answer would let that one speak for all."""
-_ROUNDS, _SETTLED = 500, 1e-10
+_ROUNDS, _SETTLED = 500, 1e-8
 
 
 def effective_n(weights: ArrayLike, counts: ArrayLike) -> float:
@@ -172,7 +172,7 @@ def weighted_score(
     method : {"raking", "cells"}
         Weigh to the totals of each trait by itself (raking), or of every combination (the
         inverse of its response rate). Values, or combinations, with fewer than five answers are
-        put together.
+        put together. Traits that raking cannot meet together with the ones before are left out.
     scale, measure, top
         As in `score_bounds`.
     by : str or sequence of str
@@ -191,8 +191,6 @@ def weighted_score(
     ------
     InputError, ColumnError
         As in `score_bounds`.
-    NotConvergedError
-        Raking does not settle.
 
     Notes
     -----
@@ -239,9 +237,11 @@ def weighted_score(
         if groups and counts.table.height
         else [counts.table]
     )
-    rows, folded = [], set[str]()
+    rows, folded, dropped = [], set[str](), set[str]()
     for part in parts:
         kinds = _kinds(part, traits, method)
+        kinds, left_out = _that_settle(part, kinds)
+        dropped |= {label_of(name) for name in left_out}
         names = zip(kinds.names, kinds.folded, strict=True)
         folded |= {label_of(name) for name, was_folded in names if was_folded}
         rows.append(_both(part, kinds, asked, counts.design_effect, groups))
@@ -255,7 +255,7 @@ def weighted_score(
               "by {traits}.", traits=", ".join(label_of(name).lower() for name in traits)),
             asked.when_text(),
         )),
-        notes=counts.notes() + _notes(table, groups, sorted(folded)),
+        notes=counts.notes() + _notes(table, groups, sorted(folded), sorted(dropped)),
     )  # fmt: skip
 
 
@@ -270,6 +270,7 @@ class _Kinds:
     places: list[NDArray[np.int64]]
     targets: list[Floats]
     folded: list[bool]
+    weight: Floats | None = None
 
 
 def _kinds(counts: pl.DataFrame, traits: tuple[str, ...], method: str) -> _Kinds:
@@ -304,6 +305,28 @@ def _fold(totals: pl.DataFrame) -> tuple[pl.DataFrame, bool]:
     )
 
 
+def _that_settle(counts: pl.DataFrame, kinds: _Kinds) -> tuple[_Kinds, tuple[str, ...]]:
+    """Rake by as many of the traits, in their order, as can be met together; name the others.
+
+    Traits of which one all but tells another, such as the employee and the kind of service, can
+    contradict each other among those who answered.
+    """
+    answered = counts["y"].is_not_null().to_numpy()
+    n = float_column(counts, "n")[answered]
+    for kept in range(len(kinds.names), 0, -1):
+        places = [place[answered] for place in kinds.places[:kept]]
+        try:
+            weight = rake(n, places, kinds.targets[:kept]) if len(n) else np.array([])
+        except NotConvergedError:
+            if kept == 1:
+                raise
+            continue
+        return _Kinds(
+            kinds.names[:kept], places, kinds.targets[:kept], kinds.folded[:kept], weight
+        ), kinds.names[kept:]
+    raise AssertionError("there is always a first trait")
+
+
 # Estimate --------------------------------------------------------------------------------------
 
 
@@ -312,12 +335,12 @@ def _both(
 ) -> pl.DataFrame:
     answered = counts["y"].is_not_null().to_numpy()
     n, y = float_column(counts, "n")[answered], counts["y"].drop_nulls().to_numpy()
-    places = [place[answered] for place in kinds.places]
     total = float(n.sum())
     alike, one = np.ones(len(n)), [np.zeros(len(n), np.int64)]
     rows = [(total, total, *_estimate(n, y, alike, one, effect, asked))]
     if total:
-        weight = rake(n, places, kinds.targets)
+        assert kinds.weight is not None
+        weight, places = kinds.weight, kinds.places
         rows.append(
             (total, effective_n(weight, n), *_estimate(n, y, weight, places, effect, asked))
         )
@@ -365,7 +388,9 @@ def _estimate(
     return factor * mean, factor * error, factor * low, factor * high
 
 
-def _notes(table: pl.DataFrame, groups: tuple[str, ...], folded: list[str]) -> tuple[str, ...]:
+def _notes(
+    table: pl.DataFrame, groups: tuple[str, ...], folded: list[str], dropped: list[str]
+) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
     weighted = table.filter(pl.col("weighting") == "weighted")
     bare = weighted.filter(pl.col("conf_low").is_null())
@@ -379,6 +404,11 @@ def _notes(table: pl.DataFrame, groups: tuple[str, ...], folded: list[str]) -> t
         notes += (
             _("Kinds of customers with fewer than {least} answers are weighted together, by "
               "{traits}.", least=number(LEAST_ANSWERS), traits=", ".join(folded)),
+        )  # fmt: skip
+    if dropped:
+        notes += (
+            _("No weights fit all the traits together: {traits} is left out.",
+              traits=", ".join(dropped)),
         )  # fmt: skip
     if not groups and weighted["n"][0]:
         row = weighted.row(0, named=True)
