@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 __all__ = [
-    "Matched",
     "RANK_DRAWS",
+    "Matched",
     "Ranks",
     "SharePosterior",
     "Shrinkage",
