@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, NoReturn
 
 import narwhals.stable.v2 as nw
 import polars as pl
@@ -23,6 +23,8 @@ __all__ = [
     "last_second",
     "one_group_each",
     "open_events",
+    "open_raw_events",
+    "refuse_mixed",
     "stage_notes",
     "with_mixed",
 ]
@@ -70,8 +72,13 @@ def last_second(as_of: date) -> int:
 
 def open_events(events: object, columns: Columns, by: Sequence[str]) -> Frame:
     """Open a table of events as ``unit``, ``stage`` (text), ``at`` (epoch seconds) and groups."""
-    frame = open_table(events, columns.asked(), by=by)
+    frame = open_raw_events(events, columns, by)
     return frame.with_columns(nw.col("stage").cast(nw.String))
+
+
+def open_raw_events(events: object, columns: Columns, by: Sequence[str]) -> Frame:
+    """Open a table of events as `open_events` does, with stages in the type they have there."""
+    return open_table(events, columns.asked(), by=by)
 
 
 def stage_notes(
@@ -86,7 +93,7 @@ def stage_notes(
     """
     covered = (nw.col("at") <= last_second(as_of)).cast(nw.Int64)
     seen = collect(
-        open_events(events, columns, ())
+        open_raw_events(events, columns, ())
         .with_columns(covered.alias("covered"))
         .group_by("stage")
         .agg(nw.col("covered").sum(), nw.col("at").min().alias("first_at"))
@@ -98,7 +105,7 @@ def stage_notes(
             f"The state on {as_of} was asked for, but the first event in {columns.at!r} is of "
             f"{first_on}. Pass the last day the data cover as 'as_of'."
         )
-    known = seen["stage"].to_list()
+    known = seen["stage"].cast(pl.String).to_list()
     unseen = [stage for stage in dict.fromkeys(stages) if known and stage not in known]
     for stage in unseen:
         hint = near(stage, known, alike=_MISSPELT)
@@ -148,9 +155,14 @@ def one_group_each(counted: pl.DataFrame, by: Sequence[str], unit_col: str) -> p
     """Return the counts, or refuse leads that lie in several groups (``mixed`` is 1)."""
     mixed = counted.filter(pl.col("mixed") == 1)["n_units"].sum()
     if mixed:
-        raise InputError(
-            f"Groups by {listed(by)} were asked for, but {mixed} of {counted['n_units'].sum()} "
-            f"values of {unit_col!r} have events in more than one group. Give every event of one "
-            f"{unit_col!r} the same group, such as the value at its first event."
-        )
+        refuse_mixed(mixed, counted["n_units"].sum(), by, unit_col)
     return counted.drop("mixed")
+
+
+def refuse_mixed(n_mixed: int, n_units: int, by: Sequence[str], unit_col: str) -> NoReturn:
+    """Say that leads lie in several groups."""
+    raise InputError(
+        f"Groups by {listed(by)} were asked for, but {n_mixed} of {n_units} "
+        f"values of {unit_col!r} have events in more than one group. Give every event of one "
+        f"{unit_col!r} the same group, such as the value at its first event."
+    )

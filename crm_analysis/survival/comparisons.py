@@ -19,6 +19,9 @@ Floats = NDArray[np.float64]
 _ROUNDING = 1e-9
 """Share of the whole variance below which a direction has none."""
 
+_SLICE = 1 << 14
+"""Exit times looked at in one go."""
+
 Weights = Literal["log-rank", "gehan-breslow", "peto-peto"]
 """How much each exit time counts: alike, by the number at risk, or by the pooled survival."""
 
@@ -61,13 +64,16 @@ def log_rank(curves: Sequence[KaplanMeier], weights: Weights = "log-rank") -> Co
     if len(curves) < 2:
         return None
     times = np.unique(np.concatenate([curve.time[curve.n_exits > 0] for curve in curves]))
-    present = np.array([_present(curve, times) for curve in curves], np.float64)
-    ended = np.array([_ended(curve, times) for curve in curves], np.float64)
-    n, d = present.sum(axis=0), ended.sum(axis=0)
+    n = np.sum([_present(curve, times) for curve in curves], axis=0, dtype=np.float64)
+    d = np.sum([_ended(curve, times) for curve in curves], axis=0, dtype=np.float64)
     weight = _weights(weights, n, d)
-    excess = ((ended - present * d / n) * weight).sum(axis=1)
-    spread = np.where(n > 1, d * (n - d) / (n**2 * np.maximum(n - 1, 1)), 0.0) * weight**2
-    variance = np.diag((present * n * spread).sum(axis=1)) - (present * spread) @ present.T
+    excess, variance = np.zeros(len(curves)), np.zeros((len(curves), len(curves)))
+    # In slices of the times: all groups at all times at once would fill the memory.
+    for low in range(0, len(times), _SLICE):
+        part = slice(low, low + _SLICE)
+        one, two = _excess(curves, times[part], n[part], d[part], weight[part])
+        excess += one
+        variance += two
     # The groups' excesses add to nothing: one direction has no variance but for rounding.
     least = _ROUNDING * float(np.trace(variance))
     freedom = int(np.linalg.matrix_rank(variance, tol=least, hermitian=True))
@@ -76,6 +82,17 @@ def log_rank(curves: Sequence[KaplanMeier], weights: Weights = "log-rank") -> Co
     inverse = np.linalg.pinv(variance, rcond=_ROUNDING, hermitian=True)
     statistic = float(excess @ inverse @ excess)
     return Comparison(statistic, freedom, float(special.chdtrc(freedom, statistic)))
+
+
+def _excess(
+    curves: Sequence[KaplanMeier], times: NDArray[Any], n: Floats, d: Floats, weight: Floats
+) -> tuple[Floats, Floats]:
+    """Return by how much the exits of each group exceed those expected, and the covariance."""
+    present = np.array([_present(curve, times) for curve in curves], np.float64)
+    ended = np.array([_ended(curve, times) for curve in curves], np.float64)
+    excess = ((ended - present * d / n) * weight).sum(axis=1)
+    spread = np.where(n > 1, d * (n - d) / (n**2 * np.maximum(n - 1, 1)), 0.0) * weight**2
+    return excess, np.diag((present * n * spread).sum(axis=1)) - (present * spread) @ present.T
 
 
 def _weights(kind: Weights, n: Floats, d: Floats) -> Floats:
