@@ -11,12 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import date
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from crm_analysis.dates import SECONDS_PER_DAY
 from crm_analysis.errors import InputError
@@ -32,6 +31,9 @@ from crm_analysis.funnel.lead_events import (
     with_mixed,
 )
 from crm_analysis.funnel.sorted_events import Block, SortedEvents, first_of_each, sort_events
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["ANCHORS", "ORDERS", "Anchor", "Order", "check_within_days", "count_attempts"]
 

@@ -18,6 +18,7 @@ from crm_analysis.wording import _, word_of
 __all__ = [
     "Columns",
     "Frame",
+    "check_ends",
     "check_steps",
     "group_marks",
     "last_second",
@@ -63,6 +64,25 @@ def check_steps(steps: Sequence[str], argument: str = "steps") -> tuple[str, ...
             "One stage alone leads nowhere: add the one that should follow."
         )
     return names
+
+
+def check_ends(stages: tuple[str, ...], end_stages: Sequence[str]) -> tuple[str, ...]:
+    """Return the stages that end a lead as a tuple, or say what is wrong with them."""
+    if isinstance(end_stages, str) or not isinstance(end_stages, Iterable):
+        raise InputError(
+            f"'end_stages' must list stages; got {end_stages!r}. Pass, for example, "
+            'end_stages=["lost"], or [] when there are none.'
+        )
+    ends = tuple(str(stage) for stage in end_stages)
+    twice = [
+        stage for stage in dict.fromkeys((*stages, *ends)) if (*stages, *ends).count(stage) > 1
+    ]
+    if twice:
+        raise InputError(
+            f"Times in the stages {listed(stages)} until {listed(ends)} were asked for; "
+            f"{listed(twice)} is named more than once. Name each stage once."
+        )
+    return ends
 
 
 def last_second(as_of: date) -> int:
@@ -155,7 +175,7 @@ def one_group_each(counted: pl.DataFrame, by: Sequence[str], unit_col: str) -> p
     """Return the counts, or refuse leads that lie in several groups (``mixed`` is 1)."""
     mixed = counted.filter(pl.col("mixed") == 1)["n_units"].sum()
     if mixed:
-        refuse_mixed(mixed, counted["n_units"].sum(), by, unit_col)
+        refuse_mixed(int(mixed), int(counted["n_units"].sum()), by, unit_col)
     return counted.drop("mixed")
 
 

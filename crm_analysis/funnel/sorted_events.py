@@ -60,7 +60,7 @@ class SortedEvents:
 
     keys: Whole
     groups: pl.DataFrame
-    group_of: Whole | None
+    group_of: NDArray[np.uint32] | None
     first_at: int
     n_moments: int
     n_codes: int
@@ -161,7 +161,7 @@ def _span(events: pl.LazyFrame, *, whole: bool) -> tuple[int, int, int, int, int
 
 def _groups(
     events: pl.LazyFrame, n_leads: int, by: Sequence[str], unit_col: str
-) -> tuple[pl.DataFrame, Whole | None]:
+) -> tuple[pl.DataFrame, NDArray[np.uint32] | None]:
     """Number the groups and find that of each lead, or refuse leads that lie in several."""
     keys = keys_of(by)
     if not by:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.errors import InputError, listed
 from crm_analysis.estimates import Estimates, five_columns, group_label, groups_text, small_n_notes
 from crm_analysis.frames import (
     check_as_of,
@@ -19,7 +18,7 @@ from crm_analysis.frames import (
     check_one_of,
     group_names,
 )
-from crm_analysis.funnel.lead_events import Columns, check_steps, stage_notes
+from crm_analysis.funnel.lead_events import Columns, check_ends, check_steps, stage_notes
 from crm_analysis.funnel.stays import OUTCOMES, StayCounts, count_stays, together
 from crm_analysis.survival import KaplanMeier, kaplan_meier, log_rank_p_value, quantile
 from crm_analysis.wording import _, amount, date_text, interval_text, number, percent, word_of
@@ -82,9 +81,7 @@ def _days(quantiles: Sequence[tuple[float, float, float]], which: int) -> Any:
     return np.array([one[which] for one in quantiles], np.float64) / _MINUTES_PER_DAY
 
 
-def _slowest(
-    counts: Sequence[StayCounts], by: tuple[str, ...]
-) -> tuple[int | None, float | None]:
+def _slowest(counts: Sequence[StayCounts], by: tuple[str, ...]) -> tuple[int | None, float | None]:
     """Return the step with the longest known median, and whether groups differ in it."""
     medians: dict[int, float] = {}
     for step in sorted({stays.step for stays in counts}):
@@ -270,7 +267,7 @@ def time_in_stage(
     [('contact', 3, 1, 1, 1, 5.0)]
     """
     names = check_steps(stages, "stages")
-    ends = _check_ends(names, end_stages)
+    ends = check_ends(names, end_stages)
     check_one_of("ci_method", ci_method, ("log-log",))
     as_of, by = check_as_of(as_of), group_names(by)
     conf_level = check_conf_level(conf_level)
@@ -290,24 +287,6 @@ def time_in_stage(
         slowest_stage=None if step is None else names[step - 1],
         p_value=p_value,
     )
-
-
-def _check_ends(stages: tuple[str, ...], end_stages: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(end_stages, str) or not isinstance(end_stages, Iterable):
-        raise InputError(
-            f"'end_stages' must list stages; got {end_stages!r}. Pass, for example, "
-            'end_stages=["lost"], or [] when there are none.'
-        )
-    ends = tuple(str(stage) for stage in end_stages)
-    twice = [
-        stage for stage in dict.fromkeys((*stages, *ends)) if (*stages, *ends).count(stage) > 1
-    ]
-    if twice:
-        raise InputError(
-            f"Times in the stages {listed(stages)} until {listed(ends)} were asked for; "
-            f"{listed(twice)} is named more than once. Name each stage once."
-        )
-    return ends
 
 
 def _definition(stages: tuple[str, ...], ends: tuple[str, ...], as_of: date) -> str:

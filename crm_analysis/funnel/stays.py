@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from crm_analysis.dates import floor_divide
 from crm_analysis.frames import collect, keys_of
@@ -31,6 +30,9 @@ from crm_analysis.funnel.sorted_events import (
     runs,
     sort_events,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["OUTCOMES", "StayCounts", "count_stays", "together"]
 
@@ -254,4 +256,3 @@ def _with_outcome(frame: Frame, end: int) -> Frame:
     )
     minutes = floor_divide(nw.col("until") - nw.col("in"), 60)
     return frame.with_columns(minutes.alias("minutes"))
-

@@ -66,7 +66,7 @@ def log_rank(curves: Sequence[KaplanMeier], weights: Weights = "log-rank") -> Co
     times = np.unique(np.concatenate([curve.time[curve.n_exits > 0] for curve in curves]))
     places = [np.searchsorted(times, curve.time, side="right") for curve in curves]
     present = [_present(curve, to, 0, len(times)) for curve, to in zip(curves, places, strict=True)]
-    n = np.sum(present, axis=0, dtype=np.float64)
+    n: Floats = np.asarray(np.sum(present, axis=0, dtype=np.float64))
     del present
     ended = [_ended(curve, times) for curve in curves]
     d = np.zeros(len(times))
@@ -129,7 +129,7 @@ def _expected(
         variance += np.diag(present @ own[low:high])
         gathered = gathered[:, -1:] + np.cumsum(present * spread[low:high], axis=1)
         # Whoever is still there in the next slice meets that slice's sums.
-        variance -= left @ gathered.T
+        variance -= np.asarray(left @ gathered.T)
     return expected, (variance + variance.T) / 2
 
 
