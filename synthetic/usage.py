@@ -305,7 +305,7 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "funnel": ("lead_events",),
         "satisfaction": ("scores",),
         "customer_base": ("loyalty_events", "portraits", "purchases"),
-        "pipeline": ("lead_events",),
+        "pipeline": ("lead_events", "lead_sales"),
         "service_head": ("car_events", "car_parc", "purchases", "service_visits"),
         "client_service": ("scores",),
         "data_quality": (

@@ -24,7 +24,7 @@ from crm_analysis.funnel import (
     stalled_leads,
 )
 from crm_analysis.funnel.attempts import _count_planned, _count_sorted
-from crm_analysis.funnel.lead_events import Columns, open_events, open_raw_events
+from crm_analysis.funnel.lead_events import Columns, open_events, with_stage_text
 from crm_analysis.funnel.sorted_events import sort_events
 from crm_analysis.funnel.stays import count_stays
 
@@ -82,12 +82,12 @@ def test_the_sort_counts_what_the_plan_counts(
     events = events_of(*[(lead * spread, s, day, lead % 2) for lead, s, day in rows], by=["g"])
     end, seconds = 10**10, window * 86_400
     columns, asked = Columns("opportunity_id", "stage", "happened_at"), ("g",)
-    frame = open_raw_events(events, columns, asked)
+    frame = open_events(events, columns, asked)
     sorted_events = sort_events(frame, STEPS, end, asked, "opportunity_id")
     assert sorted_events is not None
     cutoff = (FIRST - date(1970, 1, 1)).days * 86_400 + 30 * 86_400
     found = _count_sorted(sorted_events, len(STEPS), seconds, cutoff, anchor, asked)
-    plan = open_events(events, columns, asked)
+    plan = with_stage_text(frame)
     wanted = _count_planned(plan, STEPS, seconds, cutoff, "ordered", anchor, asked).drop("mixed")
     counted = pl.col("depth", "young", "n_units").cast(pl.Int64)
     assert_frame_equal(found, wanted.with_columns(counted), check_row_order=False)
@@ -104,8 +104,10 @@ def test_stays_are_the_same_by_the_sort_and_by_the_plan(rows: list[Any]) -> None
         "end_stages": ("lost",), "as_of": FIRST + timedelta(30),
     }  # fmt: skip
     with duckdb.connect() as base:
-        planned = count_stays(base.from_arrow(events.to_arrow()), **asked)
-    made = count_stays(events, **asked)
+        planned = count_stays(
+            open_events(base.from_arrow(events.to_arrow()), asked["columns"], ()), **asked
+        )
+    made = count_stays(open_events(events, asked["columns"], ()), **asked)
     assert [one.step for one in made] == [one.step for one in planned]
     for one, other in zip(made, planned, strict=True):
         assert one.minutes.tolist() == other.minutes.tolist()
@@ -116,7 +118,7 @@ def test_ids_too_wide_for_one_number_are_renumbered_or_left_to_the_plan() -> Non
     wide = events_of((-(2**62), "new", 0), (2**62, "new", 1), (2**62, "sale", 2))
     text = wide.with_columns(pl.col("opportunity_id").cast(pl.String))
     for events in (wide, text):
-        frame = open_raw_events(events, Columns("opportunity_id", "stage", "happened_at"), ())
+        frame = open_events(events, Columns("opportunity_id", "stage", "happened_at"), ())
         made = sort_events(frame, ("new", "sale"), 10**10, (), "opportunity_id")
         assert made is not None
         assert [block.n_leads for block in made.blocks()] == [2]
@@ -266,9 +268,9 @@ def test_shares_are_of_losses_with_a_known_reason() -> None:
     lost = [(0, None, 5, "price")] * 3 + [(0, None, 6, "rival")] + [(0, None, 7, None)] * 4
     result = loss_reasons(leads_of(*lost, (0, 3, 9, None)), within_days=30, as_of=AS_OF)
     found = {row["outcome"]: row for row in result.table.to_dicts()}
-    assert found["price"]["share"] == 0.75
-    assert found["rival"]["share"] == 0.25
-    assert found[None]["share"] is None
+    assert found["price"]["loss_share"] == 0.75
+    assert found["rival"]["loss_share"] == 0.25
+    assert found[None]["loss_share"] is None
     assert found[None]["n_lost"] == 4
     assert found["won"]["estimate"] == pytest.approx(1 / 9)
     assert any("4 have no reason (50.0%)" in note for note in result.notes)
@@ -307,11 +309,14 @@ def test_a_lead_is_lost_at_the_last_stage_it_came_to() -> None:
     rows = [(1, "new", 0), (1, "lost", 2), (2, "new", 0), (2, "visit", 1), (2, "lost", 9),
             (3, "new", 0), (3, "visit", 1), (3, "sale", 3), (4, "new", 0)]  # fmt: skip
     result = loss_stage(events_of(*rows), stages=STEPS, within_days=5, as_of=AS_OF)
-    counts = result.table.select("stage", "n", "n_moved_on", "n_lost", "n_open", "share").rows()
-    assert counts == [("new", 4, 2, 1, 1, 0.5), ("visit", 2, 1, 1, 0, 0.5)]
+    columns = ("stage", "n", "n_moved_on", "n_lost", "n_open", "loss_share")
+    assert result.table.select(columns).rows() == [
+        ("new", 4, 2, 1, 1, 0.5),
+        ("visit", 2, 1, 1, 0, 0.5),
+    ]
     # Within 5 days one of four is lost at the first stage, and none of two at the visit.
     assert result.table["estimate"].to_list() == pytest.approx([0.25, 0.0])
-    assert "Leads lost at a stage: most by" in str(result)
+    assert "Leads lost at a stage: most often" in str(result)
 
 
 # --- what stands still ----------------------------------------------------------------------------

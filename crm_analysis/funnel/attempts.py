@@ -26,9 +26,8 @@ from crm_analysis.funnel.lead_events import (
     group_marks,
     last_second,
     one_group_each,
-    open_events,
-    open_raw_events,
     with_mixed,
+    with_stage_text,
 )
 from crm_analysis.funnel.sorted_events import Block, SortedEvents, first_of_each, sort_events
 
@@ -62,7 +61,7 @@ def check_within_days(within_days: float) -> float:
 
 
 def count_attempts(
-    events: object,
+    frame: Frame,
     *,
     columns: Columns,
     steps: tuple[str, ...],
@@ -90,11 +89,10 @@ def count_attempts(
     window = _ALWAYS if math.isinf(within_days) else int(within_days * SECONDS_PER_DAY + 1e-6)
     cutoff = end if math.isinf(within_days) else end - window
     if order == "ordered" and len(set(steps)) == len(steps):
-        frame = open_raw_events(events, columns, by)
         sorted_events = sort_events(frame, steps, end, by, columns.unit)
         if sorted_events is not None:
             return _count_sorted(sorted_events, len(steps), window, cutoff, anchor, by)
-    frame = open_events(events, columns, by).filter(nw.col("at") <= end)
+    frame = with_stage_text(frame).filter(nw.col("at") <= end)
     return one_group_each(
         _count_planned(frame, steps, window, cutoff, order, anchor, by), by, columns.unit
     )

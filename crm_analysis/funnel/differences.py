@@ -13,7 +13,7 @@ from scipy import special
 
 from crm_analysis import figures
 from crm_analysis.errors import InputError, listed
-from crm_analysis.estimates import Estimates, five_columns, group_label, p_text, small_n_notes
+from crm_analysis.estimates import Estimates, five_columns, group_label, p_text
 from crm_analysis.frames import check_conf_level, check_one_of, group_names
 from crm_analysis.funnel.attempts import Anchor, Order
 from crm_analysis.funnel.rates import conversion_funnel
@@ -205,7 +205,7 @@ def conversion_difference(
         ),
         by=by,
         conf_level=conf_level,
-        notes=(*funnel.notes, *_notes(table, by)),
+        notes=(*funnel.notes, *_notes(table)),
     )  # fmt: skip
 
 
@@ -288,8 +288,8 @@ def _compared(pairs: pl.DataFrame, by: tuple[str, ...], conf_level: float) -> pl
     )  # fmt: skip
 
 
-def _notes(table: pl.DataFrame, by: tuple[str, ...]) -> tuple[str, ...]:
-    notes = small_n_notes(table, by, what=_("leads"))
+def _notes(table: pl.DataFrame) -> tuple[str, ...]:
+    notes: tuple[str, ...] = ()
     if table.height > 1:
         notes += (
             _("{k} comparisons were made: the intervals are of each alone, the adjusted p-values "

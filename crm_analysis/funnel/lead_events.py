@@ -24,10 +24,10 @@ __all__ = [
     "last_second",
     "one_group_each",
     "open_events",
-    "open_raw_events",
     "refuse_mixed",
     "stage_notes",
     "with_mixed",
+    "with_stage_text",
 ]
 
 Frame = nw.LazyFrame[Any]
@@ -91,18 +91,17 @@ def last_second(as_of: date) -> int:
 
 
 def open_events(events: object, columns: Columns, by: Sequence[str]) -> Frame:
-    """Open a table of events as ``unit``, ``stage`` (text), ``at`` (epoch seconds) and groups."""
-    frame = open_raw_events(events, columns, by)
-    return frame.with_columns(nw.col("stage").cast(nw.String))
-
-
-def open_raw_events(events: object, columns: Columns, by: Sequence[str]) -> Frame:
-    """Open a table of events as `open_events` does, with stages in the type they have there."""
+    """Open a table of events as ``unit``, ``stage`` as it is, ``at`` (epoch seconds) and groups."""
     return open_table(events, columns.asked(), by=by)
 
 
+def with_stage_text(frame: Frame) -> Frame:
+    """Return opened events with their stages as text."""
+    return frame.with_columns(nw.col("stage").cast(nw.String))
+
+
 def stage_notes(
-    events: object, stages: Sequence[str], *, columns: Columns, as_of: date
+    frame: Frame, stages: Sequence[str], *, columns: Columns, as_of: date
 ) -> tuple[str, ...]:
     """Return a note for each stage that no event has, with the stage that may have been meant.
 
@@ -113,8 +112,7 @@ def stage_notes(
     """
     covered = (nw.col("at") <= last_second(as_of)).cast(nw.Int64)
     seen = collect(
-        open_raw_events(events, columns, ())
-        .with_columns(covered.alias("covered"))
+        frame.with_columns(covered.alias("covered"))
         .group_by("stage")
         .agg(nw.col("covered").sum(), nw.col("at").min().alias("first_at"))
     )

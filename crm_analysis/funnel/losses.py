@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import narwhals.stable.v2 as nw
@@ -26,6 +26,7 @@ from crm_analysis.frames import (
     check_as_of,
     check_conf_level,
     check_one_of,
+    check_since,
     check_whole,
     collect,
     group_names,
@@ -37,6 +38,7 @@ from crm_analysis.funnel.lead_events import (
     check_ends,
     check_steps,
     last_second,
+    open_events,
     stage_notes,
 )
 from crm_analysis.funnel.stays import StayCounts, count_stays
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["Losses", "loss_reasons", "loss_stage"]
 
 _OPEN, _WON, _LOST = range(3)
-_SHARE = ("share", "share_low", "share_high")
+_SHARE = ("loss_share", "loss_share_low", "loss_share_high")
 _MINUTES_PER_DAY = 1440
 
 
@@ -77,7 +79,7 @@ class Losses(Estimates):
 
     def lost(self) -> pl.DataFrame:
         """Return the rows of losses, without that of the won."""
-        return self.table.filter(pl.col("share").is_not_null())
+        return self.table.filter(pl.col("loss_share").is_not_null())
 
     def sentence(self) -> str:
         """Return what most leads are lost by, of all leads and of those lost."""
@@ -88,15 +90,15 @@ class Losses(Estimates):
             return self._groups_text(rows)
         first = rows.row(0, named=True)
         said = _(
-            "{name}: most by {reason}, {value}; that is {share} of the losses",
+            "{name}: most often {reason}, {value}; that is {share} of the losses",
             name=self.name, reason=word_of(first[self.what]), value=self.value_text(first),
-            share=percent(first["share"]),
+            share=percent(first["loss_share"]),
         )  # fmt: skip
         if rows.height == 1:
             return said + "."
         other = rows.row(1, named=True)
         reason = word_of(other[self.what])
-        if first["share_low"] > other["share_high"]:
+        if first["loss_share_low"] > other["loss_share_high"]:
             return said + "; " + _("next is {reason}.", reason=reason)
         return said + "; " + _("not clearly more than {reason}.", reason=reason)
 
@@ -133,6 +135,7 @@ def loss_reasons(
     closed_col: str = "closed_at",
     reason_col: str = "lost_reason",
     within_days: int = 90,
+    since: date | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
@@ -154,6 +157,8 @@ def loss_reasons(
         Column of the reason; null is an unknown one.
     within_days : int
         Whole days after the opening at which the shares are read.
+    since : date, optional
+        First day of opening; leads opened before it are left out.
     as_of : date
     by : str or sequence of str
     conf_level : float
@@ -167,8 +172,9 @@ def loss_reasons(
         One row per group and ``outcome`` ("won" and each reason, null the unknown one): ``n``
         (leads opened), ``estimate`` (share of all leads that have gone so within the days),
         ``std_error``, ``conf_low``, ``conf_high``, ``n_won`` or ``n_lost`` (up to `as_of`,
-        however long it took), and of the lost with a known reason ``share``, ``share_low`` and
-        ``share_high`` (Wilson). Null where no lead was watched for so long.
+        however long it took), and of the lost with a known reason ``loss_share``,
+        ``loss_share_low`` and ``loss_share_high`` (Wilson). Null where no lead was
+        watched for so long.
 
     Raises
     ------
@@ -192,7 +198,7 @@ def loss_reasons(
     ...     "lost_reason": [None, "price", "price", None],
     ... })
     >>> lost = loss_reasons(leads, within_days=30, as_of=date(2026, 3, 1))
-    >>> lost.table.select("outcome", "n", "estimate", "share").rows()
+    >>> lost.table.select("outcome", "n", "estimate", "loss_share").rows()
     [('won', 4, 0.25, None), ('price', 4, 0.5, 1.0)]
     """
     within_days = check_whole("within_days", within_days)
@@ -205,18 +211,24 @@ def loss_reasons(
         "closed": Asked(closed_col, "moment", "closed_col", nullable=True),
         "reason": Asked(reason_col, "key", "reason_col", nullable=True),
     }
-    counted = _count_ends(open_table(leads, asked, by=by), as_of, by)
+    frame = open_table(leads, asked, by=by)
+    if since is not None:
+        first = last_second(check_since(since, as_of) - timedelta(1))
+        frame = frame.filter(nw.col("opened") > first)
+    counted = _count_ends(frame, as_of, by)
     table = _reason_table(counted, by, within_days, conf_level)
     return Losses(
         table=table,
         name=_("Leads lost within {n} days", n=number(within_days)),
         unit="share",
         definition=_(
-            "Share of leads that were won, or lost for each reason, within {n} days of their "
-            "opening (Aalen-Johansen: the ends compete, and leads open on {day} count as watched "
-            "until then). Beside it, the share of each reason among the lost whose reason is "
-            "known, with Wilson's interval.",
-            n=number(within_days), day=date_text(as_of),
+            "Share of leads opened{since} that were won, or lost for each reason, within {n} days "
+            "of their opening (Aalen-Johansen: the ends compete, and leads open on {day} count as "
+            "watched until then). Beside it, the share of each reason among the lost whose reason "
+            "is known, with Wilson's interval.",
+            n=number(within_days),
+            day=date_text(as_of),
+            since="" if since is None else " " + _("since {day}", day=date_text(since)),
         ),
         by=(*by, "outcome"),
         conf_level=conf_level,
@@ -314,9 +326,9 @@ def _reason_rows(
             **five_columns(np.full(len(share), n.sum()), share, error, low, high),
             "n_won": pl.Series([ended[0], *[None] * len(reasons)], dtype=pl.Int64),
             "n_lost": pl.Series([None, *ended[1:]], dtype=pl.Int64),
-            "share": pl.concat([empty, of_known["estimate"]]),
-            "share_low": pl.concat([empty, of_known["conf_low"]]),
-            "share_high": pl.concat([empty, of_known["conf_high"]]),
+            "loss_share": pl.concat([empty, of_known["estimate"]]),
+            "loss_share_low": pl.concat([empty, of_known["conf_low"]]),
+            "loss_share_high": pl.concat([empty, of_known["conf_high"]]),
         }
     )
 
@@ -404,8 +416,8 @@ def loss_stage(
     Losses
         One row per group and stage but the last: ``stage``, ``n`` (leads that came to it),
         ``estimate`` (share of them lost there within the days), ``std_error``, ``conf_low``,
-        ``conf_high``, ``n_moved_on``, ``n_lost``, ``n_open`` (up to `as_of`), and ``share`` of all
-        losses of the group that happened there, with ``share_low`` and ``share_high`` (Wilson).
+        ``conf_high``, ``n_moved_on``, ``n_lost``, ``n_open`` (up to `as_of`), and ``loss_share``
+        (of all losses of the group), with ``loss_share_low`` and ``loss_share_high`` (Wilson).
 
     Raises
     ------
@@ -427,7 +439,7 @@ def loss_stage(
     ... })
     >>> lost = loss_stage(events, stages=["contact", "visit", "sale"], within_days=30,
     ...                   as_of=date(2026, 3, 1))
-    >>> lost.table.select("stage", "n", "n_lost", "share").rows()
+    >>> lost.table.select("stage", "n", "n_lost", "loss_share").rows()
     [('contact', 3, 1, 0.5), ('visit', 2, 1, 0.5)]
     """
     names = check_steps(stages, "stages")
@@ -437,8 +449,9 @@ def loss_stage(
     as_of, by = check_as_of(as_of), group_names(by, taken=("stage", "step", *_SHARE))
     conf_level = check_conf_level(conf_level)
     columns = Columns(unit_col, stage_col, at_col)
-    notes = stage_notes(events, names, columns=columns, as_of=as_of)
-    stays = count_stays(events, columns=columns, stages=names, end_stages=ends, as_of=as_of, by=by)
+    frame = open_events(events, columns, by)
+    notes = stage_notes(frame, names, columns=columns, as_of=as_of)
+    stays = count_stays(frame, columns=columns, stages=names, end_stages=ends, as_of=as_of, by=by)
     table = _stage_table(stays, names, by, within_days, conf_level)
     if table["estimate"].null_count():
         notes += (_("No lead was watched for so many days: the shares are not known."),)
@@ -480,7 +493,9 @@ def _stage_table(
     whole = table.select((lost.over(by) if by else lost).alias("of"))["of"]
     of_all = share_columns(ended[:, 1], np.broadcast_to(whole.to_numpy(), len(stays)), conf_level)
     return table.with_columns(
-        share=of_all["estimate"], share_low=of_all["conf_low"], share_high=of_all["conf_high"]
+        loss_share=of_all["estimate"],
+        loss_share_low=of_all["conf_low"],
+        loss_share_high=of_all["conf_high"],
     )
 
 

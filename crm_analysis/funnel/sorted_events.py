@@ -62,30 +62,31 @@ class SortedEvents:
     groups: pl.DataFrame
     group_of: NDArray[np.uint32] | None
     first_at: int
-    n_moments: int
-    n_codes: int
+    moment_bits: int
+    code_bits: int
 
     def blocks(self) -> Iterator[Block]:
         """Yield the events in blocks that never cut a lead in two."""
-        per_lead = self.n_moments * self.n_codes
+        shift = self.moment_bits + self.code_bits
         low = 0
         while low < len(self.keys):
-            high = self._end_of_lead(min(low + _BLOCK, len(self.keys)), per_lead)
+            high = self._end_of_lead(min(low + _BLOCK, len(self.keys)), shift)
             part, low = self.keys[low:high], high
-            lead, rest = np.divmod(part, per_lead)
-            at, code = np.divmod(rest, self.n_codes)
+            lead = part >> shift
+            at = (part >> self.code_bits) & ((1 << self.moment_bits) - 1)
+            code = part & ((1 << self.code_bits) - 1)
             new = np.concatenate([[True], lead[1:] != lead[:-1]])
             number = np.cumsum(new) - 1
             leads = lead[new]
             group = np.zeros(len(leads), np.int64)
             if self.group_of is not None:
                 group = self.group_of[leads].astype(np.int64)
-            yield Block(number, at + self.first_at, code + 1, len(leads), group)
+            yield Block(number, at + self.first_at, code, len(leads), group)
 
-    def _end_of_lead(self, at: int, per_lead: int) -> int:
+    def _end_of_lead(self, at: int, shift: int) -> int:
         if at == len(self.keys):
             return at
-        past = (int(self.keys[at - 1]) // per_lead + 1) * per_lead
+        past = ((int(self.keys[at - 1]) >> shift) + 1) << shift
         return int(np.searchsorted(self.keys, past))
 
 
@@ -123,16 +124,18 @@ def sort_events(
     if high - low > _SPARSE * n_events + _BLOCK:
         events = events.with_columns(unit.rank("dense").cast(pl.Int64))
         low, high, first_at, last_at, n_events = _span(events, whole=True)
-    n_leads, n_moments, n_codes = high - low + 1, last_at - first_at + 1, len(stages)
-    if (n_leads * n_moments * n_codes).bit_length() > _BITS:
+    n_leads = high - low + 1
+    moment_bits, code_bits = (last_at - first_at).bit_length(), len(stages).bit_length()
+    if (high - low).bit_length() + moment_bits + code_bits > _BITS:
         return None
     lead = unit.cast(pl.Int64) - low
-    key = (lead * n_moments + (pl.col("at") - first_at)) * n_codes + pl.col("code") - 1
+    key = lead * (1 << moment_bits + code_bits) + (pl.col("at") - first_at) * (1 << code_bits)
+    key = key + pl.col("code")
     keys = events.select(key.cast(pl.Int64)).collect(engine="streaming").to_series().to_numpy()
     keys = np.array(keys)  # polars' own memory must not be written to
     keys.sort()
     groups, group_of = _groups(events.with_columns(lead.alias("unit")), n_leads, by, unit_col)
-    return SortedEvents(keys, groups, group_of, first_at, n_moments, n_codes)
+    return SortedEvents(keys, groups, group_of, first_at, moment_bits, code_bits)
 
 
 def _code(native: pl.LazyFrame, stages: Sequence[str]) -> pl.Expr:

@@ -18,7 +18,13 @@ from crm_analysis.frames import (
     check_one_of,
     group_names,
 )
-from crm_analysis.funnel.lead_events import Columns, check_ends, check_steps, stage_notes
+from crm_analysis.funnel.lead_events import (
+    Columns,
+    check_ends,
+    check_steps,
+    open_events,
+    stage_notes,
+)
 from crm_analysis.funnel.stays import OUTCOMES, StayCounts, count_stays, together
 from crm_analysis.survival import KaplanMeier, kaplan_meier, log_rank_p_value, quantile
 from crm_analysis.wording import _, amount, date_text, interval_text, number, percent, word_of
@@ -272,8 +278,9 @@ def time_in_stage(
     as_of, by = check_as_of(as_of), group_names(by)
     conf_level = check_conf_level(conf_level)
     columns = Columns(unit_col, stage_col, at_col)
-    notes = stage_notes(events, names, columns=columns, as_of=as_of)
-    counts = count_stays(events, columns=columns, stages=names, end_stages=ends, as_of=as_of, by=by)
+    frame = open_events(events, columns, by)
+    notes = stage_notes(frame, names, columns=columns, as_of=as_of)
+    counts = count_stays(frame, columns=columns, stages=names, end_stages=ends, as_of=as_of, by=by)
     table = _stage_rows(counts, names, by, conf_level)
     step, p_value = _slowest(counts, by)
     return TimeInStage(

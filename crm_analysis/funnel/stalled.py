@@ -14,7 +14,13 @@ from crm_analysis import figures
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, group_label, share_columns
 from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
-from crm_analysis.funnel.lead_events import Columns, check_ends, check_steps, stage_notes
+from crm_analysis.funnel.lead_events import (
+    Columns,
+    check_ends,
+    check_steps,
+    open_events,
+    stage_notes,
+)
 from crm_analysis.funnel.stays import StayCounts, count_stays, together
 from crm_analysis.wording import _, date_text, number, percent, plural, word_of
 
@@ -32,7 +38,15 @@ _FEW = 20
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class StalledLeads(Estimates):
-    """Open leads past the usual time: one row per group and stage; see `stalled_leads`."""
+    """Open leads past the usual time: one row per group and stage; see `stalled_leads`.
+
+    Attributes
+    ----------
+    quantile : float
+        Share of those who moved on whose time is the limit.
+    """
+
+    quantile: float = 0.9
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
@@ -68,9 +82,9 @@ class StalledLeads(Estimates):
             return said + "."
         return said + "; " + _(
             "most of them in stage {stage}: {k} of {n} stand there longer than the {days} days "
-            "within which 90% of those who went on had left.",
+            "within which {share} of those who went on had left.",
             stage=word_of(worst["stage"]), k=number(worst["n_stalled"]), n=number(worst["n"]),
-            days=number(worst["limit_days"], 1),
+            days=number(worst["limit_days"], 1), share=percent(self.quantile, 0),
         )  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -157,8 +171,9 @@ def stalled_leads(
     as_of, by = check_as_of(as_of), group_names(by, taken=("stage", "n_stalled"))
     conf_level = check_conf_level(conf_level)
     columns = Columns(unit_col, stage_col, at_col)
-    notes = stage_notes(events, names, columns=columns, as_of=as_of)
-    stays = count_stays(events, columns=columns, stages=names, end_stages=ends, as_of=as_of, by=by)
+    frame = open_events(events, columns, by)
+    notes = stage_notes(frame, names, columns=columns, as_of=as_of)
+    stays = count_stays(frame, columns=columns, stages=names, end_stages=ends, as_of=as_of, by=by)
     table = _table(stays, names, by, quantile, conf_level)
     return StalledLeads(
         table=table,
@@ -172,6 +187,7 @@ def stalled_leads(
         by=(*by, "stage"),
         conf_level=conf_level,
         notes=(*notes, *_notes(table)),
+        quantile=quantile,
     )  # fmt: skip
 
 

@@ -19,9 +19,8 @@ from crm_analysis.funnel.lead_events import (
     group_marks,
     last_second,
     one_group_each,
-    open_events,
-    open_raw_events,
     with_mixed,
+    with_stage_text,
 )
 from crm_analysis.funnel.sorted_events import (
     Block,
@@ -43,7 +42,7 @@ _MOVED, _LOST, _OPEN = range(len(OUTCOMES))
 
 
 def count_stays(
-    events: object,
+    frame: Frame,
     *,
     columns: Columns,
     stages: tuple[str, ...],
@@ -66,13 +65,10 @@ def count_stays(
     """
     end = last_second(as_of)
     known = [*stages, *end_stages]
-    frame = open_raw_events(events, columns, by)
     sorted_events = sort_events(frame, known, end, by, columns.unit)
     if sorted_events is not None:
         return _count_sorted(sorted_events, len(stages), end, by)
-    frame = open_events(events, columns, by).filter(
-        nw.col("at") <= end, nw.col("stage").is_in(known)
-    )
+    frame = with_stage_text(frame).filter(nw.col("at") <= end, nw.col("stage").is_in(known))
     counted = one_group_each(_count_planned(frame, stages, end, by), by, columns.unit)
     parts = counted.partition_by([*by, "step"], maintain_order=True)
     return tuple(_from_rows(part, by) for part in parts)
@@ -101,18 +97,22 @@ class StayCounts:
 
 def together(parts: Sequence[StayCounts]) -> StayCounts:
     """Put the groups of one stage together."""
-    minutes = np.unique(np.concatenate([part.minutes for part in parts]))
-    n = np.zeros((len(OUTCOMES), len(minutes)), np.int64)
+    if len(parts) == 1:
+        return parts[0]
+    n = np.zeros((len(OUTCOMES), 1 + max(int(part.minutes[-1]) for part in parts)), np.int64)
     for part in parts:
-        n[:, np.searchsorted(minutes, part.minutes)] += part.n
-    return StayCounts({}, parts[0].step, minutes, n)
+        n[:, part.minutes] += part.n
+    minutes = np.flatnonzero(n.any(axis=0))
+    return StayCounts({}, parts[0].step, minutes, n[:, minutes])
 
 
 def _from_codes(codes: NDArray[np.int64], n: NDArray[np.int64]) -> Any:
     """Return lengths and counts by outcome from ascending ``minutes * outcomes + outcome``."""
-    minutes, place = np.unique(codes // len(OUTCOMES), return_inverse=True)
+    length, outcome = np.divmod(codes, len(OUTCOMES))
+    new = np.concatenate([[True], length[1:] != length[:-1]])
+    minutes = length[new]
     counts = np.zeros((len(OUTCOMES), len(minutes)), np.int64)
-    counts[codes % len(OUTCOMES), place] = n
+    counts[outcome, np.cumsum(new) - 1] = n
     return minutes, counts
 
 

@@ -79,7 +79,8 @@ def pipeline_velocity(
 
     Win rate, margin and cycle are all of the same leads: those opened since `since` and at least
     `within_days` before `as_of`, of which k were won within the days. By Little's law V is the
-    flow of margin as long as the pipeline is neither filling nor emptying.
+    flow of margin where the pipeline is neither filling nor emptying and lost leads are closed as
+    fast as the others are won; where they linger, V says more than comes in.
 
     Parameters
     ----------
@@ -248,8 +249,9 @@ def _notes(table: pl.DataFrame, sums: pl.DataFrame, by: tuple[str, ...]) -> tupl
     if table.is_empty():
         return (_("There are no leads: nothing can be said."),)
     notes: tuple[str, ...] = (
-        _("Every open lead counts alike here, whatever its stage and age: the forecast of the "
-          "pipeline tells them apart."),
+        _("Every open lead counts alike here, whatever its stage and age, and as if lost leads "
+          "were closed as fast as the others are won: where they linger, the figure is too high. "
+          "The forecast of the pipeline tells leads apart."),
     )  # fmt: skip
     missing = int((sums["w"] - sums["p"]).sum())
     if missing:

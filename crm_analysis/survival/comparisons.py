@@ -22,6 +22,9 @@ _ROUNDING = 1e-9
 _SLICE = 1 << 14
 """Exit times looked at in one go."""
 
+_LONGEST = 1 << 26
+"""Longest time for which ticking off each is cheaper than sorting those that occur."""
+
 Weights = Literal["log-rank", "gehan-breslow", "peto-peto"]
 """How much each exit time counts: alike, by the number at risk, or by the pooled survival."""
 
@@ -63,7 +66,7 @@ def log_rank(curves: Sequence[KaplanMeier], weights: Weights = "log-rank") -> Co
     """
     if len(curves) < 2:
         return None
-    times = np.unique(np.concatenate([curve.time[curve.n_exits > 0] for curve in curves]))
+    times = _exit_times(curves)
     places = [np.searchsorted(times, curve.time, side="right") for curve in curves]
     present = [_present(curve, to, 0, len(times)) for curve, to in zip(curves, places, strict=True)]
     n: Floats = np.asarray(np.sum(present, axis=0, dtype=np.float64))
@@ -81,6 +84,18 @@ def log_rank(curves: Sequence[KaplanMeier], weights: Weights = "log-rank") -> Co
         return None
     statistic, freedom = found
     return Comparison(statistic, freedom, float(special.chdtrc(freedom, statistic)))
+
+
+def _exit_times(curves: Sequence[KaplanMeier]) -> NDArray[Any]:
+    """Return the distinct times at which any group has exits, ascending."""
+    own = [curve.time[curve.n_exits > 0] for curve in curves]
+    top = max((int(times[-1]) for times in own if len(times)), default=0)
+    if top > _LONGEST:
+        return np.unique(np.concatenate(own))
+    there = np.zeros(top + 1, np.bool_)
+    for times in own:
+        there[times] = True
+    return np.flatnonzero(there)
 
 
 def _quadratic_form(excess: Floats, variance: Floats) -> tuple[float, int] | None:
