@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,7 +63,12 @@ def won_of(groups: dict[str | None, tuple[int, int]]) -> pl.DataFrame:
 
 
 def compare(events: pl.DataFrame, **asked: Any) -> pl.DataFrame:
-    given_ = {"steps": ["new", "sale"], "within_days": 30, "as_of": AS_OF, "by": "source"} | asked
+    given_: dict[str, Any] = {
+        "steps": ["new", "sale"],
+        "within_days": 30,
+        "as_of": AS_OF,
+        "by": "source",
+    } | asked
     return conversion_difference(events, **given_).table
 
 
@@ -244,7 +252,8 @@ def slow_incidence(rows: Sequence[tuple[int, str | None]], cause: str, at: int) 
 
 def test_reasons_compete_with_one_another_and_with_winning() -> None:
     rng = np.random.default_rng(3)
-    rows, slow = [], []
+    rows: list[tuple[int, int | None, int | None, str | None]] = []
+    slow: list[tuple[int, str | None]] = []
     for _ in range(60):
         days, opened = int(rng.integers(1, 40)), int(rng.integers(0, 30))
         kind = rng.choice(["won", "price", "no_answer", "open"])
@@ -420,3 +429,23 @@ def test_velocity_is_the_same_on_every_backend(backend: ToBackend) -> None:
     leads = selling(80, seed=2)
     made, wanted = (pipeline_velocity(x, as_of=AS_OF).table for x in (backend(leads), leads))
     assert_frame_equal(made, wanted)
+
+
+# --- the reference cases --------------------------------------------------------------------------
+
+
+def test_every_reference_case_has_a_row_and_its_test_exists() -> None:
+    tests = Path(__file__).parent
+    reference = tests / "reference"
+    cases = json.loads((reference / "funnel_and_others.json").read_text(encoding="utf-8"))["cases"]
+    text = (reference / "funnel_and_others.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| (\w+) \| (.+?) \| (.+?) \|$", text, flags=re.MULTILINE)
+    rows = [row for row in rows if row[0] != "case"]
+    assert [(name, kind) for name, kind, _, _ in rows] == list(cases.items())
+    for name, _, test, ours in rows:
+        named = re.fullmatch(r"`tests/(\w+\.py)::(\w+)`", test)
+        if named is None:
+            assert (test, ours.startswith("**not offered**")) == ("-", True), name
+            continue
+        file, function = named.groups()
+        assert f"def {function}(" in (tests / file).read_text(encoding="utf-8"), name

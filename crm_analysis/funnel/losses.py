@@ -113,10 +113,11 @@ class Losses(Estimates):
         ).sentence()  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the shares with their intervals, and return the Axes."""
+        """Draw the shares lost with their intervals, and return the Axes."""
         ax = figures.new_axes(ax)
-        labels = [group_label(row, self.by) for row in self._rows()]
-        labelled = self.table.with_columns(label=pl.Series(labels, dtype=pl.String))
+        rows = self.table.drop_nulls("n_lost")
+        labels = [group_label(row, self.by) for row in rows.to_dicts()]
+        labelled = rows.with_columns(label=pl.Series(labels, dtype=pl.String))
         figures.points(labelled, label="label", ax=ax)
         figures.write_units(ax, self.unit, axis="x")
         ax.set_xlim(left=0)
