@@ -238,18 +238,14 @@ def peers(folder: Path) -> str | None:
 
 def contenders(python: str | None) -> list[Contender]:
     """Return who is measured, ours first."""
-    ours = [
-        Contender("ours on polars", _OURS + _POLARS, sys.executable),
-        Contender("DuckDB, SQL by hand", _SQL, sys.executable),
-        Contender("ours on DuckDB", _OURS + _OVER_DUCKDB, sys.executable),
-    ]
-    if python is None:
-        return ours
-    return [
-        *ours,
+    ours = Contender("ours on polars", _OURS + _POLARS, sys.executable)
+    sql = Contender("DuckDB, SQL by hand", _SQL, sys.executable)
+    over = Contender("ours on DuckDB", _OURS + _OVER_DUCKDB, sys.executable)
+    others = [] if python is None else [
         Contender("pandas by hand", _PANDAS, python),
         Contender("retentioneering, no window, no times", _RETENTIONEERING, python, same=False),
-    ]
+    ]  # fmt: skip
+    return [ours, sql, *others, over]
 
 
 def draw(path: Path, leads: int) -> None:

@@ -219,6 +219,15 @@ def test_comparisons_that_make_no_sense_are_refused(asked: dict[str, Any], words
         compare(won_of({"a": (1, 2), "b": (1, 2), "c": (1, 2)}), **asked)
 
 
+def test_one_group_alone_is_compared_with_nothing() -> None:
+    alone = conversion_difference(
+        won_of({"a": (1, 40)}), steps=["new", "sale"], within_days=30, as_of=AS_OF, by="source"
+    )
+    assert alone.table.is_empty()
+    assert "nothing can be said" in str(alone)
+    assert any("no two groups" in note for note in alone.notes)
+
+
 def test_differences_are_the_same_on_every_backend(backend: ToBackend) -> None:
     events = won_of({"a": (50, 100), "b": (20, 100), "c": (30, 100)})
     assert_frame_equal(compare(backend(events)), compare(events))

@@ -144,13 +144,13 @@ def conversion_difference(
         ``estimate`` (rate - rate_other, a share), ``std_error``, ``conf_low``, ``conf_high``,
         ``rate_ratio`` (rate / rate_other) with ``rate_ratio_low`` and ``rate_ratio_high``,
         ``p_value`` and ``p_adjusted`` (Holm, over all rows). Null where a side has no leads; the
-        ratio is null where a side has no conversions.
+        ratio is null where a side has no conversions. No row where there are no two groups.
 
     Raises
     ------
     InputError
-        Neither or both of `by` and `before`, fewer than two groups, an unknown reference, and
-        whatever `conversion_funnel` refuses.
+        Neither or both of `by` and `before`, an unknown reference, and whatever
+        `conversion_funnel` refuses.
 
     Notes
     -----
@@ -233,11 +233,8 @@ def _against_groups(
         whole = counted.sort("n", descending=True, maintain_order=True)
         return _beside(whole[1:], whole[:1]), group_label(whole.row(0, named=True), by)
     if reference is None:
-        if counted.height < 2:
-            raise InputError(
-                f"Groups by {listed(by)} were to be compared, but there are {counted.height} with "
-                "leads that can be counted. Name a column with two groups or more."
-            )
+        if counted.height < 2:  # one group alone, or nobody, is held against nothing
+            return _beside(counted[:0], counted[:0]), _("all others")
         rest = [(pl.col(name).sum() - pl.col(name)).alias(_OTHER[name]) for name in _OTHER]
         return counted.with_columns(rest), _("all others")
     label = str(reference)
@@ -290,6 +287,8 @@ def _compared(pairs: pl.DataFrame, by: tuple[str, ...], conf_level: float) -> pl
 
 def _notes(table: pl.DataFrame) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
+    if table.is_empty():
+        notes += (_("There are no two groups whose leads can be counted: nothing is compared."),)
     if table.height > 1:
         notes += (
             _("{k} comparisons were made: the intervals are of each alone, the adjusted p-values "
