@@ -198,7 +198,7 @@ def test_equal_groups_are_not_told_apart_and_nobody_converting_is_no_evidence() 
         as_of=AS_OF, by="source",
     )  # fmt: skip
     assert alike.established().is_empty()
-    assert "none is established" in str(alike)
+    assert "not one is established" in str(alike)
     assert isinstance(alike.plot(Figure().subplots()).get_title(), str)
     nobody = compare(won_of({"a": (0, 50), "b": (0, 60), "c": (0, 10)}).vstack(
         events_of(("z", "sale", 0, "a"), by=["source"])))  # fmt: skip

@@ -63,7 +63,7 @@ class ConversionDifference(Estimates):
         clear = self.established().sort(pl.col("estimate").abs(), descending=True)
         if clear.is_empty():
             return _(
-                "{name}: of {k} comparisons none is established ({p} for the clearest, "
+                "{name}: of {k} comparisons not one is established ({p} for the clearest, "
                 "after allowing for all).",
                 name=self.name, k=number(known.height), p=p_text(self.difference_p_value() or 0.0),
             )  # fmt: skip

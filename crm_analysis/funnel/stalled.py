@@ -245,7 +245,7 @@ def _row(stays: StayCounts, limit: float | None, n_moved_on: int) -> tuple[Any, 
 
 def _notes(table: pl.DataFrame) -> tuple[str, ...]:
     if not table["n"].sum():
-        return (_("No lead is open: none can stand still."),)
+        return (_("No lead is open: there is nothing to stand still."),)
     unknown = table.filter(pl.col("limit_days").is_null(), pl.col("n") > 0)
     if unknown.is_empty():
         return ()
