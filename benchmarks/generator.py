@@ -1,11 +1,13 @@
 """How fast and how lean the generator is, beside its peers, in one command.
 
-``python benchmarks/generator.py`` writes worlds with all tables and truth as Parquet (zstd-1), then
-lets the peers work: leadforge, which simulates a CRM with its truth and writes Parquet too, and
-Faker and Mimesis, which draw a customer's record field by field and keep nothing. It prints rows
-per CPU-second, how many times faster our world of most customers is made, and peak memory, as a
-Markdown table. Peers live in a virtual environment that it makes for itself in a temporary folder.
-Every measurement runs in a process of its own; CPU seconds, because the wall depends on neighbours.
+``python benchmarks/generator.py --json generator.json`` writes worlds with all tables and truth as
+Parquet (zstd-1), then lets the peers work: leadforge, which simulates a CRM with its truth and
+writes Parquet too, and Faker and Mimesis, which draw a customer's record field by field and keep
+nothing. It prints rows per CPU-second, how many times faster our world of 200,000 customers is made
+by one process, and peak memory, as a Markdown table. Peers live in a virtual environment that it
+makes for itself in a temporary folder. Every measurement runs in a process of its own; CPU seconds,
+because the wall depends on neighbours. The world of a million customers needs 4 GB of disk, where
+``TMPDIR`` says.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import sys
 import tempfile
 import time
 import venv
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,23 +134,30 @@ def measure(what: str, command: list[str], environment: dict[str, str]) -> Measu
     return Measured(what, said["rows"], time.monotonic() - started, cpu, max(said["peaks"]))
 
 
-def worlds(preset: str, sizes: list[int], workers: list[int]) -> list[Measured]:
-    """Write a world of each size with each number of workers, the largest with one worker last."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    found = []
+WORLDS = (("tiny", 2_000, 1), ("medium", 200_000, 1), ("medium", 200_000, 2),
+          ("medium", 1_000_000, 2))  # fmt: skip
+"""Presets, customers and workers of the worlds that are made."""
+
+
+def _world(preset: str, customers: int, workers: int) -> Measured:
+    """Write a world into a folder that is deleted, and measure it."""
     with tempfile.TemporaryDirectory(prefix="generator-benchmark-") as folder:
         script = Path(folder) / "world.py"
         script.write_text(_WORLD, encoding="utf-8")
-        for count in sorted(workers, reverse=True):
-            for size in sorted(sizes):
-                out = Path(folder) / "data"
-                words = [str(out), preset, str(size), str(count)]
-                what = f"ours: {preset}, {size:,} customers, {count} worker{'s'[: count > 1]}"
-                found.append(measure(what, [sys.executable, str(script), *words], environment))
-    return found
+        words = [str(Path(folder) / "data"), preset, str(customers), str(workers)]
+        what = (
+            f"ours: {preset}, {customers:,} customers, {workers} process{'es'[: 2 * (workers > 1)]}"
+        )
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return measure(what, [sys.executable, str(script), *words], environment)
 
 
-def peers() -> list[Measured]:
+def worlds(share: float) -> list[Measured]:
+    """Write the worlds, of a share of their customers each."""
+    return [_world(preset, max(int(n * share), 1), workers) for preset, n, workers in WORLDS]
+
+
+def peers(share: float) -> list[Measured]:
     """Install the peers into an environment of their own, and let each do its work."""
     found = []
     with tempfile.TemporaryDirectory(prefix="generator-peers-") as folder:
@@ -161,30 +170,50 @@ def peers() -> list[Measured]:
         for pin in PEERS:
             name, _, version = pin.partition("==")
             code, work = _WORK[name]
-            command = [str(python), "-c", code, str(PEER_ROWS[name])]
+            command = [str(python), "-c", code, str(max(int(PEER_ROWS[name] * share), 1))]
             found.append(measure(f"{name} {version}: {work}", command, dict(os.environ)))
     return found
 
 
+def _table(found: list[Measured], ours: float) -> str:
+    note = (
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}. CPU "
+        "seconds include starting Python and its imports; 'ours is faster' is the rate of our "
+        "`medium` world made by one process against each line; peak is the largest process."
+    )
+    lines = [
+        note,
+        "",
+        "| what | rows | wall s | CPU s | rows a CPU-second | ours is faster | peak MB |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+        *(one.line(ours) for one in found),
+    ]
+    return "\n".join(lines)
+
+
+def _facts(found: list[Measured]) -> str:
+    machine = {
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+    }
+    measured = [asdict(one) | {"rows_per_cpu_second": round(one.rate)} for one in found]
+    return json.dumps(machine | {"measured": measured}, indent=2, ensure_ascii=False) + "\n"
+
+
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", default="medium")
-    parser.add_argument("--customers", type=int, nargs="+", default=[50_000, 200_000])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--share", type=float, default=1.0, help="share of all customers and rows")
     parser.add_argument("--no-peers", action="store_true", help="measure ours alone")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
     asked = parser.parse_args()
-    found = worlds(asked.preset, asked.customers, asked.workers)
-    ours = found[-1].rate
-    found += [] if asked.no_peers else peers()
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; CPU")
-    print("seconds include starting Python and its imports; 'ours is faster' is the rate of our")
-    print("world of most customers, made by fewest workers, against each line; peak is the largest")
-    print("process.\n")
-    print("| what | rows | wall s | CPU s | rows a CPU-second | ours is faster | peak MB |")
-    print("|---|--:|--:|--:|--:|--:|--:|")
-    for one in found:
-        print(one.line(ours))
+    found = worlds(asked.share)
+    ours = found[1].rate
+    found += [] if asked.no_peers else peers(asked.share)
+    print(_table(found, ours))
+    if asked.json:
+        asked.json.write_text(_facts(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

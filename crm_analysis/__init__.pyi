@@ -6,6 +6,7 @@ from .claims import claim_half_unprofitable as claim_half_unprofitable
 from .claims import claim_late_payback as claim_late_payback
 from .claims import claim_retention_pays as claim_retention_pays
 from .claims import claims_table as claims_table
+from .downloads import downloadable as downloadable
 from .errors import ColumnError as ColumnError
 from .errors import CrmError as CrmError
 from .errors import InputError as InputError
@@ -16,6 +17,7 @@ from .estimates import Estimates as Estimates
 from .estimates import definitions as definitions
 from .estimates import findings as findings
 from .estimates import key_figures as key_figures
+from .estimates import scoreboard as scoreboard
 from .exports import to_csv as to_csv
 from .forecast import Backtest as Backtest
 from .forecast import PipelineForecast as PipelineForecast
@@ -49,6 +51,7 @@ from .lifetime import CumulativeValue as CumulativeValue
 from .lifetime import FrequencyCheck as FrequencyCheck
 from .lifetime import GammaGamma as GammaGamma
 from .lifetime import HoldoutComparison as HoldoutComparison
+from .lifetime import LaterValue as LaterValue
 from .lifetime import LifetimeValue as LifetimeValue
 from .lifetime import LossShare as LossShare
 from .lifetime import ModelComparison as ModelComparison
@@ -86,6 +89,7 @@ from .lifetime import fit_shifted_beta_geometric as fit_shifted_beta_geometric
 from .lifetime import fit_value_models as fit_value_models
 from .lifetime import frequency_check as frequency_check
 from .lifetime import holdout_comparison as holdout_comparison
+from .lifetime import later_value as later_value
 from .lifetime import lifetime_value as lifetime_value
 from .lifetime import loss_share as loss_share
 from .lifetime import model_reliability as model_reliability
@@ -139,6 +143,7 @@ from .managers import share_change as share_change
 from .managers import traffic_distribution as traffic_distribution
 from .managers import workload as workload
 from .marketing import CampaignEffect as CampaignEffect
+from .marketing import ChannelParity as ChannelParity
 from .marketing import CostRatio as CostRatio
 from .marketing import MixDecomposition as MixDecomposition
 from .marketing import Payback as Payback
@@ -149,8 +154,10 @@ from .marketing import SalesCube as SalesCube
 from .marketing import SourceEffectiveness as SourceEffectiveness
 from .marketing import StockAge as StockAge
 from .marketing import Traffic as Traffic
+from .marketing import ValueChange as ValueChange
 from .marketing import acquisition_cost as acquisition_cost
 from .marketing import average_deal as average_deal
+from .marketing import channel_parity as channel_parity
 from .marketing import cost_ratio as cost_ratio
 from .marketing import holdout_effect as holdout_effect
 from .marketing import interrupted_effect as interrupted_effect
@@ -168,6 +175,7 @@ from .marketing import staggered_effect as staggered_effect
 from .marketing import stock_age as stock_age
 from .marketing import stock_turnover as stock_turnover
 from .marketing import traffic as traffic
+from .marketing import value_change as value_change
 from .marketing import visit_mix as visit_mix
 from .retention import SERVICE_RULES as SERVICE_RULES
 from .retention import CohortRetention as CohortRetention
@@ -207,20 +215,28 @@ from .satisfaction import response_rate as response_rate
 from .satisfaction import score_distribution as score_distribution
 from .satisfaction import top_box_score as top_box_score
 from .segments import AbcClasses as AbcClasses
+from .segments import AbcXyz as AbcXyz
 from .segments import Ageing as Ageing
 from .segments import Concentration as Concentration
 from .segments import Ladder as Ladder
+from .segments import LoyaltyLift as LoyaltyLift
 from .segments import Portrait as Portrait
+from .segments import Relationships as Relationships
 from .segments import RfmSegments as RfmSegments
 from .segments import Transitions as Transitions
 from .segments import abc_classes as abc_classes
+from .segments import abc_xyz as abc_xyz
 from .segments import class_migration as class_migration
 from .segments import customer_portrait as customer_portrait
 from .segments import days_sales_outstanding as days_sales_outstanding
 from .segments import insolvent_customers as insolvent_customers
 from .segments import ladder_transitions as ladder_transitions
+from .segments import loyalty_activity as loyalty_activity
 from .segments import loyalty_ladder as loyalty_ladder
+from .segments import loyalty_lift as loyalty_lift
 from .segments import receivables_ageing as receivables_ageing
+from .segments import relationship_kinds as relationship_kinds
+from .segments import relationship_transitions as relationship_transitions
 from .segments import rfm_segments as rfm_segments
 from .segments import state_transitions as state_transitions
 from .segments import value_concentration as value_concentration

@@ -16,10 +16,30 @@ from typing import Any, Literal
 
 from crm_analysis.wording import _, visible
 
-__all__ = ["BLOCK_MIME", "Block", "BlockFigure", "BlockTable", "Change", "Column", "KeyFigure"]
+__all__ = [
+    "BLOCK_MIME",
+    "FILES_MIME",
+    "FILE_NAME",
+    "Block",
+    "BlockFigure",
+    "BlockFile",
+    "BlockTable",
+    "Change",
+    "Column",
+    "KeyFigure",
+]
 
 BLOCK_MIME = "application/vnd.crm.block+json"
 """The mime type under which a block travels in a notebook's output."""
+
+FILES_MIME = "application/vnd.crm.files+json"
+"""The mime type under which its files travel: by name, their bytes in base 64."""
+
+FILE_NAME = r"[a-z][a-z0-9_]{0,59}\.(csv|parquet)"
+"""What a file beside a page may be called."""
+
+FILES_NOTE = '<div class="crm-files-note">'
+"""Where a notebook's words on files begin; a page has links instead, and leaves them out."""
 
 BLOCK_VERSION = 1
 
@@ -86,6 +106,14 @@ class BlockFigure:
 
 
 @dataclass(frozen=True)
+class BlockFile:
+    """A file that belongs beside the page: its name there, and its bytes."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
 class Change:
     """How a key figure stands against something else.
 
@@ -104,6 +132,8 @@ class Change:
         Whether that is better; None when there is no better or no difference is established.
     interval : str or None
         The interval of the difference, written.
+    size : float
+        How large it is at least, on a scale that all figures share; 0 when none is established.
     """
 
     against: Literal["previous", "network", "target", "reported"]
@@ -112,6 +142,7 @@ class Change:
     direction: Literal["up", "down", "level"]
     good: bool | None
     interval: str | None = None
+    size: float = 0.0
 
     @property
     def arrow(self) -> str:
@@ -198,6 +229,8 @@ class Block:
         Cautions, shown beside the answer and never hidden.
     key_figures : tuple of KeyFigure
     findings : tuple of str
+    files : tuple of BlockFile
+        What a reader may take away, beside the page.
     """
 
     kind: Literal["result", "key_figures", "findings", "notice"] = "result"
@@ -209,15 +242,17 @@ class Block:
     notes: tuple[str, ...] = ()
     key_figures: tuple[KeyFigure, ...] = ()
     findings: tuple[str, ...] = field(default=())
+    files: tuple[BlockFile, ...] = ()
 
     def titled(self, title: str) -> Block:
         """Return the same block under another title."""
         return replace(self, title=title)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the block as plain JSON, without the figure's bytes."""
-        data = asdict(replace(self, figure=None))
+        """Return the block as plain JSON, without the bytes of its figure and its files."""
+        data = asdict(replace(self, figure=None, files=()))
         data["version"] = BLOCK_VERSION
+        data["files"] = [file.name for file in self.files]
         if self.figure is not None:
             data["figure"] = {
                 "alt": self.figure.alt,
@@ -268,18 +303,33 @@ class Block:
         return table if open_table else _folded(_("The numbers"), table, "crm-numbers")
 
     def _repr_html_(self) -> str:
-        return NOTEBOOK_STYLE + self.to_html()
+        return NOTEBOOK_STYLE + self.to_html() + self._files_note()
+
+    def _files_note(self) -> str:
+        if not self.files:
+            return ""
+        names = ", ".join(file.name for file in self.files)
+        text = _(
+            "A report has the data of this table beside its page ({names}); here, write them with "
+            "to_csv().",
+            names=names,
+        )
+        return f"{FILES_NOTE}<small>{escape(text)}</small></div>"
 
     def _repr_mimebundle_(self, **_asked: object) -> dict[str, Any]:
         bundle: dict[str, Any] = {
             "text/plain": self.to_text(),
-            "text/html": NOTEBOOK_STYLE + self.to_html(),
+            "text/html": self._repr_html_(),
             BLOCK_MIME: self.to_json(),
         }
         if self.figure is not None:
             svg = self.figure.mime == "image/svg+xml"
             raw = self.figure.data
             bundle[self.figure.mime] = raw.decode() if svg else base64.b64encode(raw).decode()
+        if self.files:
+            bundle[FILES_MIME] = {
+                file.name: base64.b64encode(file.data).decode() for file in self.files
+            }
         return bundle
 
 

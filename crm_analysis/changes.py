@@ -4,21 +4,35 @@ Only differences whose interval leaves out zero are called up or down; the other
 the words "no difference established". The interval is put together from the two figures' own
 intervals (MOVER), so that it keeps what those know of small numbers: for two shares with Wilson's
 intervals it is Newcombe's.
+
+How much a difference weighs among others is the least that it may be: see `least_size`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import sqrt
+from math import asin, sqrt
 from typing import Any, Literal, NamedTuple
 
 from crm_analysis.blocks import Change, KeyFigure
-from crm_analysis.wording import _, amount, signed
+from crm_analysis.wording import _, amount, number, signed
 
-__all__ = ["Difference", "against_target", "change", "difference", "with_changes"]
+__all__ = [
+    "Difference",
+    "against_target",
+    "change",
+    "compared_text",
+    "difference",
+    "least_size",
+    "with_changes",
+]
 
 Against = Literal["previous", "network", "target", "reported"]
+
+
+_NORMAL = 1.96
+"""Standard errors from an estimate to the end of its interval; nearer is not needed here."""
 
 
 class Difference(NamedTuple):
@@ -99,6 +113,69 @@ def _correlation(figure: KeyFigure, other: KeyFigure) -> float:
     return min(share * spread / whole_spread, whole_spread / spread)
 
 
+def least_size(
+    low: float | None,
+    high: float | None,
+    *,
+    value: float,
+    unit: str | None = None,
+    spread: float | None = None,
+) -> float:
+    """How large is a difference at least, on one scale for shares, scores, money and days.
+
+    The end of its interval nearest to zero: a large difference that hardly leaves zero out counts
+    for little, and so does a small one that is beyond doubt. Shares are measured by Cohen's h,
+    scores by Cohen's d, everything else by its part of the larger of the two values; for shares
+    about one half the three scales are nearly the same.
+
+    Parameters
+    ----------
+    low, high : float or None
+        Interval of `value` less what it is held against.
+    value : float
+        The value; what it is held against is not needed, since `low` and `high` say how far off
+        it is.
+    unit : str, optional
+        ``"share"`` for shares as fractions, ``"score"`` or
+        ``"points"`` for scores, whose zero means nothing.
+    spread : float, optional
+        Standard deviation of single answers, for scores.
+
+    Returns
+    -------
+    float
+        At least 0, and 0 where no difference is established.
+
+    References
+    ----------
+    Cohen (1988), *Statistical Power Analysis for the Behavioral Sciences*, 2nd ed., chapters 2
+    (d, in standard deviations) and 6 (h, of two shares on the scale of arcsines).
+
+    Examples
+    --------
+    >>> round(least_size(0.1, 0.3, value=0.5, unit="share"), 3)  # 0.5 against at most 0.4
+    0.201
+    >>> least_size(-30.0, -20.0, value=80.0), least_size(-1.0, 4.0, value=10.0)
+    (0.2, 0.0)
+    """
+    if low is not None and low > 0:
+        least = low
+    elif high is not None and high < 0:
+        least = high
+    else:
+        return 0.0
+    other = value - least
+    if unit == "share":
+        return abs(_arcsine(value) - _arcsine(other))
+    if unit in ("score", "points") and spread:
+        return abs(least) / spread
+    return abs(least) / max(abs(value), abs(other))
+
+
+def _arcsine(share: float) -> float:
+    return 2 * asin(sqrt(min(max(share, 0.0), 1.0)))
+
+
 def change(
     figure: KeyFigure,
     other: KeyFigure,
@@ -143,6 +220,26 @@ def against_target(figure: KeyFigure, target: float) -> Change | None:
     return _said(figure, found, "target", label)
 
 
+def compared_text(figure: KeyFigure) -> str:
+    """Say a key figure and how it stands against others in one sentence, what differs first."""
+    if figure.estimate is None:
+        return _("{name}: nothing can be said (n = {n}).", name=figure.label,
+                 n=number(figure.count or 0))  # fmt: skip
+    within = ", ".join(text for text in (figure.interval, figure.n) if text)
+    said = f"{figure.label}: {figure.value}" + (f" ({within})" if within else "")
+    told = [_change_text(one) for one in figure.changes if one.direction != "level"]
+    level = [one.label for one in figure.changes if one.direction == "level" and one.interval]
+    if level:
+        told.append(_("no difference established {others}", others=", ".join(level)))
+    return "; ".join([said, *told]) + "."
+
+
+def _change_text(one: Change) -> str:
+    interval = f" ({one.interval})" if one.interval else ""
+    verdict = f", {one.verdict}" if one.verdict else ""
+    return f"{one.value} {one.label}{interval}{verdict}"
+
+
 def with_changes(figure: KeyFigure, changes: Sequence[Change | None]) -> KeyFigure:
     """Return the figure with these changes; those that are None are left out."""
     return replace(figure, changes=(*figure.changes, *(one for one in changes if one is not None)))
@@ -162,6 +259,9 @@ def _said(figure: KeyFigure, found: Difference, against: Against, label: str) ->
     better = {"higher": "up", "lower": "down", None: None}[figure.better]
     known = better is not None and direction != "level"
     unit, currency = _unit(figure), figure.currency
+    assert figure.estimate is not None
+    low, high = _bounds(figure, found)
+    size = least_size(low, high, value=figure.estimate, unit=unit, spread=_spread(figure))
     interval = None
     if found.low is not None and found.high is not None:
         interval = _(
@@ -176,6 +276,7 @@ def _said(figure: KeyFigure, found: Difference, against: Against, label: str) ->
         direction=direction,
         good=(direction == better) if known else None,
         interval=interval,
+        size=size,
     )
 
 
@@ -184,9 +285,20 @@ def _unit(figure: KeyFigure) -> Any:
 
 
 def _direction(figure: KeyFigure, found: Difference) -> Literal["up", "down", "level"]:
-    # A count is what it is: it has no interval because nothing was estimated.
-    counted = figure.unit == "count" and figure.conf_low is None
-    low, high = (found.value,) * 2 if counted else (found.low, found.high)
+    low, high = _bounds(figure, found)
     if low is not None and low > 0:
         return "up"
     return "down" if high is not None and high < 0 else "level"
+
+
+def _spread(figure: KeyFigure) -> float | None:
+    """Return about the standard deviation of single answers, from the interval of their mean."""
+    if figure.conf_low is None or figure.conf_high is None or not figure.count:
+        return None
+    return sqrt(figure.count) * (figure.conf_high - figure.conf_low) / (2 * _NORMAL)
+
+
+def _bounds(figure: KeyFigure, found: Difference) -> tuple[float | None, float | None]:
+    # A count is what it is: it has no interval because nothing was estimated.
+    counted = figure.unit == "count" and figure.conf_low is None
+    return (found.value, found.value) if counted else (found.low, found.high)

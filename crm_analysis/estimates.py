@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import floor, inf, log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -11,13 +12,24 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.blocks import Block, BlockFigure, Change, KeyFigure
-from crm_analysis.changes import against_target, change, with_changes
+from crm_analysis.blocks import Block, BlockFigure, BlockTable, Change, Column, KeyFigure
+from crm_analysis.changes import (
+    against_target,
+    change,
+    compared_text,
+    least_size,
+    with_changes,
+)
 from crm_analysis.errors import CrmError, InputError
 from crm_analysis.exports import to_csv
 from crm_analysis.tables import to_block_table, typeset
-from crm_analysis.uncertainty import homogeneity_p_value, wilson_interval
-from crm_analysis.wording import Unit, _, amount, interval_text, number, percent, word_of
+from crm_analysis.uncertainty import (
+    against_others,
+    homogeneity_p_value,
+    normal_quantile,
+    wilson_interval,
+)
+from crm_analysis.wording import ABSENT, Unit, _, amount, interval_text, number, percent, word_of
 
 if TYPE_CHECKING:
     from great_tables import GT
@@ -35,6 +47,7 @@ __all__ = [
     "groups_text",
     "key_figures",
     "p_text",
+    "scoreboard",
     "share_columns",
     "small_n_notes",
 ]
@@ -102,6 +115,8 @@ class Estimates:
         "conf_low",
         "conf_high",
     )
+    compares_groups: ClassVar[bool] = False
+    """Whether a subclass that words its own finding holds its groups against each other in it."""
 
     def __post_init__(self) -> None:
         missing = [name for name in (*self.by, *FIVE) if name not in self.table.columns]
@@ -183,6 +198,30 @@ class Estimates:
             return _("no difference between them is established (p = {p})", p=_p_text(p))
         return _("they differ by more than chance (p {p})", p=_p_comparison(p))
 
+    def importance(self) -> float:
+        """Return how large the difference is at least that the finding states; 0 without one.
+
+        Between groups it is that of the group furthest from all others, with intervals that hold
+        for all groups together (Bonferroni). The scale is that of `changes.least_size`.
+        """
+        worded = type(self).sentence is not Estimates.sentence
+        if not self.by or (worded and not self.compares_groups):
+            return 0.0
+        p = self.difference_p_value()
+        if p is None or p >= 1 - self.conf_level:
+            return 0.0
+        known = self.table.drop_nulls(["estimate", "std_error"]).filter(pl.col("std_error") > 0)
+        if known.height < 2:
+            return 0.0
+        value, error = known["estimate"].to_numpy(), known["std_error"].to_numpy()
+        gap, spread = against_others(value, error)
+        half = normal_quantile(1 - (1 - self.conf_level) / known.height) * spread
+        single = error * np.sqrt(known["n"].to_numpy())
+        rows = zip(value, gap - half, gap + half, single, strict=True)
+        return max(
+            least_size(low, high, value=v, unit=self.unit, spread=sd) for v, low, high, sd in rows
+        )
+
     # What it shows --------------------------------------------------------------------
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -196,16 +235,26 @@ class Estimates:
         ax.set_title(self.name)
         return ax
 
-    def show(self, *, title: str | None = None, figure: bool = True) -> Block:
-        """Return the block that a page shows: finding, figure, cautions, numbers, definition."""
+    def show(self, *, title: str | None = None, figure: bool = True, table: bool = True) -> Block:
+        """Return the block that a page shows: finding, figure, cautions, numbers, definition.
+
+        Parameters
+        ----------
+        title : str, optional
+        figure, table : bool
+            Whether to show them; a short page leaves numbers to the page that is made for them.
+        """
         return Block(
             title=title,
             finding=self.sentence(),
             figure=self._figure() if figure and self.table.height else None,
-            table=to_block_table(self._readable(), self.units(), currency=self.currency),
+            table=self._block_table() if table else None,
             definition=self.definition,
             notes=self.notes,
         )
+
+    def _block_table(self) -> BlockTable:
+        return to_block_table(self._readable(), self.units(), currency=self.currency)
 
     def units(self) -> dict[str, Unit]:
         """Return what each column of the table is measured in, where that is not plain."""
@@ -217,7 +266,7 @@ class Estimates:
         names = [name for name in self.by if self.table.schema[name].is_integer()]
         return self.table.with_columns(pl.col(name).cast(pl.String) for name in names)
 
-    def _figure(self) -> BlockFigure:
+    def _figure(self) -> BlockFigure | None:
         data, mime = figures.inked(self.plot, height=self._figure_height())
         return BlockFigure(data, alt=self.sentence(), mime=mime)
 
@@ -241,9 +290,7 @@ class Estimates:
 
     def to_gt(self) -> GT:
         """Return the table, typeset."""
-        return typeset(
-            to_block_table(self._readable(), self.units(), currency=self.currency), title=self.name
-        )
+        return typeset(self._block_table(), title=self.name)
 
     def with_notes(self, *notes: str) -> Self:
         """Return the same estimates with further cautions."""
@@ -489,26 +536,145 @@ def _card(label: str, estimates: Estimates) -> KeyFigure:
     )
 
 
-def findings(*results: Estimates | str) -> Block:
+def findings(*results: Estimates | Block | str, limit: int = MOST_FINDINGS) -> Block:
     """Return the head of a page in sentences, the most important first.
+
+    First stand the findings that state a difference: a key figure that is better or worse than
+    the year before, the network or its target, groups that differ by more than chance, an effect
+    that is established. Among them the larger comes first, by the least that the difference may be
+    (`changes.least_size`), so that neither chance nor sheer numbers carry one to the top; sizes
+    count in steps of two, and within a step the order given decides, since shares, scores and
+    money cannot be compared more finely. What states no difference follows in the order given,
+    and what nothing can be said of comes last.
+
+    Parameters
+    ----------
+    *results : Estimates, Block of key figures, or str
+        What may be said, any number of them. Each key figure of a block is a finding of its own,
+        with what it was held against; the same figure given beside it is not said twice. Text is
+        taken as it is, as something that states no difference.
+    limit : int
+        How many are said, 1 to 5; the others stand in their sections.
 
     Raises
     ------
     InputError
-        More than five.
+        A limit outside 1 to 5, or a block without key figures.
     """
-    if len(results) > MOST_FINDINGS:
+    if not 1 <= limit <= MOST_FINDINGS:
         raise InputError(
-            f"The head of a page takes at most {MOST_FINDINGS} findings; got {len(results)}. Pass "
-            "the most important ones; the others stand in their sections."
+            f"The head of a page with {limit} findings was asked for; a reader takes 1 to "
+            f"{MOST_FINDINGS}. Pass such a number, or leave it out."
         )
-    return Block(kind="findings", findings=tuple(str(result) for result in results))
+    figures = [card for block in results if isinstance(block, Block) for card in _figures_of(block)]
+    cards = {card.key for card in figures} - {None}
+    # A figure taken apart into measures says more than its card; one by groups is another figure.
+    parts = (r for r in results if isinstance(r, Estimates) and r.by == _MEASURES)
+    richer = {result.key for result in parts} & cards
+    weighed: list[tuple[float, str]] = []
+    for result in results:
+        if isinstance(result, Block):
+            own = [card for card in result.key_figures if card.key not in richer]
+            weighed += [(_card_weight(card), compared_text(card)) for card in own]
+        elif isinstance(result, str):
+            weighed.append((_weight(0.0), result))
+        elif result.by or result.key not in cards:
+            known = result.table["estimate"].drop_nulls().len() > 0
+            weighed.append((_weight(result.importance() if known else None), str(result)))
+    weighed.sort(key=lambda one: -one[0])
+    return Block(kind="findings", findings=tuple(text for _weight, text in weighed[:limit]))
+
+
+def _figures_of(block: Block) -> tuple[KeyFigure, ...]:
+    if not block.key_figures:
+        raise InputError(
+            f"A finding was made of a block of kind {block.kind!r}, which has no key figures. Pass "
+            "the result itself, or the block that key_figures() returned."
+        )
+    return block.key_figures
+
+
+def _card_weight(card: KeyFigure) -> float:
+    known = card.estimate is not None
+    # Where neither way is better, a change is no news to act on.
+    sizes = (one.size for one in card.changes if one.good is not None)
+    return _weight(max(sizes, default=0.0) if known else None)
+
+
+def _weight(size: float | None) -> float:
+    """Return the step of two that a size lies in; below all, no difference and nothing known."""
+    if size is None:
+        return -inf
+    return floor(log2(size)) if size > 0 else -_MOST_STEPS
+
+
+_MEASURES = ("measure",)
+"""The groups of a result whose rows are parts of one figure."""
+
+_MOST_STEPS = 1_100
+"""More halvings than a floating-point number takes before it is zero."""
+
+
+def scoreboard(departments: Mapping[str, Block]) -> Block:
+    """Return one table of departments and their key figures: how each stands, line by line.
+
+    Parameters
+    ----------
+    departments : mapping of str to Block
+        By department (a code becomes words), the block that `key_figures` returned. Each
+        department has a line of its own over its figures, and what they were held against a column.
+
+    Raises
+    ------
+    InputError
+        A block without key figures.
+    """
+    cards = [card for block in departments.values() for card in _figures_of(block)]
+    compared = {change.against for card in cards for change in card.changes}
+    against = [other for other in _AGAINST if other in compared]
+    columns = [
+        Column("name", _("Figure")),
+        Column("estimate", _("Now")),
+        *(Column(other, _compared_label(other)) for other in against),
+    ]
+    cells: list[tuple[str, ...]] = []
+    for name, block in departments.items():
+        # A line of its own: on a phone there is no room for one column more.
+        cells.append((word_of(name).upper(), *[""] * (len(columns) - 1)))
+        cells += [
+            (card.label, _value_text(card), *(_stands(card, a) for a in against))
+            for card in block.key_figures
+        ]
+    return Block(table=BlockTable(tuple(columns), tuple(cells)))
+
+
+_AGAINST = ("previous", "network", "target")
+
+
+def _compared_label(against: str) -> str:
+    return {
+        "previous": _("Against a year earlier"),
+        "network": _("Against the network"),
+        "target": _("Against the target"),
+    }[against]
+
+
+def _value_text(card: KeyFigure) -> str:
+    within = ", ".join(text for text in (card.interval, card.n) if text)
+    return f"{card.value} ({within})" if within else card.value
+
+
+def _stands(card: KeyFigure, against: str) -> str:
+    found = next((change for change in card.changes if change.against == against), None)
+    if found is None:
+        return ABSENT
+    interval = f" ({found.interval})" if found.interval else ""
+    verdict = f", {found.verdict}" if found.verdict else ""
+    return f"{found.arrow} {found.value}{interval}{verdict}"
 
 
 def definitions(*results: Estimates) -> Block:
     """Return what each result means and what to mind: the end of a page."""
-    from crm_analysis.blocks import BlockTable, Column
-
     rows = {(result.name, result.definition): None for result in results}
     table = BlockTable(
         (Column("name", _("Figure")), Column("definition", _("What it means"))),

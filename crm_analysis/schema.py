@@ -127,6 +127,13 @@ MARKETING_CODES = (
     "median",
     "winsorised_mean",
     "change",
+    "volume_effect",
+    "gross_margin_of_cars_sold",
+    "gross_margin_of_the_workshop",
+    "leads",
+    "workshop",
+    "client_service",
+    "settlements",
     "rate_effect",
     "mix_effect",
 )

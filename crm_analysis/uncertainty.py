@@ -15,11 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 __all__ = [
+    "Matched",
     "Shrinkage",
+    "against_others",
     "bootstrap_interval",
     "exact_rate_interval",
     "homogeneity_p_value",
     "log_log_interval",
+    "matched_difference",
     "mean_interval",
     "newcombe_difference",
     "normal_quantile",
@@ -201,6 +204,55 @@ def sum_interval(estimates: ArrayLike, low: ArrayLike, high: ArrayLike) -> tuple
     return float(x.sum() - down), float(x.sum() + up)
 
 
+@dataclass(frozen=True)
+class Matched:
+    """Two shares over the same mix of strata, and their difference: estimate, low, high."""
+
+    first: tuple[float, float, float]
+    other: tuple[float, float, float]
+    difference: tuple[float, float, float]
+
+
+def matched_difference(
+    k_1: ArrayLike, n_1: ArrayLike, k_0: ArrayLike, n_0: ArrayLike, conf_level: float = 0.95
+) -> Matched:
+    r"""Compare two shares as if both had the mix of the first (direct standardisation, MOVER).
+
+    With :math:`w_s = n_{1s} / n_1`, the difference is :math:`\sum_s w_s (p_{1s} - p_{0s})`; its
+    bounds are put together from Wilson's of each stratum and side.
+
+    Parameters
+    ----------
+    k_1, n_1, k_0, n_0 : array_like, shape (strata,)
+        Yes and all, of the first and of the other, in strata that hold both.
+
+    References
+    ----------
+    Yan & Su (2010), Statistics in Biopharmaceutical Research 2:329-335; Zou & Donner (2008),
+    Statistics in Medicine 27:1693-1702.
+
+    Examples
+    --------
+    >>> found = matched_difference([56], [70], [48], [80])  # one stratum: Newcombe's interval
+    >>> [round(value, 4) for value in found.difference]
+    [0.2, 0.0524, 0.3339]
+    """
+    k1, n1, k0, n0 = (np.asarray(x, np.float64) for x in (k_1, n_1, k_0, n_0))
+    weight = n1 / n1.sum()
+    first, other = (_in_mix(k, n, weight, conf_level) for k, n in ((k1, n1), (k0, n0)))
+    gap = first[0] - other[0]
+    down = float(np.hypot(first[0] - first[1], other[2] - other[0]))
+    up = float(np.hypot(first[2] - first[0], other[0] - other[1]))
+    return Matched(first, other, (gap, gap - down, gap + up))
+
+
+def _in_mix(k: Floats, n: Floats, weight: Floats, conf_level: float) -> tuple[float, float, float]:
+    share = k / n
+    bounds = wilson_interval(k, n, conf_level)
+    low, high = sum_interval(weight * share, *(weight * bound for bound in bounds))
+    return float((weight * share).sum()), max(low, 0.0), min(high, 1.0)
+
+
 def homogeneity_p_value(
     estimates: ArrayLike, std_errors: ArrayLike, *, freedom: float | None = None
 ) -> float | None:
@@ -234,6 +286,31 @@ def homogeneity_p_value(
     if freedom is not None:
         return float(special.fdtrc(groups, freedom, q / groups))
     return float(special.chdtrc(groups, q))
+
+
+def against_others(estimates: ArrayLike, std_errors: ArrayLike) -> tuple[Floats, Floats]:
+    """How far is each group from the mean of the others, weighted by how well they are known.
+
+    Parameters
+    ----------
+    estimates, std_errors : array_like, shape (k,)
+        Finite estimates of at least two groups, with positive standard errors.
+
+    Returns
+    -------
+    gap, std_error : ndarray, shape (k,)
+
+    Examples
+    --------
+    >>> gap, error = against_others([1, 2, 3], [1, 1, 1])
+    >>> gap.tolist(), error.round(3).tolist()
+    ([-1.5, 0.0, 1.5], [1.225, 1.225, 1.225])
+    """
+    value, error = np.asarray(estimates, np.float64), np.asarray(std_errors, np.float64)
+    weight = 1 / error**2
+    rest = weight.sum() - weight
+    others = ((weight * value).sum() - weight * value) / rest
+    return value - others, np.sqrt(error**2 + 1 / rest)
 
 
 def paule_mandel(estimates: ArrayLike, std_errors: ArrayLike) -> float:

@@ -76,8 +76,8 @@ def arrow_schema(name: str, table: type[dy.Schema] | None = None) -> pa.Schema:
         Its columns; left out for a table of the network.
     """
     table = table or SCHEMAS[name]
-    plain = to_arrow(table.create_empty()).schema
     columns = table.columns()
+    plain = to_arrow(pl.DataFrame(schema={name: one.dtype for name, one in columns.items()})).schema
     described = [
         field.with_metadata(
             (field.metadata or {})  # polars keeps the categories of an Enum there

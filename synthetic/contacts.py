@@ -122,16 +122,20 @@ def care_turns(
 
 def care_done(market: Market, dealership: Ints, customer: Ints, start: Ints, year: Ints) -> Ints:
     """Return the number of care contacts done on time in a year of each relationship."""
-    done = np.zeros(len(customer), dtype=np.int64)
     number = care_number(market, dealership, customer, start, year)
-    for step in range(int(number.max(initial=0))):
-        turn = np.full(len(customer), step, dtype=np.int64)
-        day = care_turns(market, customer, start, year, turn, number)
-        employee = responsible(market, "manager", dealership, customer, day)
-        chance = on_time_probability(market, employee)
-        kept = kept_on_time(market, "care", customer, year * TURNS + turn, chance)
-        done += kept & (step < number)
-    return done
+    at, turn = _one_by_one(number)
+    who, when = customer[at], year[at]
+    day = care_turns(market, who, start[at], when, turn, number[at])
+    employee = responsible(market, "manager", dealership[at], who, day)
+    chance = on_time_probability(market, employee)
+    kept = kept_on_time(market, "care", who, when * TURNS + turn, chance)
+    return np.bincount(at[kept], minlength=len(number))
+
+
+def _one_by_one(number: Ints) -> tuple[Ints, Ints]:
+    """Return the year of each contact, of `number` in each year, and its turn in the year."""
+    at = np.repeat(np.arange(len(number)), number)
+    return at, np.arange(len(at)) - np.repeat(np.cumsum(number) - number, number)
 
 
 def warmth(number: Ints, best: float) -> Floats:
@@ -206,8 +210,7 @@ def _care_plan(market: Market, who: Customers, years: dict[str, np.ndarray]) -> 
     places = who.dealership[years["place"][cared]]
     start, customer, year = (years[name][cared] for name in ("start", "customer", "year"))
     planned = care_number(market, places, customer, start, year)
-    at = np.repeat(np.arange(len(cared)), planned)
-    turn = np.arange(len(at)) - np.repeat(np.cumsum(planned) - planned, planned)
+    at, turn = _one_by_one(planned)
     customer, year, number = customer[at], year[at], planned[at]
     due = care_turns(market, customer, start[at], year, turn, number)
     return Plan(

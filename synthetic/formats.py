@@ -105,8 +105,9 @@ class TableWriter:
             group = to_arrow(whole.slice(start, ROW_GROUP))
             self._writer.write_table(group, row_group_size=ROW_GROUP)
             start += ROW_GROUP
-        rest = whole[np.arange(start, whole.height)]  # a copy: a slice would keep the whole
-        self._waiting, self._n_waiting = [rest], rest.height
+        self._waiting, self._n_waiting = [], max(whole.height - start, 0)
+        if self._n_waiting:  # a copy: a slice would keep the whole
+            self._waiting.append(whole[np.arange(start, whole.height)])
 
 
 def write_table(path: Path, name: str, table: type[dy.Schema], frame: pl.DataFrame) -> None:

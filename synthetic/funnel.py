@@ -75,6 +75,39 @@ class Leads:
 
 
 @dataclass(frozen=True)
+class Odds:
+    """How likely leads are to pass each step, and what decides; no time is drawn yet.
+
+    `delay` is in minutes to the first response; all others are as `Paths` has them.
+    """
+
+    delay: Ints
+    answered: Flags
+    intent: Floats
+    probability: Floats
+    uniform: Floats
+    drive: Floats
+
+    def take(self, where: Ints | Flags | slice) -> Odds:
+        """Return the odds at some positions."""
+        return Odds(*(getattr(self, name)[where] for name in self.__dataclass_fields__))
+
+    @property
+    def chance(self) -> Floats:
+        """Return the chance that each lead ends in a delivery, from its opening on."""
+        return np.asarray(
+            _chance_of_contract(self.probability, self.drive) * self.probability[:, -1]
+        )
+
+
+def _chance_of_contract(probability: Floats, drive: Floats) -> Floats:
+    without, with_drive = drive.prod(axis=2).T
+    drives = probability[:, TEST_DRIVE]
+    came = probability[:, : VISIT + 1].prod(axis=1)
+    return np.asarray(came * (drives * with_drive + (1 - drives) * without))
+
+
+@dataclass(frozen=True)
 class Paths:
     """What becomes of leads, whether or not the CRM has seen it yet.
 
@@ -119,17 +152,9 @@ class Paths:
         return np.asarray(self.passed == N_STEPS)
 
     @property
-    def chance(self) -> Floats:
-        """Return the chance that each lead ends in a delivery, from its opening on."""
-        return np.asarray(self.chance_of_contract * self.probability[:, -1])
-
-    @property
     def chance_of_contract(self) -> Floats:
         """Return the chance that each lead ends in a contract, from its opening on."""
-        without, with_drive = self.drive.prod(axis=2).T
-        drives = self.probability[:, TEST_DRIVE]
-        came = self.probability[:, : VISIT + 1].prod(axis=1)
-        return np.asarray(came * (drives * with_drive + (1 - drives) * without))
+        return _chance_of_contract(self.probability, self.drive)
 
     @property
     def closed_at(self) -> Ints:
@@ -307,37 +332,49 @@ def _last_passed(below: Flags, skips: Flags) -> tuple[Ints, Flags]:
 
 
 def _times(market: Market, leads: Leads, delay: Ints) -> Ints:
-    draws, funnel = market.draws, market.config.funnel
+    draws, funnel, steps = market.draws, market.config.funnel, np.arange(N_STEPS)[:, None]
+    lengths = draws.erlang("lead.duration@1", 2, leads.ids[None, :], steps)
+    hours = draws.uniform("lead.hour@1", leads.ids[None, :], steps)
     at = np.empty((len(leads.ids), N_STEPS + 1), dtype=np.int64)
     at[:, 0] = leads.opened
     here = leads.source == 0
     for step in range(N_STEPS):
-        length = draws.erlang("lead.duration@1", 2, leads.ids, step) * funnel.days[step] * DAY
+        length = lengths[step] * funnel.days[step] * DAY
         minutes = delay if step == 0 else np.floor(length).astype(np.int64)
         if step in (1, 2):
             minutes = np.where(here, 0, minutes)
-        hour = draws.uniform("lead.hour@1", leads.ids, step)
-        at[:, step + 1] = next_open_minute(at[:, step] + minutes, hour)
+        at[:, step + 1] = next_open_minute(at[:, step] + minutes, hours[step])
     return at
 
 
-def run_funnel(market: Market, leads: Leads) -> Paths:
-    """Carry leads through the funnel."""
-    draws, funnel = market.draws, market.config.funnel
+def funnel_odds(market: Market, leads: Leads) -> Odds:
+    """Return how likely leads are to pass each step, and draw what decides."""
+    draws = market.draws
     delay, answered = _response(market, leads)
     intent = draws.normal("lead.intent@1", leads.ids)
     probability, drive = _chances(market, leads, delay, answered, intent)
     uniform = draws.uniform("lead.step@1", leads.ids[:, None], np.arange(N_STEPS)[None, :])
     drives = uniform[:, TEST_DRIVE] < probability[:, TEST_DRIVE]
     probability[:, OFFER:CONTRACT] = np.where(drives[:, None], drive[:, 1], drive[:, 0])
-    passed, skipped = _last_passed(uniform < probability, ~drives)
-    at = _times(market, leads, delay)
+    return Odds(delay, answered, intent, probability, uniform, drive)
+
+
+def run_funnel(market: Market, leads: Leads, odds: Odds | None = None) -> Paths:
+    """Carry leads through the funnel; `odds` are theirs, where they are known already."""
+    draws, funnel = market.draws, market.config.funnel
+    odds = odds or funnel_odds(market, leads)
+    drives = odds.uniform[:, TEST_DRIVE] < odds.probability[:, TEST_DRIVE]
+    passed, skipped = _last_passed(odds.uniform < odds.probability, ~drives)
+    at = _times(market, leads, odds.delay)
     waiting = draws.erlang("lead.loss@1", 2, leads.ids) * funnel.days_to_loss * DAY
     last = np.take_along_axis(at, passed[:, None], axis=1)[:, 0]
     lost = next_open_minute(
         last + 1 + np.floor(waiting).astype(np.int64), draws.uniform("lead.loss_hour@1", leads.ids)
     )
-    return Paths(probability, uniform, at, passed, skipped, lost, answered, intent, drive)
+    return Paths(
+        odds.probability, odds.uniform, at, passed, skipped, lost, odds.answered, odds.intent,
+        odds.drive,
+    )  # fmt: skip
 
 
 def join_leads(parts: list[tuple[Leads, Paths]]) -> tuple[Leads, Paths]:

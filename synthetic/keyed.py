@@ -10,6 +10,8 @@ they were.
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -38,15 +40,38 @@ _PIECE = 16_384
 
 
 @cache
-def _key(seed: int, field: str) -> np.uint64:
-    name = f"{seed}/{field}".encode()
-    return np.uint64(int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little"))
+def _keys(seed: int, *fields: str) -> Words:
+    names = [f"{seed}/{field}".encode() for field in fields]
+    bits = [hashlib.blake2b(name, digest_size=8).digest() for name in names]
+    return np.array([int.from_bytes(one, "little") for one in bits], dtype=np.uint64)
 
 
 @cache
-def _stride(event: int) -> np.uint64:
+def _stride(event: int) -> Words:
     """Return what an event index adds to the words of its entities."""
-    return np.uint64((event + 1) * int(_ODD) & _ALL_ONES)
+    return np.array((event + 1) * int(_ODD) & _ALL_ONES, dtype=np.uint64)
+
+
+def _whole(ids: Any) -> Ints:
+    """Return whole numbers as an array of one axis or more: one number alone would overflow."""
+    array = np.asarray(ids, dtype=np.int64)
+    return array if array.ndim else array.reshape(1)
+
+
+def _strides(event: Any) -> Words:
+    """Do as `_stride` for many."""
+    step = _whole(event).view(np.uint64) + _ONE
+    step *= _ODD
+    return step
+
+
+def _inside(words: Words) -> Floats:
+    """Return words as uniforms strictly inside (0, 1), on a grid of 2**-53; they are used up."""
+    words >>= _TOP
+    out = words.astype(np.float64)
+    out *= _STEP
+    out += _STEP / 2
+    return out
 
 
 def _stir(words: Words) -> Words:
@@ -67,27 +92,29 @@ def mix(words: Words) -> Words:
     return _stir(words.copy())
 
 
-def _scrambled(key: np.uint64, entity: Ints, event: int | Ints) -> Words:
-    """Return the bits of entities and events; `event` is a number or as long as `entity`."""
+def _scrambled(keys: Words, entity: Ints, step: Words) -> Words:
+    """Return the bits of entities and the steps of their events, for each of the keys.
+
+    `entity` and `step` broadcast; the keys are an axis before all theirs.
+    """
     words = entity.view(np.uint64) * _GOLDEN
-    words += key
+    words = words + keys.reshape(-1, *(1,) * entity.ndim)
     _stir(words)
-    if isinstance(event, int):
-        words += _stride(event)
-        return _stir(words)
-    step = event.view(np.uint64) + _ONE
-    step *= _ODD
+    if step.shape not in {(), entity.shape}:
+        return _stir(words + step)
     words += step
     return _stir(words)
 
 
-def _piecewise(key: np.uint64, entity: Ints, event: int | Ints) -> Words:
-    """Do as `_scrambled`, a piece at a time."""
-    out = np.empty(len(entity), dtype=np.uint64)
-    for start in range(0, len(entity), _PIECE):
-        part = slice(start, start + _PIECE)
-        turn = event if isinstance(event, int) else event[part]
-        out[part] = _scrambled(key, entity[part], turn)
+def _piecewise(keys: Words, entity: Ints, step: Words, shape: tuple[int, ...]) -> Words:
+    """Do as `_scrambled`, a piece at a time; `shape` is what the entities and steps come to."""
+    out = np.empty((len(keys), *shape), dtype=np.uint64)
+    rows = max(_PIECE * shape[0] // out.size, 1)
+    for start in range(0, shape[0], rows):
+        part = slice(start, start + rows)
+        some = entity[part] if entity.shape[:1] == shape[:1] else entity
+        steps = step[part] if step.shape[:1] == shape[:1] else step
+        out[:, part] = _scrambled(keys, some, steps)
     return out
 
 
@@ -97,37 +124,36 @@ class Keyed:
 
     Every method takes a versioned field name, the entities' ids, shape (n,), and an event index
     (one number or an array that broadcasts with the ids), and returns an array of the broadcast
-    shape.
+    shape, of one axis at least.
     """
 
     seed: int
 
+    def entities(self, _field: str, ids: Any) -> Ints:
+        """Return the ids as which a field is drawn: here always their own."""
+        return _whole(ids)
+
+    def words(self, fields: Sequence[str], ids: Any, event: Any = 0) -> Words:
+        """Return 64 random bits for each field, entity and event; the fields are the first axis.
+
+        The fields are parts of one, such as ``gap@1/0``: all draw as the entities of the first.
+        """
+        entity, keys = self.entities(fields[0], ids), _keys(self.seed, *fields)
+        step = _stride(event) if isinstance(event, int) else _strides(event)
+        shape = entity.shape
+        if step.shape not in {(), shape}:
+            shape = np.broadcast_shapes(shape, step.shape)
+        if math.prod(shape) * len(keys) <= _PIECE:
+            return _scrambled(keys, entity, step)
+        return _piecewise(keys, entity, step, shape)
+
     def bits(self, field: str, ids: Any, event: Any = 0) -> Words:
         """Return 64 random bits for each entity and event."""
-        key, entity = _key(self.seed, field), np.asarray(ids, dtype=np.int64)
-        index = event if isinstance(event, int) else np.asarray(event, dtype=np.int64)
-        if entity.ndim == 1 and (isinstance(index, int) or index.shape == entity.shape):
-            make = _scrambled if len(entity) <= _PIECE else _piecewise
-            return make(key, entity, index)
-        return self._spread(key, entity, np.asarray(index))
-
-    @staticmethod
-    def _spread(key: np.uint64, entity: Ints, index: Ints) -> Words:
-        """Return the bits of ids and events of any shapes that broadcast."""
-        words = _stir(np.atleast_1d(entity).view(np.uint64) * _GOLDEN + key)
-        step = np.atleast_1d(index).view(np.uint64) + _ONE
-        step *= _ODD
-        shape = np.broadcast_shapes(entity.shape, index.shape)
-        return _stir(words + step).reshape(shape)
+        return np.asarray(self.words((field,), ids, event)[0])
 
     def uniform(self, field: str, ids: Any, event: Any = 0) -> Floats:
         """Return uniforms strictly inside (0, 1), on a grid of 2**-53."""
-        bits = self.bits(field, ids, event)
-        bits >>= _TOP
-        out = bits.astype(np.float64)
-        out *= _STEP
-        out += _STEP / 2
-        return out
+        return _inside(self.bits(field, ids, event))
 
     def chance(self, field: str, probability: Any, ids: Any, event: Any = 0) -> Flags:
         """Return True with the probability given."""
@@ -143,9 +169,10 @@ class Keyed:
 
     def erlang(self, field: str, shape: int, ids: Any, event: Any = 0) -> Floats:
         """Return Erlang variables of mean one: the average of `shape` exponentials."""
-        product = self.uniform(f"{field}/0", ids, event)
-        for part in range(1, shape):
-            product *= self.uniform(f"{field}/{part}", ids, event)
+        fields = [f"{field}/{part}" for part in range(shape)]
+        product, *others = _inside(self.words(fields, ids, event))
+        for one in others:
+            product *= one
         return np.asarray(-np.log(product) / shape)
 
     def integer(self, field: str, count: Any, ids: Any, event: Any = 0) -> Ints:
@@ -198,14 +225,22 @@ _F = (
 )  # fmt: skip
 
 
-def _ratio(top: tuple[float, ...], bottom: tuple[float, ...], x: Floats) -> Floats:
-    above, below = np.full_like(x, top[-1]), np.full_like(x, bottom[-1])
-    for one, two in zip(top[-2::-1], bottom[-2::-1], strict=True):
-        above *= x
-        above += one
-        below *= x
-        below += two
-    return np.asarray(above / below)
+def _columns(top: tuple[float, ...], bottom: tuple[float, ...]) -> NDArray[np.float64]:
+    """Return the coefficients of a ratio from the highest power down, shape (powers, 2, 1)."""
+    return np.array([top, bottom]).T[::-1, :, None]
+
+
+_NEAR, _MIDDLE, _FAR = _columns(_A, _B), _columns(_C, _D), _columns(_E, _F)
+
+
+def _ratio(coefficients: Floats, x: Floats) -> Floats:
+    """Return a ratio of polynomials by Horner's rule, top and bottom at a time."""
+    both = np.empty((2, len(x)))
+    both[:] = coefficients[0]
+    for one in coefficients[1:]:
+        both *= x
+        both += one
+    return np.asarray(both[0] / both[1])
 
 
 def normal_quantile(probability: Any) -> Floats:
@@ -216,16 +251,20 @@ def normal_quantile(probability: Any) -> Floats:
     Wichura (1988), "Algorithm AS 241: The percentage points of the normal distribution", Applied
     Statistics 37, 477-484; relative error about 1e-16.
     """
-    p = np.asarray(probability, dtype=np.float64)
+    given = np.asarray(probability, dtype=np.float64)
+    p = given.ravel()
     q = p - 0.5
-    out = q * _ratio(_A, _B, 0.180625 - q * q)
+    out = q * _ratio(_NEAR, 0.180625 - q * q)
     tail = np.abs(q) > 0.425
     if tail.any():
         small = np.minimum(p[tail], 1.0 - p[tail])
         r = np.sqrt(-np.log(small))
-        near, far = _ratio(_C, _D, r - 1.6), _ratio(_E, _F, r - 5.0)
-        out[tail] = np.copysign(np.where(r <= 5.0, near, far), q[tail])
-    return np.asarray(out)
+        size = _ratio(_MIDDLE, r - 1.6)
+        far = r > 5.0
+        if far.any():
+            size[far] = _ratio(_FAR, r[far] - 5.0)
+        out[tail] = np.copysign(size, q[tail])
+    return np.asarray(out.reshape(given.shape))
 
 
 _FARTHEST = 38.0

@@ -30,7 +30,15 @@ from synthetic.contacts import (
 )
 from synthetic.customers import Customers
 from synthetic.deals import price_gap
-from synthetic.funnel import Leads, Paths, join_leads, make_leads, price_sensitivity, run_funnel
+from synthetic.funnel import (
+    Leads,
+    Paths,
+    funnel_odds,
+    join_leads,
+    make_leads,
+    price_sensitivity,
+    run_funnel,
+)
 from synthetic.keyed import Flags, Floats, Ints, logistic
 from synthetic.log import Log
 from synthetic.network import Market
@@ -330,24 +338,29 @@ class _Walk:
         leads = make_leads(
             self.market, ids, customer, who.dealership[place], source, state.day[at], everyone
         )
-        paths = run_funnel(self.market, leads)
+        odds = funnel_odds(self.market, leads)
         recent = state.day[at] - state.visited[at] <= YEAR
         score = rules.return_logit + rules.return_satisfaction * state.satisfaction[at]
         score += rules.return_contacts * self.warmth_left(state, at)
         gap = price_sensitivity(self.market, customer) * price_gap(self.market, leads)
         score += rules.return_price * gap
         wanted = logistic(score + rules.return_serviced * recent)
-        success = paths.chance
+        success = odds.chance
         comes = draws.uniform("return.comes@1", ids) < wanted / np.maximum(success, 1e-9)
         comes &= turn < MAX_CARS
         self.cars_returned(state, at, np.minimum(wanted, success))
         self.leave(state, at[~comes], state.day[at][~comes], ELSEWHERE)
         if comes.any():
-            self.returns.append((leads.take(comes), paths.take(comes)))
-            lost = comes & ~paths.won
-            self.leave(state, at[lost], paths.lost_at[lost] // DAY, ELSEWHERE)
-            won = comes & paths.won
-            self.buy(state, at[won], leads.take(won), paths.take(won), turn[won])
+            leads = leads.take(comes)
+            paths = run_funnel(self.market, leads, odds.take(comes))
+            self.returned(state, at[comes], leads, paths, turn[comes])
+
+    def returned(self, state: State, at: Ints, leads: Leads, paths: Paths, turn: Ints) -> None:
+        """Sell the next car to those who came back for it, or lose them."""
+        self.returns.append((leads, paths))
+        won = paths.won
+        self.leave(state, at[~won], paths.lost_at[~won] // DAY, ELSEWHERE)
+        self.buy(state, at[won], leads.take(won), paths.take(won), turn[won])
 
     def cars_returned(self, state: State, at: Ints, p_return: Floats) -> None:
         """Keep the true probability of buying the next car here."""

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields, is_dataclass, replace
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,13 @@ def names_of(config: Config) -> list[str]:
     return list(_parts(config))
 
 
-def range_of(name: str, config: Config | None = None) -> tuple[float, float] | None:
+@cache
+def _known_fields() -> dict[str, Field[Any]]:
+    """Return the field of each setting; all configurations have the same."""
+    return {name: item for name, (_, item, _) in _parts(Config()).items()}
+
+
+def range_of(name: str) -> tuple[float, float] | None:
     """Return the least and greatest value of a setting, None where any finite number will do.
 
     Examples
@@ -125,7 +132,7 @@ def range_of(name: str, config: Config | None = None) -> tuple[float, float] | N
     >>> range_of("money.credit_share")
     (0.0, 1.0)
     """
-    _, item, _ = _parts(config or Config())[name]
+    item = _known_fields()[name]
     said = item.metadata.get("range") or _TOP.get(name)
     unit = str(item.metadata.get("unit", ""))
     alike = [bounds for start, bounds in _BY_START.items() if unit.startswith(start)]
@@ -133,8 +140,8 @@ def range_of(name: str, config: Config | None = None) -> tuple[float, float] | N
     return (float(found[0]), float(found[1])) if found else None
 
 
-def _span(name: str, config: Config) -> str:
-    bounds = range_of(name, config)
+def _span(name: str) -> str:
+    bounds = range_of(name)
     return f"from {bounds[0]:g} to {bounds[1]:g}" if bounds else "any finite number"
 
 
@@ -145,16 +152,16 @@ def _refuse(name: str, asked: Any, wanted: str) -> InputError:
     )
 
 
-def _number(name: str, asked: Any, old: float, config: Config) -> float | int:
+def _number(name: str, asked: Any, old: float) -> float | int:
     """Return a number of the old one's type inside the setting's range."""
     whole = isinstance(old, int)
     kind = "a whole number" if whole else "a number"
     good = isinstance(asked, int if whole else int | float) and not isinstance(asked, bool)
     if not good or not math.isfinite(asked):
-        raise _refuse(name, asked, f"{kind} {_span(name, config)}")
-    bounds = range_of(name, config)
+        raise _refuse(name, asked, f"{kind} {_span(name)}")
+    bounds = range_of(name)
     if bounds and not bounds[0] <= asked <= bounds[1]:
-        raise _refuse(name, asked, f"{kind} {_span(name, config)}")
+        raise _refuse(name, asked, f"{kind} {_span(name)}")
     return int(asked) if whole else float(asked)
 
 
@@ -163,17 +170,17 @@ def _is_table(old: Any) -> bool:
     return bool(old) and all(isinstance(row, tuple) and len(row) == 2 for row in old)
 
 
-def _tuple(name: str, asked: Any, old: tuple[Any, ...], config: Config) -> tuple[Any, ...]:
+def _tuple(name: str, asked: Any, old: tuple[Any, ...]) -> tuple[Any, ...]:
     if isinstance(asked, Mapping):
         asked = [[_key(key, old), value] for key, value in asked.items()]
     if not isinstance(asked, list | tuple):
         raise _refuse(name, asked, f"a list such as {_plain(old)!r}")
     if _is_table(old):
-        return tuple(_row(name, row, old, config) for row in asked)
+        return tuple(_row(name, row, old) for row in asked)
     if len(asked) != len(old):
         raise _refuse(name, asked, f"{len(old)} values such as {_plain(old)!r}")
     pairs = zip(asked, old, strict=True)
-    return tuple(_converted(name, new, before, config) for new, before in pairs)
+    return tuple(_converted(name, new, before) for new, before in pairs)
 
 
 def _key(key: Any, old: tuple[Any, ...]) -> Any:
@@ -181,7 +188,7 @@ def _key(key: Any, old: tuple[Any, ...]) -> Any:
     return int(key) if whole and str(key).lstrip("-").isdigit() else key
 
 
-def _row(name: str, row: Any, old: tuple[Any, ...], config: Config) -> tuple[Any, Any]:
+def _row(name: str, row: Any, old: tuple[Any, ...]) -> tuple[Any, Any]:
     """Return one (key, value) pair; words as keys must be those of the preset."""
     if not isinstance(row, list | tuple) or len(row) != 2:
         raise _refuse(name, row, f"pairs such as {_plain(old[0])!r}")
@@ -191,21 +198,21 @@ def _row(name: str, row: Any, old: tuple[Any, ...], config: Config) -> tuple[Any
         raise _refuse(name, key, f"the keys {listed(known)}{near(str(key), known)}")
     if type(key) is not type(known[0]):
         raise _refuse(name, key, f"keys such as {known[0]!r}")
-    return key, _converted(name, value, old[0][1], config)
+    return key, _converted(name, value, old[0][1])
 
 
-def _converted(name: str, asked: Any, old: Any, config: Config) -> Any:
+def _converted(name: str, asked: Any, old: Any) -> Any:
     """Return a value from outside in the type of the one it replaces, checked for its range."""
     if isinstance(old, bool):
         if not isinstance(asked, bool):
             raise _refuse(name, asked, "true or false")
         return asked
     if isinstance(old, int | float):
-        return _number(name, asked, old, config)
+        return _number(name, asked, old)
     if isinstance(old, date):
         return _date(name, asked)
     if isinstance(old, tuple):
-        return _tuple(name, asked, old, config)
+        return _tuple(name, asked, old)
     if isinstance(old, str) and not isinstance(asked, str):
         raise _refuse(name, asked, "a word")
     return asked
@@ -326,7 +333,7 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
                 "'python -m synthetic settings' lists all of them with their ranges."
             )
         section, item, old = known[name]
-        value = _converted(name, asked, old, config)
+        value = _converted(name, asked, old)
         (inside.setdefault(section, {}) if section else top)[item.name] = value
     parts = {name: replace(getattr(config, name), **new) for name, new in inside.items()}
     return replace(config, **top, **parts)
@@ -341,16 +348,16 @@ def check_settings(config: Config) -> None:
         A setting is out of its range.
     """
     for name, (_, _, value) in _parts(config).items():
-        _within(name, value, config)
+        _within(name, value)
 
 
-def _within(name: str, value: Any, config: Config) -> None:
+def _within(name: str, value: Any) -> None:
     if isinstance(value, tuple):
         for part in value:
             keyed = isinstance(part, tuple) and len(part) == 2
-            _within(name, part[1] if keyed else part, config)
+            _within(name, part[1] if keyed else part)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        _number(name, value, value, config)
+        _number(name, value, value)
 
 
 def _alike(name: str, known: Iterable[str]) -> str:
@@ -383,7 +390,7 @@ def settings_rows(config: Config) -> list[dict[str, str]]:
     """List every setting: name, value, unit, range, meaning, source, confidence."""
     rows = []
     for name, (_, item, value) in _parts(config).items():
-        bounds = range_of(name, config)
+        bounds = range_of(name)
         rows.append(
             {
                 "name": name,

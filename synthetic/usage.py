@@ -284,6 +284,68 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
                 "sale_price", "cost", "accessories", "fni_income", "cancelled_on",
             ),
         },
+        "relationship_events": {
+            "dealerships": ("dealership_id", "name"),
+            "deals": (
+                "customer_id", "dealership_id", "delivery_on", "cancelled_on", "sale_price",
+                "accessories", "fni_income", "cost",
+            ),
+            "service_orders": (
+                "customer_id", "dealership_id", "opened_at", "closed_at", "labour", "parts",
+                "discount", "costs", "payer",
+            ),
+            "contacts": (
+                "customer_id", "dealership_id", "employee_id", "kind", "result", "done_at",
+            ),
+        },
+        "loyalty_points": {
+            "dealerships": ("dealership_id", "name"),
+            "loyalty_accounts": ("loyalty_account_id", "dealership_id"),
+            "loyalty_transactions": ("loyalty_account_id", "happened_on", "kind", "points"),
+        },
+        "loyalty_members": {
+            "dealerships": ("dealership_id", "name"),
+            "deals": (
+                "customer_id", "dealership_id", "delivery_on", "cancelled_on", "sale_price",
+                "accessories", "fni_income", "cost",
+            ),
+            "service_orders": (
+                "customer_id", "dealership_id", "opened_at", "closed_at", "labour", "parts",
+                "discount", "costs", "payer",
+            ),
+            "loyalty_accounts": ("customer_id", "joined_on"),
+        },
+        "contact_years": _PEOPLE
+        | {
+            "customers": ("customer_id", "dealership_id", "manager_id", "consent", "created_at"),
+            "deals": ("customer_id", "delivery_on", "cancelled_on"),
+            "contacts": ("customer_id", "done_at"),
+        },
+        "birthdays": _PEOPLE
+        | {
+            "customers": (
+                "customer_id", "dealership_id", "manager_id", "consent", "birth_on", "created_at",
+            ),
+            "contacts": ("customer_id", "purpose", "done_at", "due_at"),
+        },
+        "touches": _PEOPLE
+        | {
+            "contacts": ("dealership_id", "employee_id", "direction", "done_at"),
+            "traffic": ("dealership_id", "handled_by", "happened_at"),
+        },
+        "visits": {
+            "dealerships": ("dealership_id", "name"),
+            "employees": ("employee_id", "name"),
+            "traffic": ("customer_id", "dealership_id", "happened_at", "kind"),
+            "opportunities": (
+                "opportunity_id", "customer_id", "manager_id", "source", "opened_at",
+            ),
+            "stage_events": (
+                "opportunity_id", "dealership_id", "employee_id", "seq", "stage", "happened_at",
+                "entered_at",
+            ),
+            "service_orders": ("customer_id", "dealership_id", "opened_at"),
+        },
         "keeping_costs": {
             "dealerships": ("dealership_id", "name"),
             "service_orders": ("dealership_id", "customer_id", "opened_at", "discount"),
@@ -298,13 +360,33 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
 
 REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "overview": ("lead_events", "purchases", "scores", "spells"),
+        "director": (
+            "answers",
+            "car_parc",
+            "lead_events",
+            "leads",
+            "purchases",
+            "sales",
+            "scores",
+            "service_visits",
+            "stock",
+        ),
         "retention": ("car_parc", "purchases", "service_visits", "spells"),
         "departures": ("car_parc", "departure_snapshots", "ownership_spells", "spells"),
-        "lifetime": ("ledger", "purchases", "spells"),
+        "lifetime": ("ledger", "leads", "ownership_spells", "purchases", "sales", "spells"),
         "funnel": ("lead_events",),
         "satisfaction": ("scores",),
-        "customer_base": ("loyalty_events", "portraits", "purchases"),
+        "customer_base": (
+            "birthdays",
+            "contact_years",
+            "loyalty_events",
+            "loyalty_members",
+            "loyalty_points",
+            "portraits",
+            "purchases",
+            "relationship_events",
+            "touches",
+        ),
         "pipeline": ("lead_events", "lead_sales"),
         "service_head": ("car_events", "car_parc", "purchases", "service_visits"),
         "client_service": ("scores",),
@@ -327,6 +409,7 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "typed_in",
         ),
         "marketer": (
+            "answers",
             "approaches",
             "campaign_plan",
             "demand",
@@ -336,6 +419,7 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "sales",
             "spend",
             "stock",
+            "visits",
         ),
         "synthetic_network": ("lead_events", "purchases", "spells"),
     }
@@ -344,10 +428,16 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 DIRECT: Mapping[str, Columns] = MappingProxyType(
     {
+        "director": {
+            "deals": ("contract_on",),
+            "invoices": ("customer_id", "issued_on", "due_on", "amount", "paid", "paid_on"),
+        },
         "satisfaction": {"surveys": ("customer_id", "sent_at", "answered_at")},
         "customer_base": {
             "invoices": ("customer_id", "issued_on", "due_on", "amount", "paid", "paid_on"),
+            "opportunities": ("opened_at", "source"),
         },
+        "marketer": {"customers": ("created_at",)},
         "pipeline": {"deals": ("contract_on",)},
         "client_service": {
             "surveys": ("customer_id", "kind", "sent_at", "answered_at", "channel"),

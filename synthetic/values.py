@@ -9,7 +9,8 @@ of its own, so all lives of all customers are walked at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,9 +28,6 @@ from synthetic.relation import Relations, walk_relations
 from synthetic.service import make_orders
 from synthetic.truth_tables import TruthValue
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 KEPT = ("customer", "arrival", "policy")
 """Fields, by the word before their first point, that every life of a customer has in common."""
 
@@ -44,11 +42,15 @@ class Retold(Keyed):
     Life k of customer i is customer ``k * LIFE_ROOM + i``; life 0 is the one that the world tells.
     """
 
-    def bits(self, field: str, ids: Any, event: Any = 0) -> NDArray[np.uint64]:
-        """Return 64 random bits for each entity and event."""
-        if field.split(".", maxsplit=1)[0] in KEPT:
-            ids = np.asarray(ids, dtype=np.int64) % LIFE_ROOM
-        return super().bits(field, ids, event)
+    def entities(self, field: str, ids: Any) -> Ints:
+        """Return the ids as which a field is drawn: those of customers for `KEPT` fields."""
+        own = super().entities(field, ids)
+        return own % LIFE_ROOM if _kept(field) else own
+
+
+@cache
+def _kept(field: str) -> bool:
+    return field.partition(".")[0] in KEPT
 
 
 @dataclass(frozen=True)

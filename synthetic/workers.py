@@ -7,6 +7,7 @@ holds a part a worker, whatever the number of customers.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -20,16 +21,17 @@ import polars as pl
 
 from crm_analysis.errors import CrmError, InputError
 from synthetic.config import Config
-from synthetic.world import Frames, lay_ground, make_part
+from synthetic.settings import check_settings
+from synthetic.world import Frames, count_parts, lay_ground, make_part
 
 _PATIENCE = 5.0
 """Seconds that a worker gets to end by itself."""
 
 
-def _packed(frame: pl.DataFrame) -> bytes:
+def _packed(frame: pl.DataFrame) -> memoryview:
     buffer = io.BytesIO()
     frame.write_ipc(buffer, compression="uncompressed")
-    return buffer.getvalue()
+    return buffer.getbuffer()
 
 
 def _send(pipe: Connection, frames: Frames) -> None:
@@ -44,7 +46,8 @@ def _serve(pipe: Connection, config: Config, seed: int, first: int, step: int) -
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and ends its workers
     try:
         ground = lay_ground(config, seed)
-        for part in range(first, ground.n_parts, step):
+        gc.freeze()  # what was made to here stays: collections need not look at it again
+        for part in range(first, count_parts(config), step):
             _send(pipe, make_part(ground, part))
     except (CrmError, MemoryError) as error:
         pipe.send(error)
@@ -70,18 +73,20 @@ def _received(pipe: Connection, worker: Any, part: int) -> Frames:
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
     """Let each process that starts meanwhile use one thread: there is a process for every core."""
-    before = os.environ.get(_THREADS)
-    os.environ[_THREADS] = "1"
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ |= dict.fromkeys(THREADS, "1")
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[_THREADS]
-        else:
-            os.environ[_THREADS] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
-_THREADS = "POLARS_MAX_THREADS"
+THREADS = ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS")
+"""Variables that say how many threads libraries keep: idle ones cost a start and memory."""
 
 
 def generate_with(config: Config, seed: int, workers: int) -> Iterator[Frames]:
@@ -100,7 +105,8 @@ def generate_with(config: Config, seed: int, workers: int) -> Iterator[Frames]:
         A process ended before its work was done.
     """
     context = get_context("spawn")
-    n_parts = lay_ground(config, seed).n_parts
+    check_settings(config)
+    n_parts = count_parts(config)
     held: list[tuple[Connection, Any]] = []
     try:
         for first in range(min(workers, n_parts)):

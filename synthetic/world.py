@@ -217,16 +217,15 @@ class Ground:
     edges: tuple[Floats, Floats]
     end: int
 
-    @property
-    def n_blocks(self) -> int:
-        """Return the number of blocks of customers."""
-        config = self.market.config
-        return -(-config.n_customers // config.block_size)
 
-    @property
-    def n_parts(self) -> int:
-        """Return the number of parts: the network, each block of customers, the stock."""
-        return self.n_blocks + 2
+def blocks_of(config: Config) -> int:
+    """Return the number of blocks of customers."""
+    return -(-config.n_customers // config.block_size)
+
+
+def count_parts(config: Config) -> int:
+    """Return the number of parts of a world: the network, each block of customers, the stock."""
+    return blocks_of(config) + 2
 
 
 def lay_ground(config: Config, seed: int) -> Ground:
@@ -247,7 +246,7 @@ def _clean_part(ground: Ground, part: int) -> Frames:
     config = ground.market.config
     if part == 0:
         return network_frames(ground.market)
-    if part > ground.n_blocks:
+    if part > blocks_of(config):
         stand = vehicle_table(ground.market, [stock(ground.market, ground.end)])
         return {"vehicles": fit("vehicles", stand)}
     start = (part - 1) * config.block_size
@@ -275,7 +274,7 @@ def generate(config: Config, seed: int) -> Iterator[Frames]:
     does not depend on the size of a block.
     """
     ground = lay_ground(config, seed)
-    for part in range(ground.n_parts):
+    for part in range(count_parts(config)):
         yield make_part(ground, part)
 
 
@@ -369,6 +368,8 @@ __all__ = [
     "Ground",
     "Network",
     "block_frames",
+    "blocks_of",
+    "count_parts",
     "generate",
     "lay_ground",
     "make_network",

@@ -207,7 +207,7 @@ def test_json_says_what_the_figure_is_without_its_bytes() -> None:
 def test_json_has_every_field_of_the_contract() -> None:
     assert set(Block().to_json()) == {
         "version", "kind", "title", "finding", "figure", "table", "definition", "notes",
-        "key_figures", "findings",
+        "key_figures", "findings", "files",
     }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from crm_analysis.reporting import make_batch, open_batch
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.notebook]
 
 ROOT = Path(__file__).parents[1]
-OF_DEALERSHIP = ("overview", "retention", "lifetime", "funnel", "satisfaction")
+OF_DEALERSHIP = ("director", "retention", "lifetime", "funnel", "satisfaction")
 LANGUAGES = ("en", "ru")
 AXE = "axe-core@4.14.1"
 DESKTOP, TABLET, PHONE = 1280, 820, 390
@@ -131,7 +131,7 @@ def test_a_page_is_never_wider_than_the_screen(
 def test_a_page_is_printed_on_white_whatever_the_screen(
     pages: dict[tuple[str, str], Path], browser: Browser
 ) -> None:
-    browser.open(pages["overview", "ru"], dark=True)
+    browser.open(pages["director", "ru"], dark=True)
     look = "return [getComputedStyle(document.body).backgroundColor, matchMedia('print').matches]"
     assert browser.run(look)[0] != "rgb(255, 255, 255)"
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -10,10 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_analysis.blocks import KeyFigure
-from crm_analysis.changes import against_target, change, difference
+from crm_analysis.blocks import Block, KeyFigure
+from crm_analysis.changes import against_target, change, difference, least_size
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, findings, five_columns, key_figures
+from crm_analysis.estimates import (
+    Estimates,
+    findings,
+    five_columns,
+    key_figures,
+    scoreboard,
+)
 from crm_analysis.uncertainty import wilson_interval
 from crm_analysis.wording import speaking
 
@@ -193,10 +200,126 @@ def test_a_target_is_a_number_and_may_be_another_pages() -> None:
         key_figures([estimated(6, 9)], targets={"share_of_ours": "65%"})  # type: ignore[dict-item]
 
 
-def test_the_head_of_a_page_takes_five_findings() -> None:
-    assert len(findings(*"abcde").findings) == 5
-    with pytest.raises(InputError, match="at most 5 findings; got 6"):
-        findings(*"abcdef")
+# --- what is said first ---------------------------------------------------------------------------
+
+
+def test_a_difference_counts_for_the_least_it_may_be() -> None:
+    """.5 against at most .4: h = 2 (asin sqrt .5 - asin sqrt .4) = .2014; 80 against 100: a fifth;
+    5 points of a score whose answers have a deviation of 75: d = .0667."""
+    assert least_size(0.1, 0.3, value=0.5, unit="share") == pytest.approx(0.20136, abs=1e-5)
+    assert least_size(-40, -20, value=80) == pytest.approx(0.2)
+    assert least_size(5, 30, value=20, unit="points", spread=75) == pytest.approx(5 / 75)
+    assert least_size(-1, 1, value=5) == least_size(None, None, value=5) == 0
+
+
+def test_scales_agree_about_one_half() -> None:
+    """A twentieth off one half is a tenth of it, on the scale of shares and on that of money."""
+    as_share = least_size(0.05, 0.2, value=0.525, unit="share")
+    assert as_share == pytest.approx(least_size(0.05, 0.2, value=0.525), rel=0.06)
+
+
+def teams(*shares: float, n: int = 400, name: str = "Teams") -> Estimates:
+    """Shares of groups, with the errors of so many cases."""
+    spread = [sqrt(p * (1 - p) / n) for p in shares]
+    low, high = ([p + s * 1.96 * e for p, e in zip(shares, spread, strict=True)] for s in (-1, 1))
+    table = pl.DataFrame({"team": list("abcdefgh")[: len(shares)]}).with_columns(
+        **five_columns([n] * len(shares), shares, spread, low, high)
+    )
+    return Estimates(table=table, name=name, unit="share", definition="", by=("team",))
+
+
+def nothing_known() -> Estimates:
+    table = pl.DataFrame(five_columns([0], *[[np.nan]] * 4))
+    return Estimates(table=table, name="", unit="share", definition="")
+
+
+def test_the_largest_difference_is_said_first() -> None:
+    """Established before not established, larger before smaller, alike as given, unknown last."""
+    head = key_figures(
+        [estimated(60, 100), replace(estimated(52, 100), key="b", name="B")],
+        previous=[estimated(20, 100), replace(estimated(50, 100), key="b")],
+    )
+    wide, narrow = teams(0.3, 0.5, 0.5, name="Wide"), teams(0.44, 0.53, 0.53, name="Narrow")
+    unknown = replace(nothing_known(), key="c", name="Unknown")
+    given: list[Estimates | Block | str] = [
+        unknown,
+        "By hand.",
+        teams(0.5, 0.5, 0.5, name="Even"),
+        narrow,
+        head,
+        wide,
+    ]
+    said = findings(*given).findings
+    assert [text.split(":")[0].split(" runs")[0] for text in said] == [
+        "Share", "Wide", "Narrow", "By hand.", "Even",
+    ]  # fmt: skip
+    assert len(findings(*given, limit=2).findings) == 2
+    assert findings(unknown, "By hand.").findings[0] == "By hand."
+
+
+def test_sizes_alike_keep_the_order_given() -> None:
+    """One is at least .18 off and the other .20: less than a step of two apart."""
+    one, other = teams(0.37, 0.53, 0.53, name="One"), teams(0.36, 0.53, 0.53, name="Other")
+    assert one.importance() < other.importance()
+    assert findings(one, other).findings[0].startswith("One")
+    assert findings(other, one).findings[0].startswith("Other")
+
+
+def test_chance_and_sheer_numbers_carry_nothing_to_the_top() -> None:
+    small_but_sure = teams(0.500, 0.505, 0.505, n=1_000_000)
+    large_and_unsure = teams(0.3, 0.6, 0.6, n=20)
+    sound = teams(0.40, 0.55, 0.55, n=1_000)
+    assert large_and_unsure.importance() < sound.importance()
+    assert 0 < small_but_sure.importance() < sound.importance()
+
+
+def test_a_figure_is_said_once_and_with_what_it_was_held_against() -> None:
+    head = key_figures([estimated(60, 100)], previous=[estimated(20, 100)])
+    (said,) = findings(estimated(60, 100), head).findings
+    assert said == (
+        "Share: 60.0% (50.2% to 69.1%, n = 100); +40.0 points against a year earlier "
+        "(+26.8 to +51.2), better."
+    )
+    # Groups are another figure; parts of the same one say it better than its card.
+    groups = replace(teams(0.5, 0.5), key="share_of_ours", name="Groups")
+    assert [text[:5] for text in findings(head, groups).findings] == ["Share", "Group"]
+    parts = groups.table.rename({"team": "measure"})
+    richer = replace(groups, table=parts, by=("measure",), name="Richer")
+    assert [text[:6] for text in findings(head, richer).findings] == ["Richer"]
+
+
+def test_a_change_that_is_neither_better_nor_worse_is_no_news() -> None:
+    neutral = replace(estimated(60, 100), better=None)
+    head = key_figures([neutral], previous=[estimated(20, 100)])
+    assert head.key_figures[0].changes[0].size > 0
+    assert findings("First.", head).findings[0] == "First."
+
+
+def test_a_head_of_a_page_has_one_to_five_findings_of_figures() -> None:
+    assert findings(*"abcdef").findings == tuple("abcde")
+    with pytest.raises(InputError, match="with 6 findings was asked for; a reader takes 1 to 5"):
+        findings("a", limit=6)
+    with pytest.raises(InputError, match="no key figures"):
+        findings(teams(0.5, 0.5).show())
+
+
+def test_a_scoreboard_has_a_line_for_every_figure() -> None:
+    """Beside each stands what its department's block was held against, and no empty column."""
+    leads = key_figures([estimated(60, 100)], previous=[estimated(20, 100)])
+    money = key_figures(
+        [replace(estimated(9, 10), key="b", name="B"), replace(nothing_known(), key="c", name="C")],
+        targets={"b": 0.95},
+    )
+    table = scoreboard({"leads": leads, "client_service": money}).table
+    assert table is not None
+    assert [column.name for column in table.columns] == [
+        "name", "estimate", "previous", "target",
+    ]  # fmt: skip
+    assert [row[0] for row in table.rows] == ["LEADS", "Share", "CLIENT SERVICE", "B", "C"]
+    assert table.rows[0][1:] == ("", "", "")
+    assert table.rows[1][2:] == ("▲ +40.0 points (+26.8 to +51.2), better", "–")
+    with pytest.raises(InputError, match="no key figures"):
+        scoreboard({"leads": findings("a")})
 
 
 def test_changes_are_said_in_russian() -> None:

@@ -182,7 +182,8 @@ def test_completed_months_and_years_equal_the_slow_twin(start: date, length: int
 
 def test_spare_days_are_counted_from_the_day_the_last_month_was_completed() -> None:
     """Every start of a common year and a leap year, every length up to fourteen months."""
-    pairs, expected = [], []
+    pairs: list[tuple[date | None, date | None]] = []
+    expected = []
     for start in (date(2023, 1, 1) + timedelta(days=d) for d in range(731)):
         completed, since = 0, start
         for end in (start + timedelta(days=d) for d in range(430)):

@@ -40,7 +40,7 @@ def project(tmp_path: Path) -> Path:
 # --- new ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("like", ["retention", "overview", "funnel"])
+@pytest.mark.parametrize("like", ["retention", "director", "funnel"])
 def test_a_copy_of_a_house_notebook_keeps_the_rules_of_the_house(tmp_path: Path, like: str) -> None:
     root = write_project(tmp_path / "project")
     source = ROOT / "notebooks" / f"{like}.ipynb"

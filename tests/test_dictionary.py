@@ -144,6 +144,21 @@ _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
     "approaches": views.approaches,
     "stock": views.stock,
     "campaign_plan": views.campaign_plan,
+    "relationship_events": lambda tables: views.relationship_events(
+        tables, views.purchases(tables)
+    ),
+    "loyalty_points": lambda tables: views.loyalty_points(tables, has=TABLES.__contains__),
+    "loyalty_members": lambda tables: views.loyalty_members(
+        tables, lambda: views.purchases(tables), landmark_days=30, has=TABLES.__contains__
+    ),
+    "contact_years": lambda tables: views.contact_years(
+        tables, since=date(2024, 1, 1), as_of=date(2024, 12, 31)
+    ),
+    "birthdays": lambda tables: views.birthdays(
+        tables, since=date(2024, 1, 1), as_of=date(2024, 12, 31)
+    ),
+    "touches": views.touches,
+    "visits": lambda tables: views.visits(tables, has=TABLES.__contains__),
     "keeping_costs": lambda tables: views.keeping_costs(
         tables, call=4.0, message=0.05, has=TABLES.__contains__
     ),
@@ -178,9 +193,11 @@ def test_a_view_reads_the_columns_listed_and_no_others(view: str) -> None:
 @pytest.mark.parametrize("report", REPORTS)
 def test_a_report_reads_the_views_and_tables_listed(report: str) -> None:
     text = (ROOT / "notebooks" / f"{report}.ipynb").read_text(encoding="utf-8")
-    called = set(re.findall(r"crm\.(\w+)\(", text)) & set(_BUILT)
+    called = set(re.findall(r"(?:crm|view|whole)\.(\w+)\(", text)) & set(_BUILT)
     assert called == set(REPORTS[report])
-    named = set(re.findall(r"(?:crm\.table\(|world\.truth\[|spoiled\.truth\[)\\\"(\w+)", text))
+    named = set(
+        re.findall(r"(?:(?:crm|view)\.table\(|world\.truth\[|spoiled\.truth\[)\\\"(\w+)", text)
+    )
     assert named == set(DIRECT.get(report, {}))
     for table, columns in columns_of(report).items():
         assert columns <= set(EVERY[table].columns()), table
@@ -192,7 +209,7 @@ def test_every_notebook_is_in_the_dictionary() -> None:
 
 def test_a_column_names_its_readers_in_both_forms() -> None:
     assert readers("deals", "sale_price") == [
-        "overview",
+        "director",
         "retention",
         "lifetime",
         "customer_base",
@@ -206,7 +223,6 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
     assert readers("customers", "phone") == ["data_quality"]
     assert readers("renewals") == []
     assert readers("spells", "ended_on") == [
-        "overview",
         "retention",
         "departures",
         "lifetime",
@@ -214,7 +230,7 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
     ]
     line = next(one for one in dictionary("ru").splitlines() if one.startswith("| `sale_price`"))
     assert line.endswith(
-        "| overview, retention, lifetime, customer_base, pipeline, service_head, data_quality, "
+        "| director, retention, lifetime, customer_base, pipeline, service_head, data_quality, "
         "sales_head, marketer, synthetic_network |"
     )
 

@@ -76,7 +76,7 @@ def test_presets_are_the_promised_worlds() -> None:
 
 def test_two_workers_write_the_bytes_of_one(plain: Path, tmp_path: Path) -> None:
     two = tmp_path / "two"
-    write_network(two, preset="tiny", seed=1, n_customers=N, workers=2, block_size=70)
+    write_network(two, preset="tiny", seed=1, n_customers=N, workers=2, block_size=150)
     assert _sums(two) == _sums(plain)
 
 
@@ -97,7 +97,7 @@ def test_every_format_holds_the_same_tables(kind: str, plain: Path, tmp_path: Pa
 
 
 def test_csv_is_the_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
-    for name, block in (("one", 300), ("two", 70)):
+    for name, block in (("one", 300), ("two", 150)):
         write_network(
             tmp_path / name, preset="tiny", seed=1, n_customers=N, kind="csv", block_size=block
         )

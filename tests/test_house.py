@@ -192,7 +192,7 @@ def view_columns(network: Path) -> set[str]:
     """Columns of every view that the warehouse makes of its tables."""
     crm = open_warehouse(network)
     asked = {
-        "as_of": crm.as_of, "since": crm.as_of - timedelta(days=365), "call": 1.0, "message": 1.0,
+        "as_of": crm.as_of, "since": crm.as_of - timedelta(days=365),
     }  # fmt: skip
     found: set[str] = set()
     for name, method in inspect.getmembers(type(crm), inspect.isfunction):

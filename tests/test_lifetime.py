@@ -46,6 +46,7 @@ from crm_analysis.lifetime.beta_geometric import log_likelihood as buying_likeli
 from crm_analysis.lifetime.gamma_gamma import log_likelihood as spend_likelihood
 from crm_analysis.lifetime.model_parameters import best_of
 from crm_analysis.lifetime.newton import maximise
+from crm_analysis.lifetime.patterns import count_patterns
 
 PURCHASES = Path(__file__).parent / "reference" / "purchases"
 END = date(1997, 9, 30)
@@ -843,3 +844,28 @@ def test_arguments_keep_the_order_of_the_house(function: Callable[..., object]) 
     names = [p.name for p in rest]
     last = [name for name in ("as_of", "by", "conf_level", "ci_method") if name in names]
     assert names[len(names) - len(last) :] == last
+
+
+# --- distinct patterns ----------------------------------------------------------------------------
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 9), st.integers(0, 9)), min_size=0, max_size=40
+    ),
+    unit_days=st.sampled_from([1.0, 7.0, 30.4375, 365.25]),
+    scale=st.sampled_from([1, 1_000, 100_000_000]),
+    shift=st.sampled_from([0.0, 1e-3]),
+)
+@settings(max_examples=60, deadline=None)
+def test_patterns_are_the_distinct_rows_whatever_their_times(
+    rows: list[tuple[int, int, int]], unit_days: float, scale: int, shift: float
+) -> None:
+    """Whole days are packed into numbers; other times, and huge ones, are grouped as rows."""
+    times = [(x, scale * t / unit_days + shift, scale * T / unit_days) for x, t, T in rows]
+    counts: dict[tuple[int, float, float], float] = defaultdict(float)
+    for row in times:
+        counts[row] += 1.0
+    columns = {"frequency": pl.Int64, "recency": pl.Float64, "age": pl.Float64}
+    found = count_patterns(pl.DataFrame(times, schema=columns, orient="row"), unit_days)
+    assert found.rows() == [(*row, counts[row]) for row in sorted(counts)]

@@ -280,7 +280,7 @@ ALLOWED = {
     "ABC", "A", "B", "C",  # classes of customers
     "CRM", "USD", "VIN",  # what is written so in Russian too
     "n", "p", "k", "r", "a", "b", "q", "v", "s", "alpha", "beta",  # symbols of statistics
-    "PDF", "English",  # where the page leads: a format, and a language by its own name
+    "PDF", "CSV", "Parquet", "English",  # formats, and a language by its own name
     "tiny",  # the preset of the data
 }  # fmt: skip
 
@@ -314,7 +314,7 @@ def names_in_the_data(tiny_network: Path) -> set[str]:
     """Every word of a name that the data give: dealerships, brands, employees, cities."""
     columns = {
         "dealerships": ["name", "network", "region", "city", "brand_group"],
-        "models": ["brand", "model"],
+        "models": ["brand", "model", "segment"],
         "employees": ["name"],
     }
     texts = [

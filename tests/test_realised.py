@@ -19,6 +19,7 @@ from crm_analysis import (
     ColumnError,
     InputError,
     cumulative_value,
+    later_value,
     loss_share,
     open_warehouse,
     payback_time,
@@ -204,6 +205,38 @@ def test_cumulative_value_is_that_of_a_slow_loop(rows: list[tuple[int, date, str
         assert estimate == pytest.approx(mean, abs=1e-6)
 
 
+def thirty_times(rows: list[tuple[int, date, str, int]]) -> list[tuple[int, date, str, int]]:
+    """The same customers thirty times over: enough to be followed."""
+    return [(c + 10 * i, d, p, a) for i in range(30) for c, d, p, a in rows]
+
+
+@given(rows=entries)
+@settings(max_examples=20, deadline=None)
+def test_later_value_is_that_of_a_slow_loop(rows: list[tuple[int, date, str, int]]) -> None:
+    slow = slow_customers(ledger_of([row for row in rows if row[2] != "service"]))
+    moved = slow_customers(ledger_of(rows))
+    row = later_value(
+        ledger_of(thirty_times(rows)), horizon_months=18, annual_discount_rate=0.2, as_of=END
+    ).table.row(0, named=True)
+    assert row["n"] == 30 * len(slow)
+    reached = max((months_between(start, END) for start, _ in slow.values()), default=0)
+    if not reached:
+        assert row["estimate"] is None
+        return
+    assert row["months"] == min(18, reached)
+    total = 0.0
+    for month in range(1, row["months"] + 1):
+        followed = [c for c, (start, _) in slow.items() if months_between(start, END) >= month]
+        brought = sum(
+            amount
+            for c in followed
+            for day, amount in moved[c][1]
+            if day > slow[c][0] and months_between(slow[c][0], day) + 1 == month
+        )
+        total += brought / len(followed) * 1.2 ** (-(month - 0.5) / 12)
+    assert row["estimate"] == pytest.approx(total, abs=1e-6)
+
+
 # --- closed forms ---------------------------------------------------------------------------------
 
 
@@ -322,6 +355,7 @@ def test_an_empty_ledger_gives_null_with_a_note(by: tuple[str, ...]) -> None:
     for result in (
         realised_value(nothing, as_of=END, by=by),
         payback_time(nothing, as_of=END, by=by),
+        later_value(nothing, as_of=END, by=by),
         loss_share(nothing, as_of=END, by=by),
     ):
         assert result.table["estimate"].null_count() == result.table.height
@@ -355,6 +389,27 @@ def test_entries_after_the_last_day_are_not_seen() -> None:
     assert before.table["total"][0] == pytest.approx(300 - 200 + 50 - 80)
 
 
+def test_a_later_value_says_how_far_customers_have_been_followed() -> None:
+    joined = [(i, date(2025, 1 + i % 6, 15), "front", 900) for i in range(60)]
+    visits = [(i, date(2025, 1 + i % 6, 20), "service", 100) for i in range(60)]
+    ledger = ledger_of([*joined, *visits])
+    found = later_value(ledger, annual_discount_rate=0.0, as_of=END)
+    # Thirty customers have been followed for nine months, and all visits fell into the first.
+    assert found.table.select("n", "estimate", "months", "n_followed").row(0) == (60, 100.0, 9, 30)
+    assert any("36 months" in note and "9 are counted" in note for note in found.notes)
+    whole = later_value(ledger, annual_discount_rate=0.0, horizon_months=9, as_of=END)
+    assert whole.table["estimate"][0] == 100.0
+    assert not whole.notes
+    few = later_value(ledger.filter(pl.col("customer_id") < 29), as_of=END)
+    assert few.table.select("n", "estimate", "months").row(0) == (29, None, None)
+
+
+@pytest.mark.parametrize("wrong", [{"annual_discount_rate": 1.0}, {"horizon_months": 0}])
+def test_an_impossible_future_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        later_value(FOUR, as_of=END, **wrong)
+
+
 def test_zero_spend_everywhere_is_no_loss_and_paid_at_once() -> None:
     zeros = FOUR.with_columns(amount=pl.lit(0.0))
     assert loss_share(zeros, as_of=END).table["estimate"][0] == 0.0
@@ -379,6 +434,8 @@ def test_every_backend_gives_one_answer(backend: ToBackend) -> None:
     for metric in (realised_value, cumulative_value, payback_time, loss_share):
         ours = metric(backend(FOUR), loaded=True, as_of=END)
         assert_frame_equal(ours.table, metric(FOUR, loaded=True, as_of=END).table)
+    later = later_value(backend(FOUR), as_of=END)
+    assert_frame_equal(later.table, later_value(FOUR, as_of=END).table)
 
 
 def test_results_are_shown(tiny_network: Path) -> None:

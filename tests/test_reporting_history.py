@@ -10,14 +10,14 @@ import pytest
 
 from crm_analysis.reporting.history import FILE, Chain, History, figure_rows
 
-CHAIN = Chain("overview", "network", "abc", "month")
+CHAIN = Chain("director", "network", "abc", "month")
 
 
 def rows(period: str, estimate: float, *, data: str = "d1", key: str = "nps") -> list[Any]:
     origin = {
         "batch": "b1",
         "report": CHAIN.report,
-        "notebook": "notebooks/overview.ipynb",
+        "notebook": "notebooks/director.ipynb",
         "settings": CHAIN.settings,
         "dealership": CHAIN.dealership,
         "period": period,

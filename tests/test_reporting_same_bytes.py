@@ -32,6 +32,9 @@ def test_pooled_and_isolated_reports_are_the_same(tiny_network: Path, tmp_path: 
     isolated = made(tmp_path, tiny_network, isolate=True)
     assert pooled.count("made") == isolated.count("made") == len(NOTEBOOKS)
     for outcome in pooled.outcomes:
-        for path in outcome.run.paths.values():
+        beside = Path(outcome.run.path).parent
+        files = [(beside / name).as_posix() for name in outcome.result.get("files", ())]
+        assert len(files) == (2 if outcome.run.name == "marketer" else 0)
+        for path in [*outcome.run.paths.values(), *files]:
             one, other = (batch.out / path for batch in (pooled, isolated))
             assert one.read_bytes() == other.read_bytes(), path

@@ -92,7 +92,7 @@ def test_every_number_has_a_range() -> None:
         section, _, last = name.rpartition(".")
         value = getattr(getattr(config, section) if section else config, last)
         numbers = isinstance(value, int | float) and not isinstance(value, bool)
-        assert not numbers or range_of(name, config), name
+        assert not numbers or range_of(name), name
 
 
 def test_every_setting_says_what_it_means() -> None:

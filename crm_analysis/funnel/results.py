@@ -160,6 +160,10 @@ class ConversionFunnel(Estimates):
         reached = _("{name}: {value}", name=overall.name, value=overall.value_text(row))
         return f"{reached}{self._weakest_text() if len(self.steps) > 2 else ''}."
 
+    def importance(self) -> float:
+        """Return how far at least a group's overall conversion is from the others'."""
+        return self._comparison().importance() if self.by else 0.0
+
     def _comparison(self) -> Estimates:
         """Return the overall conversion with the standard errors it would have were all equal.
 

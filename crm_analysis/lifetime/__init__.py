@@ -23,6 +23,7 @@ from crm_analysis.lifetime.comparison import (
 )
 from crm_analysis.lifetime.covariates import PurchaseCovariates, purchase_covariates
 from crm_analysis.lifetime.discount import AffordableDiscount, affordable_discount
+from crm_analysis.lifetime.follow_up import LaterValue, later_value
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, fit_gamma_gamma
 from crm_analysis.lifetime.history import PurchaseHistory, purchase_history
 from crm_analysis.lifetime.holdout import HoldoutComparison, holdout_comparison
@@ -82,6 +83,7 @@ __all__ = [
     "FrequencyCheck",
     "GammaGamma",
     "HoldoutComparison",
+    "LaterValue",
     "LifetimeValue",
     "LossShare",
     "ModelComparison",
@@ -119,6 +121,7 @@ __all__ = [
     "fit_value_models",
     "frequency_check",
     "holdout_comparison",
+    "later_value",
     "lifetime_value",
     "loss_share",
     "model_reliability",

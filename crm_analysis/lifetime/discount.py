@@ -136,7 +136,7 @@ def affordable_discount(
         definition=_definition(least_margin, below_cost_approved, currency),
         by=by,
         conf_level=conf_level,
-        notes=_notes(priced) + (() if by else small_n_notes(table, by, what=_("deals"))),
+        notes=_notes(priced) + _few(table, by),
         currency=currency,
     )
 
@@ -238,10 +238,17 @@ def _definition(least_margin: float, approved: bool, currency: str | None) -> st
     )
     return _(
         "The largest further discount that leaves {least} of the deal's margin and the expected "
-        "discounted margin of the customer's future together. {guard}",
+        "discounted margin of the customer's future together. {guard} The interval covers what is "
+        "not known of the future, not how deals differ.",
         least=money(least_margin, currency),
         guard=guard,
     )
+
+
+def _few(table: pl.DataFrame, by: Sequence[str]) -> tuple[str, ...]:
+    """Caution against few deals, unless each is asked for by itself."""
+    one_by_one = bool(by) and int(table["n"].to_numpy().max(initial=0)) <= 1
+    return () if one_by_one else small_n_notes(table, by, what=_("deals"))
 
 
 def _notes(priced: pl.DataFrame) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from crm_analysis.frames import (
     require_columns,
 )
 from crm_analysis.lifetime.day_counts import count_days, fits
+from crm_analysis.lifetime.patterns import count_patterns
 from crm_analysis.wording import _, date_text, number
 
 __all__ = [
@@ -180,8 +181,7 @@ class PurchaseHistory:
     @cached_property
     def patterns(self) -> pl.DataFrame:
         """Distinct ``frequency``, ``recency``, ``age`` with ``weight``, how many share them."""
-        keys = ["frequency", "recency", "age"]
-        return self.table.group_by(keys).agg(weight=pl.len().cast(pl.Float64)).sort(keys)
+        return count_patterns(self.table, self.unit_days)
 
     def as_rows(self) -> PurchaseHistory:
         """Return the same history with a group ``row`` for each customer, in the same order."""

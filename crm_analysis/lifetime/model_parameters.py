@@ -16,7 +16,13 @@ from crm_analysis import figures
 from crm_analysis.errors import InputError, NotConvergedError, listed
 from crm_analysis.estimates import Estimates, five_columns
 from crm_analysis.frames import check_conf_level
-from crm_analysis.lifetime.newton import Maximum, Objective, inverse_curvature, maximise
+from crm_analysis.lifetime.newton import (
+    GAIN_LEFT,
+    Maximum,
+    Objective,
+    inverse_curvature,
+    maximise,
+)
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import Unit, _, number
 
@@ -243,7 +249,12 @@ def empty_parameters(result: ModelParameters, notes: tuple[str, ...]) -> ModelPa
 
 
 def best_of(
-    objective: Objective, starts: Sequence[Floats], *, names: Sequence[str], model: str
+    objective: Objective,
+    starts: Sequence[Floats],
+    *,
+    names: Sequence[str],
+    model: str,
+    gain_left: float = GAIN_LEFT,
 ) -> Maximum:
     """Climb from each start and return the highest top that was reached.
 
@@ -252,7 +263,7 @@ def best_of(
     NotConvergedError
         No start led to a top; the message says which were tried and where they ended.
     """
-    ends = [maximise(objective, start, LOG_BOUND) for start in starts]
+    ends = [maximise(objective, start, LOG_BOUND, gain_left=gain_left) for start in starts]
     tops = [end for end in ends if end.converged]
     if not tops:
         best = max(ends, key=lambda end: end.value)

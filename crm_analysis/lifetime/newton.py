@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Maximum", "inverse_curvature", "maximise"]
+__all__ = ["GAIN_LEFT", "Maximum", "inverse_curvature", "maximise"]
 
 Floats = NDArray[np.float64]
 Objective = Callable[[Floats], tuple[float, Floats, Floats]]
@@ -56,7 +56,9 @@ class Maximum:
     converged: bool
 
 
-def maximise(objective: Objective, start: Floats, bound: float) -> Maximum:
+def maximise(
+    objective: Objective, start: Floats, bound: float, *, gain_left: float = GAIN_LEFT
+) -> Maximum:
     """Climb from `start` to a maximum with every coordinate within ``[-bound, bound]``.
 
     Each step solves the quadratic model in its eigenvectors, with curvatures made positive, so
@@ -68,6 +70,8 @@ def maximise(objective: Objective, start: Floats, bound: float) -> Maximum:
         Returns value, gradient (k,) and Hessian (k, k) at a point.
     start : ndarray, shape (k,)
     bound : float
+    gain_left : float
+        Stop when a full Newton step promises less than this.
     """
     at = np.clip(np.asarray(start, np.float64), -bound, bound)
     value, gradient, hessian = objective(at)
@@ -75,7 +79,7 @@ def maximise(objective: Objective, start: Floats, bound: float) -> Maximum:
         held = _held(at, gradient, bound)
         step = _step_within(at, gradient, hessian, held, bound)
         gain = 0.5 * float(gradient @ step)
-        if gain < GAIN_LEFT + 1e-14 * abs(value):
+        if gain < gain_left + 1e-14 * abs(value):
             return Maximum(at, value, gradient, hessian, held, n_steps, converged=True)
         found = _climb(objective, at, value, step, bound)
         stalled = found is None or found[1] < value + GAIN_LEFT

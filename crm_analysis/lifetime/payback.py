@@ -46,8 +46,12 @@ __all__ = [
     "CumulativeValue",
     "LossShare",
     "PaybackTime",
+    "beside",
     "cumulative_value",
+    "groups_of",
     "loss_share",
+    "mean_cumulative",
+    "movements",
     "payback_time",
 ]
 
@@ -234,9 +238,9 @@ def cumulative_value(
         as_of=as_of, by=by,
     )  # fmt: skip
     tables = []
-    for head, group in _groups(counted.drop_nulls("start"), by):
-        rows = _mean_cumulative(*_arrays(group), horizon, conf_level)
-        tables.append(_beside(head, rows))
+    for head, group in groups_of(counted.drop_nulls("start"), by):
+        rows = mean_cumulative(*movements(group), horizon, conf_level)
+        tables.append(beside(head, rows))
     table = pl.concat(tables) if tables else _no_rows(counted, by)
     return CumulativeValue(
         table=table,
@@ -286,7 +290,7 @@ def _months(name: str, value: int) -> int:
     return int(value)
 
 
-def _groups(counted: pl.DataFrame, by: Sequence[str]) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
+def groups_of(counted: pl.DataFrame, by: Sequence[str]) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
     """Return the head (one row of group columns) and the rows of each group, in order."""
     if not by:
         return [(pl.DataFrame(), counted)] if counted.height else []
@@ -296,7 +300,7 @@ def _groups(counted: pl.DataFrame, by: Sequence[str]) -> list[tuple[pl.DataFrame
     return [(part.select(by).head(1), part) for part in parts]
 
 
-def _arrays(group: pl.DataFrame) -> tuple[Ints, Ints, Ints, Floats]:
+def movements(group: pl.DataFrame) -> tuple[Ints, Ints, Ints, Floats]:
     """Return customers' follow-up, and movements' customer (position), month and amount."""
     ids = group.select(pl.col("customer").rank("dense").cast(pl.Int64) - 1)["customer"].to_numpy()
     followed = np.zeros(int(ids.max(initial=-1)) + 1, np.int64)
@@ -304,9 +308,10 @@ def _arrays(group: pl.DataFrame) -> tuple[Ints, Ints, Ints, Floats]:
     return followed, ids, group["month"].to_numpy(), group["amount"].to_numpy()
 
 
-def _mean_cumulative(
+def mean_cumulative(
     followed: Ints, customer: Ints, month: Ints, amount: Floats, horizon: int, conf_level: float
 ) -> pl.DataFrame:
+    """Return one row per age of the mean cumulative function: ``time`` and the five columns."""
     n, order = len(followed), np.argsort(month, kind="stable")
     bounds = np.searchsorted(month[order], np.arange(horizon + 2))
     spread = np.zeros(n)
@@ -384,11 +389,11 @@ def payback_time(
         as_of=as_of, by=by,
     )  # fmt: skip
     rows, curves = [], []
-    for head, group in _groups(counted.drop_nulls("start"), by):
+    for head, group in groups_of(counted.drop_nulls("start"), by):
         curve = _payback_curve(group, by)
-        rows.append(_beside(head, _payback_row(curve, within, conf_level)))
-        curves.append(_beside(head, _paid_rows(curve, conf_level)))
-    table = pl.concat(rows) if rows else _beside(counted.select(by).clear(), _nobody(bool(by)))
+        rows.append(beside(head, _payback_row(curve, within, conf_level)))
+        curves.append(beside(head, _paid_rows(curve, conf_level)))
+    table = pl.concat(rows) if rows else beside(counted.select(by).clear(), _nobody(bool(by)))
     return PaybackTime(
         table=table,
         name=_("Months until half of the customers have paid back"),
@@ -407,7 +412,7 @@ def payback_time(
     )
 
 
-def _beside(head: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+def beside(head: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """Put the group columns of one row beside every row of a table."""
     return head.join(rows, how="cross") if head.width else rows
 

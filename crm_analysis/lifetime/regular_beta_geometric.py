@@ -16,7 +16,6 @@ from scipy import special
 
 from crm_analysis.errors import InputError
 from crm_analysis.lifetime.buying_model import (
-    DISCOUNTED_AWAY,
     BuyingModel,
     Fitted,
     Patterns,
@@ -28,6 +27,7 @@ from crm_analysis.lifetime.buying_model import (
 from crm_analysis.lifetime.history import PurchaseHistory
 from crm_analysis.lifetime.jacobi import beta_nodes, nodes_needed
 from crm_analysis.lifetime.model_parameters import check_positive
+from crm_analysis.lifetime.time_ahead import TimeAhead
 from crm_analysis.wording import _, number
 
 __all__ = ["RegularBetaGeometric", "fit_modified_beta_geometric", "fit_regular_beta_geometric"]
@@ -195,9 +195,9 @@ def _waiting_logs(theta: Floats, x: Floats, t_x: Floats, T: Floats, k: int) -> F
 
 
 def _purchases_by_phase(
-    theta: Floats, k: int, m: int, x: Floats, ages: Floats, times: Floats, digits: float
+    theta: Floats, k: int, m: int, x: Floats, times: Floats, digits: float
 ) -> Floats:
-    r"""Purchases until some times of customers active now, shape (k, len(x), g, q).
+    r"""Purchases until relative times of customers active now, shape (k, len(x), len(times)).
 
     With j phases passed since the last purchase, the phases come at a rate lambda ~
     Gamma(s + j, A), and every k-th is a purchase, after which a share q = 1 - p stays. The series
@@ -215,46 +215,56 @@ def _purchases_by_phase(
     k, m : int
     x : ndarray
         Distinct repeat purchases.
-    ages : ndarray, shape (g,)
-        alpha + T.
-    times : ndarray, shape (g, q)
-        Lengths of time ahead.
+    times : ndarray
+        Lengths of time ahead over A = alpha + T.
     digits : float
     """
     r, _alpha, a, b = theta
-    y = times / ages[:, None]
-    longest = float(y.max(initial=0.0))
+    longest = float(times.max(initial=0.0))
     reach = 1 / np.expm1(k * np.log1p(1 / longest)) if longest > 0 else 0.0
     n_p = nodes_needed(reach, digits=digits)
     p, weight = beta_nodes(np.full(len(x), a), b + x + m, n_p)
-    out = np.zeros((k, len(x), *y.shape))
-    for i, x_i in enumerate(x):
-        log_rho = np.log1p(-np.minimum(p[i], 1 - 1e-16)) / k
-        out[:, i] = _roots_summed(float(r + k * x_i), k, y, log_rho, weight[i])
+    log_rho = np.log1p(-np.minimum(p, 1 - 1e-16)) / k
+    out = np.empty((k, len(x), len(times)))
+    size = max(1, CHUNK // max(1, len(times) * n_p))
+    for at in range(0, len(x), size):
+        part = slice(at, at + size)
+        out[:, part] = _roots_summed(r + k * x[part], k, times, log_rho[part], weight[part])
     return out
 
 
-def _roots_summed(s: float, k: int, y: Floats, log_rho: Floats, weight: Floats) -> Floats:
-    """Sum over the roots of unity for one x, shape (k, *y.shape)."""
-    out = np.empty((k, *y.shape))
-    less = -np.expm1(log_rho)
-    growth = np.log1p(y[..., None] * less)
-    for j in range(k):
-        share = weight * np.exp((j + 1 - k) * log_rho) / (k * less)
-        out[j] = -np.expm1(-(s + j) * growth) @ share
-    rho = np.exp(log_rho)
+def _roots_summed(s: Floats, k: int, y: Floats, log_rho: Floats, weight: Floats) -> Floats:
+    """Sum over the roots of unity, shape (k, len(s), len(y))."""
+    rho, less = np.exp(log_rho), -np.expm1(log_rho)
+    phase = np.arange(float(k))[:, None, None]
+    shares = weight * np.exp((phase + 1 - k) * log_rho) / k
+    growth = np.log1p(y[:, None] * less[:, None, :])
+    power = (s[:, None] + np.arange(float(k))[:, None, None])[..., None]
+    out = np.einsum("jxyp,jxp->jxy", -np.expm1(-power * growth), shares / less)
     for root in range(1, k // 2 + 1):
         turn = np.exp(2j * np.pi * root / k)
         gap = 1 - rho * turn
-        inverse = 1 / (1 + y[..., None] * gap)
-        falls = inverse**s
         # Roots come in conjugate pairs, but for -1.
-        twice = (1.0 if 2 * root == k else 2.0) / k
+        twice = 1.0 if 2 * root == k else 2.0
+        share = twice * turn ** (phase + 1) * shares / gap
+        inverse = 1 / (1 + y[:, None] * gap[:, None, :])
+        falls = np.exp(s[:, None, None] * np.log(inverse))
         for j in range(k):
-            share = twice * turn ** (j + 1) * weight * rho ** (j + 1 - k) / gap
-            out[j] += (share.sum() - falls @ share).real
-            falls = falls * inverse
-    return out
+            left = np.einsum("xyp,xp->xy", falls, share[j])
+            out[j] += (share[j].sum(axis=1)[:, None] - left).real
+            if j < k - 1:
+                falls *= inverse
+    return np.asarray(out)
+
+
+def _steps(s: float, k: int, digits: float) -> float:
+    """How many purchases from now still come at a time of their own, and not at any.
+
+    The n-th, of n k phases at a rate ~ Gamma(s), is spread by ``1/(n k) + 1/s`` of its square: as
+    a wave of period 1/n in relative time it has fallen by ``exp(-2 pi**2 (n/k + n**2/s))``.
+    """
+    fall = digits * np.log(10) / (2 * np.pi**2)
+    return float(s / 2 * (np.sqrt(1 / k**2 + 4 * fall / s) - 1 / k))
 
 
 def _ahead_by_phase(
@@ -273,18 +283,14 @@ def _ahead_by_phase(
     """
     ages = theta[1] + T
     if discount == 0:
-        times = np.broadcast_to(np.float64(horizon), (len(T), 1))
-        return _purchases_by_phase(theta, k, m, x, ages, times, digits)[..., 0]
-    horizon = min(horizon, DISCOUNTED_AWAY / discount)
-    top = np.log1p(horizon / ages)
-    n_times = int((8 + 1.5 * digits) * max(1.0, float(top.max(initial=0.0))))
-    node, node_weight = np.polynomial.legendre.leggauss(n_times)
-    u = np.multiply.outer(top, (node + 1) / 2)
-    times = np.concatenate([ages[:, None] * np.expm1(u), np.full((len(T), 1), horizon)], axis=1)
-    until = _purchases_by_phase(theta, k, m, x, ages, times, digits)
-    factor = np.exp(u - discount * times[:, :-1]) * node_weight * (top * ages / 2)[:, None]
-    waits = discount * np.einsum("jxgq,gq->jxg", until[..., :-1], factor)
-    return np.asarray(np.exp(-discount * horizon) * until[..., -1] + waits)
+        return _purchases_by_phase(theta, k, m, x, horizon / ages, digits)
+    fastest = float(theta[0] + k * x.max(initial=0.0))
+    ahead = TimeAhead.over(
+        ages, horizon, discount,
+        speed=max(1.0, fastest / k), digits=digits, steps=_steps(fastest, k, digits),
+    )  # fmt: skip
+    until = _purchases_by_phase(theta, k, m, x, ahead.at, digits)
+    return np.asarray(np.einsum("jxc,gc->jxg", until, ahead.weights))
 
 
 @dataclass(frozen=True)
@@ -408,11 +414,10 @@ class RegularBetaGeometric(BuyingModel):
     def mean_purchases(self, times: Floats) -> Floats:
         """Return repeat purchases expected of a new customer until each time."""
         ahead = _purchases_by_phase(
-            self.theta, self.k, int(self.modified), np.zeros(1), np.array([self.alpha]),
-            np.ravel(times)[None], 12,
-        )  # fmt: skip
+            self.theta, self.k, int(self.modified), np.zeros(1), np.ravel(times) / self.alpha, 12
+        )
         stays = self.b / (self.a + self.b) if self.modified else 1.0
-        return np.asarray(stays * ahead[0, 0, 0].reshape(np.shape(times)))
+        return np.asarray(stays * ahead[0, 0].reshape(np.shape(times)))
 
     def frequency_probabilities(self, age: ArrayLike, most: int) -> Floats:
         """How probable are 0, 1, …, `most` repeat purchases within `age`? (by phases).

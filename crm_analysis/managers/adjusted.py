@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -71,6 +71,8 @@ class AdjustedConversion(Estimates):
     p_value: float | None
     between_sd: float
     mean: float
+
+    compares_groups: ClassVar[bool] = True
 
     def difference_p_value(self) -> float | None:
         """Return the p-value of the test that all managers work alike."""

@@ -179,5 +179,5 @@ def logged_before_contract(
             "day of the contract.",
             as_of=date_text(as_of),
         ),
-        what=_("contracts"),
+        what=_("contracts"), key="contracts_known_of", better="higher",
     )  # fmt: skip

@@ -136,7 +136,7 @@ def reconciliation(
             "amounts that differ by no more than {tolerance}.",
             as_of=date_text(as_of), tolerance=number(tolerance),
         ),
-        by=by, conf_level=conf_level,
+        by=by, conf_level=conf_level, key="sales_alike_in_books", better="higher",
         notes=(*notes, *small_n_notes(table, by, what=_("sales"))),
     )  # fmt: skip
 

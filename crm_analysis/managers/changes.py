@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from crm_analysis.changes import least_size
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns
 from crm_analysis.frames import check_conf_level, check_one_of
@@ -52,6 +53,11 @@ class ShareChange(Estimates):
             share=percent(past["estimate"]), points=number(100 * change["estimate"], 1),
             interval=interval,
         )  # fmt: skip
+
+    def importance(self) -> float:
+        """Return by how much at least the share has changed; 0 where no change is established."""
+        share, low, high = self.table.select("share_now", "conf_low", "conf_high").row(0)
+        return 0.0 if share is None else least_size(low, high, value=share, unit="share")
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
@@ -118,7 +124,8 @@ def share_change(
             "{definition} Held against the same share in the period before.",
             definition=now.definition,
         ),
-        conf_level=conf_level, notes=now.notes, now=now, before=before,
+        conf_level=conf_level, notes=now.notes, now=now, before=before, key=now.key,
+        better=now.better,
     )  # fmt: skip
 
 

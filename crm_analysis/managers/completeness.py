@@ -148,6 +148,7 @@ def data_completeness(
     )  # fmt: skip
     shares = team_shares(
         counted, by=by, conf_level=conf_level, name=_("Required values filled in"),
+        key="values_filled_in", better="higher",
         definition=_(
             "Share of the values that had to be filled in by {as_of}, each from its own stage on, "
             "that say something.",

@@ -116,7 +116,7 @@ def contact_discipline(
             "due; those not due yet count neither way.",
             as_of=date_text(as_of),
         ),
-        what=_("planned contacts"),
+        what=_("planned contacts"), key="contacts_on_time", better="higher",
     )  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def entry_timeliness(
             "in within {n} h. What was never typed in is not among it.",
             as_of=date_text(as_of), n=number(within_hours),
         ),
-        what=_("records"), notes=notes,
+        what=_("records"), notes=notes, key="typed_in_on_time", better="higher",
     )  # fmt: skip
 
 
@@ -326,6 +326,7 @@ def response_time(
     silent = table.filter(pl.col("estimate").is_null() & (pl.col("n") > 0)).height
     if silent:
         notes += (_("Where half have no answer yet, the median is not known."),)
+    notes += _nobodys(waits, by)
     return Estimates(
         table=table,
         name=_("Median minutes to the answer")
@@ -409,7 +410,8 @@ def answered_in_time(
         ),
         what=_("approaches"),
     )  # fmt: skip
-    return replace(found, key="answered_in_time", better="higher")
+    notes = (*found.notes, *_nobodys(waited, by))
+    return replace(found, key="answered_in_time", better="higher", notes=notes)
 
 
 # Count ------------------------------------------------------------------------------------
@@ -472,6 +474,23 @@ def _waits(
     backwards = int(np.count_nonzero(stop < start))
     waits = rows.select(*by, "answered").with_columns(minutes=pl.Series(np.maximum(minutes, 0.0)))
     return waits, backwards
+
+
+def _nobodys(waits: pl.DataFrame, by: tuple[str, ...]) -> tuple[str, ...]:
+    """Caution that approaches which name nobody are those that were never answered."""
+    unnamed = (
+        pl.any_horizontal(pl.col(name).is_null() for name in by) if by else pl.lit(value=False)
+    )
+    lost = waits.filter(unnamed & ~pl.col("answered")).height
+    if not lost:
+        return ()
+    return (
+        _(
+            "{n} unanswered approaches name nobody and count against no one: whoever is named "
+            "looks better than they are.",
+            n=number(lost),
+        ),
+    )
 
 
 def _wait_row(part: pl.DataFrame, by: tuple[str, ...], conf_level: float) -> pl.DataFrame:

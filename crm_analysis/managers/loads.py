@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from scipy import special
 
+from crm_analysis.changes import least_size
 from crm_analysis.estimates import Estimates, five_columns, group_label, share_columns
 from crm_analysis.frames import (
     Asked,
@@ -74,6 +75,14 @@ class TrafficDistribution(Estimates):
             low=group_label(low, self.by), least=percent(low["ratio"], 0),
             gini=number(self.gini, 2), chance=number(self.expected_gini, 2),
         )  # fmt: skip
+
+    def importance(self) -> float:
+        """Return how far at least somebody is from an even share, where one is not kept."""
+        if self.p_value is None or self.p_value >= 1 - self.conf_level:
+            return 0.0
+        known = self.table.drop_nulls(["ratio", "ratio_low", "ratio_high"])
+        rows = known.select("ratio", "ratio_low", "ratio_high").iter_rows()
+        return max((least_size(low - 1, high - 1, value=v) for v, low, high in rows), default=0.0)
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
@@ -291,5 +300,5 @@ def workload(
             "Leads open at the end of {as_of} by managers at work that day.",
             as_of=date_text(as_of),
         ),
-        by=by, conf_level=conf_level, notes=notes,
+        by=by, conf_level=conf_level, notes=notes, key="open_leads_per_manager",
     )  # fmt: skip

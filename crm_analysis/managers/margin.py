@@ -99,5 +99,5 @@ def margin_per_deal(
             as_of=date_text(as_of),
         ),
         by=by, conf_level=conf_level, notes=small_n_notes(table, by, what=_("cars")),
-        currency=currency,
+        currency=currency, key="margin_per_car", better="higher",
     )  # fmt: skip

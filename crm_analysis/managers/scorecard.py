@@ -59,12 +59,12 @@ class ManagerScorecard(Estimates):
             n=number(managers), groups=groups_text(said),
         )  # fmt: skip
 
-    def show(self, *, title: str | None = None, figure: bool = False) -> Block:
+    def show(self, *, title: str | None = None, figure: bool = False, table: bool = True) -> Block:
         """Return the block that a page shows: the card, one row a manager."""
         del figure  # unlike measures share no axis
         return Block(
-            title=title, finding=self.sentence(), table=self._card(), definition=self.definition,
-            notes=self.notes,
+            title=title, finding=self.sentence(), table=self._card() if table else None,
+            definition=self.definition, notes=self.notes,
         )  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:

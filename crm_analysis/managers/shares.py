@@ -9,7 +9,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
-from crm_analysis.estimates import Estimates, share_columns, small_n_notes
+from crm_analysis.estimates import Better, Estimates, share_columns, small_n_notes
 from crm_analysis.frames import collect, keys_of
 from crm_analysis.uncertainty import homogeneity_p_value, shrink_groups
 from crm_analysis.wording import _, number, percent
@@ -39,6 +39,7 @@ class TeamShares(Estimates):
     what: str | None = None
 
     columns_with_unit: ClassVar[tuple[str, ...]] = (*Estimates.columns_with_unit, *SHRUNK)
+    compares_groups: ClassVar[bool] = True
 
     def difference_p_value(self) -> float | None:
         """Return the p-value of the homogeneity test between groups."""
@@ -64,20 +65,30 @@ class TeamShares(Estimates):
     def at_least(self, n: int) -> Self:
         """Fold the groups of fewer than `n` into one, so that no row stands for a few people.
 
+        One small group alone is folded with the next smallest: as the only one it would stand
+        there under another name.
+
         Parameters
         ----------
         n : int
             Units that a group must have to stand alone.
         """
         small = self.table.filter(pl.col("n") < n)
-        if not self.by or small.height < 2:
+        if not self.by or small.is_empty() or self.table.height < 2:
             return self
         name = _("{k} groups of fewer than {n}", k=number(small.height), n=number(n))
+        if small.height == 1:
+            small = self.table.sort("n", maintain_order=True).head(2)
+            name = _("the {k} smallest groups", k=number(2))
         whole = small.select(pl.col("n_yes", "n").sum())
         columns = share_columns(whole["n_yes"], whole["n"], self.conf_level)
         folded = whole.select("n_yes").with_columns(**columns)
         folded = folded.with_columns(pl.lit(name).alias(group) for group in self.by)
-        kept = self.table.filter(pl.col("n") >= n).with_columns(pl.col(self.by).cast(pl.String))
+        groups = small.select(self.by)
+        kept = self.table.join(
+            groups, on=self.by, how="anti", nulls_equal=True, maintain_order="left"
+        )
+        kept = kept.with_columns(pl.col(self.by).cast(pl.String))
         table = pl.concat([kept, folded], how="diagonal").select(self.table.columns)
         notes = tuple(note for note in self.notes if note not in self._small_notes())
         return replace(self, table=table, notes=notes)
@@ -95,6 +106,8 @@ def team_shares(
     definition: str,
     what: str,
     notes: tuple[str, ...] = (),
+    key: str | None = None,
+    better: Better | None = None,
 ) -> TeamShares:
     """Turn counts (columns of `by`, ``k``, ``total``, and others kept) into shares.
 
@@ -126,7 +139,7 @@ def team_shares(
     return TeamShares(
         table=table.select(order), name=name, unit="share", definition=definition, by=by,
         conf_level=conf_level, notes=(*notes, *small_n_notes(table, by, what=what)),
-        p_value=p_value, overall=overall, what=what,
+        p_value=p_value, overall=overall, what=what, key=key, better=better,
     )  # fmt: skip
 
 

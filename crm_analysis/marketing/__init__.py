@@ -22,6 +22,7 @@ from crm_analysis.marketing.models import (
     popular_models,
     price_position,
 )
+from crm_analysis.marketing.parity import ChannelParity, channel_parity
 from crm_analysis.marketing.problems import Problems, problem_finder
 from crm_analysis.marketing.sources import SourceEffectiveness, source_effectiveness
 from crm_analysis.marketing.staggered import staggered_effect
@@ -31,9 +32,11 @@ from crm_analysis.marketing.stock import (
     stock_age,
     stock_turnover,
 )
+from crm_analysis.marketing.value_change import ValueChange, value_change
 
 __all__ = [
     "CampaignEffect",
+    "ChannelParity",
     "CostRatio",
     "MixDecomposition",
     "Payback",
@@ -44,8 +47,10 @@ __all__ = [
     "SourceEffectiveness",
     "StockAge",
     "Traffic",
+    "ValueChange",
     "acquisition_cost",
     "average_deal",
+    "channel_parity",
     "cost_ratio",
     "holdout_effect",
     "interrupted_effect",
@@ -63,5 +68,6 @@ __all__ = [
     "stock_age",
     "stock_turnover",
     "traffic",
+    "value_change",
     "visit_mix",
 ]

@@ -146,6 +146,7 @@ def acquisition_cost(
             *small_n_notes(table, by, what=_("new customers")),
         ),
         currency=currency,
+        key="acquisition_cost", better="lower",
     )  # fmt: skip
 
 

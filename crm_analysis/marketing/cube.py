@@ -254,7 +254,7 @@ def sales_cube(
             "{what} up to {as_of} by {dims}, with subtotals; cells of fewer than {least} are not "
             "shown, nor those from which they could be computed.",
             what=_statistic_text(statistic), as_of=date_text(as_of),
-            dims=", ".join(word_of(dim) for dim in dims), least=number(least_n),
+            dims=", ".join(label_of(dim).lower() for dim in dims), least=number(least_n),
         ),
         by=dims,
         conf_level=conf_level,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from crm_analysis import figures
+from crm_analysis.changes import least_size
 from crm_analysis.estimates import Estimates
 from crm_analysis.wording import _, interval_text, number, percent
 
@@ -48,6 +49,15 @@ class CampaignEffect(Estimates):
     def lift(self) -> dict[str, Any]:
         """Return the row with the relative effect of all together."""
         return self.table.filter(pl.col("measure") == "relative_lift").row(0, named=True)
+
+    def importance(self) -> float:
+        """Return how large the effect is at least, as a part of what would have come without."""
+        if self.by != ("measure",):
+            return super().importance()
+        row = self.lift()
+        if row["estimate"] is None:
+            return 0.0
+        return least_size(row["conf_low"], row["conf_high"], value=1 + row["estimate"])
 
     def sentence(self) -> str:
         """Say the relative effect, whether it is established, and what the naive answer was."""

@@ -152,6 +152,7 @@ def traffic(
         by=by,
         conf_level=conf_level,
         notes=small_n_notes(table, by, what=_("enquiries")),
+        key="enquiries_a_day", better="higher",
     )  # fmt: skip
 
 

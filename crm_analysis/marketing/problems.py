@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from scipy import special
 
+from crm_analysis.changes import least_size
 from crm_analysis.errors import InputError, listed, near
 from crm_analysis.estimates import Estimates, five_columns, group_label
 from crm_analysis.frames import check_conf_level
-from crm_analysis.uncertainty import normal_quantile
-from crm_analysis.wording import _, number, percent
+from crm_analysis.uncertainty import against_others, normal_quantile
+from crm_analysis.wording import ABSENT, Unit, _, amount, number, percent, signed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Problems", "benjamini_hochberg", "problem_finder"]
+    from crm_analysis.blocks import BlockFigure
+
+__all__ = ["Loss", "Problems", "benjamini_hochberg", "problem_finder"]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -46,9 +50,102 @@ class Problems(Estimates):
             group=row["group"],
         )  # fmt: skip
 
+    def losses(self) -> tuple[Loss, ...]:
+        """Return what each problem costs, one finding each, the largest difference first."""
+        rows = [
+            Loss(
+                table=self.table[place], name=row["measure"], unit=row["unit"],
+                definition=self.definition, by=("group",), conf_level=self.conf_level,
+                currency=self.currency,
+            )
+            for place, row in enumerate(self.table.to_dicts())
+        ]  # fmt: skip
+        return tuple(sorted(rows, key=lambda loss: -loss.importance()))
+
+    def _figure(self) -> BlockFigure | None:
+        """Draw nothing: every figure has a unit of its own, and the table says them all."""
+        return None
+
+    def _readable(self) -> pl.DataFrame:
+        """Return the table in words: each figure has a unit of its own."""
+        rows = [_in_words(row, self.currency) for row in self.table.to_dicts()]
+        return pl.DataFrame(rows, schema=dict.fromkeys(_WORDS, pl.String) | {"n": pl.Int64})
+
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
         return super().units() | {"p_value": "number", "q_value": "number"}
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Loss(Estimates):
+    """One group that is worse than the others, and what that makes over all its cases."""
+
+    def sentence(self) -> str:
+        """Say how far it is off, and how many cases or how much money that is."""
+        row = self.table.row(0, named=True)
+        said = _(
+            "{group}, {name}: {value}, elsewhere {others} ({difference})",
+            group=row["group"], name=self.name, difference=_difference_text(row, self.currency),
+            value=amount(row["value"], self.unit, currency=self.currency),
+            others=amount(row["others"], self.unit, currency=self.currency),
+        )  # fmt: skip
+        lost = _lost_text(row, self.currency)
+        return f"{said}: {lost}." if lost else f"{said}."
+
+    def importance(self) -> float:
+        """Return how far at least it is off the others."""
+        row = self.table.row(0, named=True)
+        return least_size(
+            row["conf_low"], row["conf_high"], value=row["value"], unit=self.unit,
+            spread=row["spread"],
+        )  # fmt: skip
+
+
+def _lost(row: dict[str, Any]) -> tuple[float, float, float] | None:
+    """Return what a difference makes over all cases of the group: a positive size and its ends."""
+    if row["unit"] not in ("share", "money"):
+        return None
+    low, high = sorted(abs(row["n"] * row[end]) for end in ("conf_low", "conf_high"))
+    return abs(row["n"] * row["estimate"]), low, high
+
+
+def _lost_text(row: dict[str, Any], currency: str | None) -> str:
+    lost = _lost(row)
+    if lost is None:
+        return ""
+    unit: Unit = "money" if row["unit"] == "money" else "count"
+    size, low, high = (amount(value, unit, currency=currency) for value in lost)
+    if unit == "money":
+        return _("{size} ({low} to {high}) less over its {n} cases",
+                 size=size, low=low, high=high, n=number(row["n"]))  # fmt: skip
+    if row["estimate"] > 0:
+        return _("{size} ({low} to {high}) too many of {n}",
+                 size=size, low=low, high=high, n=number(row["n"]))  # fmt: skip
+    return _("{size} ({low} to {high}) missing of {n}",
+             size=size, low=low, high=high, n=number(row["n"]))  # fmt: skip
+
+
+def _difference_text(row: dict[str, Any], currency: str | None) -> str:
+    low, high = (
+        signed(row[end], row["unit"], currency=currency, bare=True)
+        for end in ("conf_low", "conf_high")
+    )
+    return _(
+        "{change}; {low} to {high}",
+        change=signed(row["estimate"], row["unit"], currency=currency), low=low, high=high,
+    )  # fmt: skip
+
+
+_WORDS = ("measure", "group", "here", "others", "difference", "loss")
+
+
+def _in_words(row: dict[str, Any], currency: str | None) -> dict[str, Any]:
+    value, others = (amount(row[c], row["unit"], currency=currency) for c in ("value", "others"))
+    return {
+        "measure": row["measure"], "group": row["group"], "here": value, "others": others,
+        "difference": _difference_text(row, currency),
+        "loss": _lost_text(row, currency) or ABSENT, "n": row["n"],
+    }  # fmt: skip
 
 
 def problem_finder(
@@ -56,6 +153,7 @@ def problem_finder(
     *,
     high_is_bad: Collection[str] = (),
     false_alarms: float = 0.1,
+    only: str | None = None,
     conf_level: float = 0.95,
 ) -> Problems:
     """Which groups are worse than the others, of all figures together (Benjamini-Hochberg).
@@ -63,20 +161,26 @@ def problem_finder(
     Parameters
     ----------
     results : sequence of Estimates
-        Figures by group, each with standard errors; rows without one are not compared.
+        Figures by group, each with standard errors; rows without one are not compared. Of a
+        figure that says lower is `better` more is worse.
     high_is_bad : collection of str
-        Names of the figures of which more is worse, such as waiting times.
+        Names of further figures of which more is worse, such as waiting times.
     false_alarms : float
         Share of false alarms to be expected among the groups that are named.
+    only : str, optional
+        The one group that is held against the others, such as the dealership of a page; without
+        it every group is.
     conf_level : float
 
     Returns
     -------
     Problems
-        ``measure``, ``group``, ``value`` and ``others`` (in the figure's own unit), ``n``,
-        ``estimate`` (the difference), ``std_error``, ``conf_low``, ``conf_high``, ``p_value`` (one
-        side) and ``q_value``: only the groups that are named, the surest first. Figures of several
-        units stand in one table, so numbers are written plainly.
+        ``measure``, ``group``, ``unit``, ``value`` and ``others`` (in the figure's own unit),
+        ``spread`` (standard deviation of single cases), ``n``, ``estimate`` (the difference),
+        ``std_error``, ``conf_low``, ``conf_high``,
+        ``p_value`` (one side) and ``q_value``: only the groups that are named, the surest first.
+        Because only those are named, their intervals are wider: of all intervals shown, no more
+        than ``1 - conf_level`` are expected to miss. `losses` says what each costs.
 
     Raises
     ------
@@ -85,7 +189,8 @@ def problem_finder(
 
     References
     ----------
-    Benjamini & Hochberg (1995), JRSS B 57:289-300.
+    Benjamini & Hochberg (1995), JRSS B 57:289-300; Benjamini & Yekutieli (2005), JASA 100:71-81
+    (intervals of what was selected).
     """
     conf_level = check_conf_level(conf_level)
     known = [result.name for result in results]
@@ -96,34 +201,45 @@ def problem_finder(
             )
     if not 0 < false_alarms < 1:
         raise InputError(f"'false_alarms' lies between 0 and 1; got {false_alarms}. Pass 0.1.")
-    rows = [row for result in results for row in _against(result, result.name in high_is_bad)]
-    columns = ("measure", "group", "value", "others", "n", "difference", "error", "p_value")
-    table = pl.DataFrame(rows, schema=dict(zip(columns, _KINDS, strict=True)), orient="row")
+    rows = [
+        row
+        for result in results
+        for row in _against(result, result.name in high_is_bad or result.better == "lower")
+        if only is None or row[1] == only
+    ]
+    table = pl.DataFrame(rows, schema=_SCHEMA, orient="row")
     table = table.with_columns(
         q_value=pl.Series(benjamini_hochberg(table["p_value"].to_numpy()), dtype=pl.Float64)
     )
     worse = table.filter(pl.col("q_value") <= false_alarms).sort("p_value", maintain_order=True)
     gap, error = (worse[name].to_numpy() for name in ("difference", "error"))
-    half = normal_quantile(conf_level) * error
+    missed = (1 - conf_level) * worse.height / max(table.height, 1)
+    half = normal_quantile(1 - missed) * error if worse.height else error
     five = five_columns(worse["n"], gap, error, gap - half, gap + half)
     return Problems(
-        table=worse.select("measure", "group", "value", "others").with_columns(
+        table=worse.select("measure", "group", "unit", "value", "others", "spread").with_columns(
             **five, p_value=worse["p_value"], q_value=worse["q_value"]
         ),
         name=_("Where it goes worse than elsewhere"),
         unit="number",
         definition=_(
             "Each group against the others of its figure, weighted by how well they are known; of "
-            "the groups named, at most {rate} are expected to be false alarms.",
+            "the groups named, at most {rate} are expected to be false alarms. What is missing, or "
+            "too many, is the difference times the group's cases.",
             rate=percent(false_alarms, 0),
         ),
         by=("measure", "group"),
         conf_level=conf_level,
+        currency=next((result.currency for result in results if result.currency), None),
         n_compared=table.height,
     )
 
 
-_KINDS = (pl.String, pl.String, pl.Float64, pl.Float64, pl.Int64, *(pl.Float64,) * 3)
+_SCHEMA = {
+    "measure": pl.String, "group": pl.String, "unit": pl.String, "value": pl.Float64,
+    "others": pl.Float64, "spread": pl.Float64, "n": pl.Int64, "difference": pl.Float64,
+    "error": pl.Float64, "p_value": pl.Float64,
+}  # fmt: skip
 
 
 def _against(result: Estimates, high_is_bad: bool) -> list[tuple[Any, ...]]:
@@ -131,16 +247,12 @@ def _against(result: Estimates, high_is_bad: bool) -> list[tuple[Any, ...]]:
     table = result.table.filter(pl.col("std_error") > 0).drop_nulls("estimate")
     if table.height < 2:
         return []
-    value, error = (table[name].to_numpy() for name in ("estimate", "std_error"))
-    weight = 1 / error**2
-    rest = weight.sum() - weight
-    others = ((weight * value).sum() - weight * value) / rest
-    gap = value - others
-    spread = np.sqrt(error**2 + 1 / rest)
+    value, error = (table[column].to_numpy() for column in ("estimate", "std_error"))
+    gap, spread = against_others(value, error)
     p = special.ndtr(-gap / spread if high_is_bad else gap / spread)
     return [
-        (result.name, group_label(row, result.by), value[i], others[i], row["n"], gap[i],
-         spread[i], p[i])
+        (result.name, group_label(row, result.by), result.unit, value[i], value[i] - gap[i],
+         error[i] * sqrt(row["n"]), row["n"], gap[i], spread[i], p[i])
         for i, row in enumerate(table.to_dicts())
     ]  # fmt: skip
 

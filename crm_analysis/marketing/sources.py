@@ -51,6 +51,9 @@ _TAKEN = (
     "margin_per_spend_high", "p_holm", "customer", "opened", "sold", "raw", "k", "squares",
 )  # fmt: skip
 NOT_RECORDED = "not_recorded"
+_FEW_SALES = 5
+"""Below it what a sale costs is chance."""
+
 TOUCHES = ("lead", "first", "last")
 
 
@@ -59,8 +62,14 @@ class SourceEffectiveness(Estimates):
     """Conversion of each source, with the money behind it."""
 
     def sentence(self) -> str:
-        """Say where a sale costs least and most, if money is known; else who converts."""
-        known = self.table.drop_nulls("cost_per_sale").sort("cost_per_sale", maintain_order=True)
+        """Say where a sale costs least and most, if money is known; else who converts.
+
+        A source with a handful of sales is not named while others have more: its cost is chance.
+        """
+        priced = self.table.drop_nulls("cost_per_sale").sort("cost_per_sale", maintain_order=True)
+        known = priced.filter(pl.col("n_sold") >= _FEW_SALES)
+        if known.height < 2:
+            known = priced
         if known.height < 2:
             return super().sentence()
         low, high = known.row(0, named=True), known.row(-1, named=True)

@@ -390,8 +390,8 @@ def _notes(
     if empty.height:
         names = groups_text([group_label(row, by) for row in empty.to_dicts()])
         notes += (
-            _("No dealership was without the campaign, or none had it, in: {groups}; nothing can "
-              "be said.", groups=names),
+            _("No dealership was without the campaign, or all of them were, in: {groups}; nothing "
+              "can be said.", groups=names),
         )  # fmt: skip
     if n_places < FEWEST_UNITS:
         notes += (

@@ -128,6 +128,8 @@ def stock_age(
         by=by,
         conf_level=conf_level,
         notes=notes + small_n_notes(table, by, what=_("cars")),
+        key="days_in_stock",
+        better="lower",
     )
 
 
@@ -248,6 +250,7 @@ def stock_turnover(
         by=by,
         conf_level=conf_level,
         notes=small_n_notes(table, by, what=_("cars sold")),
+        key="stock_turns", better="higher",
     )  # fmt: skip
 
 
@@ -325,4 +328,6 @@ def lost_for_want_of_stock(
         by=by,
         conf_level=conf_level,
         notes=small_n_notes(table, by, what=_("lost leads")),
+        key="lost_for_want_of_stock",
+        better="lower",
     )

@@ -157,7 +157,10 @@ class Batch:
         reported = self.history.reported(self.inputs.chain(run), self.inputs.as_of(run))
         key = digest([self.inputs.key(run), reported, self.links(run).to_json()])
         held = self.before.get(run.path, {})
-        there = all((self.out / path).is_file() for path in run.paths.values())
+        page = self.out / run.path
+        files = [page.with_name(name) for name in held.get("files", ())]
+        files += [self.out / path for path in run.paths.values()]
+        there = all(path.is_file() for path in files)
         if there and held.get("key") == key and not outcome.forced:
             result = {name: value for name, value in held.items() if name != "key"}
             self.outcomes[index] = replace(outcome, status="unchanged", key=key, result=result)

@@ -69,6 +69,8 @@ class PageState:
         What a screen reader says of a table's box.
     figure_label : str
         What stands for a figure without a description of its own; `{heading}` is the last one.
+    title, path : str
+        Of the page; its path is relative to the folder of its batch.
     """
 
     headings: list[Heading] = field(default_factory=list)
@@ -77,6 +79,7 @@ class PageState:
     table_label: str = "Table"
     figure_label: str = "Figure: {heading}"
     title: str = ""
+    path: str = ""
     _level: int = 1
 
     def next_level(self, asked: int) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crm_analysis.files import write_whole
+from crm_analysis.reporting.beside import put_beside
 from crm_analysis.reporting.pool import Job
 from crm_analysis.reporting.runs import Run
 
@@ -108,3 +109,4 @@ def failure_page(job: Job, failure: Mapping[str, Any]) -> None:
         page = render_failure(empty, job.run, facts, Failure(**failure), make_exporter())
     write_whole(job.path, page.html)
     job.path.with_suffix(".pdf").unlink(missing_ok=True)  # of a time when it could be made
+    put_beside(job.path, {})

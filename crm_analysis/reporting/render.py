@@ -18,7 +18,8 @@ from typing import Any
 
 from nbconvert.exporters.templateexporter import TemplateExporter
 
-from crm_analysis.blocks import BLOCK_MIME, NOTEBOOK_STYLE
+from crm_analysis.blocks import BLOCK_MIME, FILES_NOTE, NOTEBOOK_STYLE
+from crm_analysis.reporting.beside import address_of
 from crm_analysis.reporting.cells import (
     BARE_OBJECT,
     HIDDEN_TAGS,
@@ -85,6 +86,7 @@ def render_report(notebook: Any, run: Run, facts: Facts, exporter: TemplateExpor
     notebook = deepcopy(notebook)
     title = take_title(notebook.cells) or run.name.replace("_", " ").capitalize()
     state = _page_state(title)
+    state.path = run.path
     notebook.cells = list(split_opening(notebook.cells))
     for cell in notebook.cells:
         cell.metadata["page"] = [html for html in _parts(cell, state, run.show_code) if html]
@@ -219,9 +221,10 @@ def _data_html(output: Any, cell: Any, state: PageState, show_code: bool) -> str
     if "text/html" in data:
         before = state.saved()
         html = text_of(data["text/html"]).removeprefix(NOTEBOOK_STYLE)
-        cleaned = clean(html, state)
+        block = data.get(BLOCK_MIME)
+        cleaned = clean(html.split(FILES_NOTE)[0] if block else html, state)
         if not cleaned.empty and not (cleaned.scripted and image):
-            return cleaned.html if BLOCK_MIME in data else _framed(cleaned.html)
+            return cleaned.html + _files(block, state) if block else _framed(cleaned.html)
         state.back_to(before)
     if image is not None:
         return _figure(image, output, cell, state)
@@ -229,6 +232,18 @@ def _data_html(output: Any, cell: Any, state: PageState, show_code: bool) -> str
         html = str(markdown(trusted=False)(text_of(data["text/markdown"])))
         return clean(html, state).html
     return _text_html(data, show_code)
+
+
+def _files(block: Mapping[str, Any], state: PageState) -> str:
+    """Link the files that were put beside the page for a block."""
+    addresses = {name: address_of(state.path, name) for name in block.get("files") or ()}
+    links = [
+        f'<a class="crm-file" href="{escape(address)}" download>'
+        f"{'CSV' if name.endswith('.csv') else 'Parquet'}</a>"
+        for name, address in addresses.items()
+    ]
+    label = escape(_("Data of this table:"))
+    return f'<p class="crm-files">{label} {" ".join(links)}</p>' if links else ""
 
 
 def _framed(html: str) -> str:

@@ -42,7 +42,7 @@ def _show(
     figures = tuple(
         _held_against(KeyFigure.from_json(figure), before) for figure in block["key_figures"]
     )
-    own = {one.name for one in fields(Block)} - {"figure", "table", "key_figures"}
+    own = {one.name for one in fields(Block)} - {"figure", "table", "key_figures", "files"}
     words = {name: block[name] for name in own if name in block}
     for name in ("notes", "findings"):
         words[name] = tuple(words.get(name, ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from crm_analysis.reporting.plan import LANGUAGES
 from crm_analysis.reporting.runs import INSIDE, NETWORK, Run, make_run
 
 __all__ = ["Preview", "preview", "single_run"]
+
+_LINK = re.compile(r'<a class="crm-file"[^>]*>(.*?)</a>')
+"""A link to a file beside the page: there is none beside a preview."""
 
 
 def single_run(
@@ -156,4 +160,5 @@ def preview(
         if not page.is_file():
             failure = batch.outcomes[0].result.get("failure") or {}
             raise ReportError(f"The page could not be made: {failure.get('message')}")
-        return Preview(page.read_text(encoding="utf-8"), height)
+        html = page.read_text(encoding="utf-8")
+        return Preview(_LINK.sub(r"\1", html), height)

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 from crm_analysis import wording
 from crm_analysis.errors import ReportError
 from crm_analysis.files import write_whole
+from crm_analysis.reporting.beside import put_beside, tables_in
 from crm_analysis.reporting.execute import Failure, execute
 from crm_analysis.reporting.kernel import Kernel, register_engine
 from crm_analysis.reporting.runs import Run
@@ -79,6 +80,7 @@ class Worker:
         kernel = self._ready_kernel()
         with wording.speaking(run.lang):
             notebook, failure = execute(run, kernel, root=self.root)
+            tables, failure = _tables(notebook, failure)
             if failure is None:
                 show_reported(notebook, job["reported"])
             printed, refused = self._printed(notebook, run, facts, failure)
@@ -94,7 +96,9 @@ class Worker:
             self.stop()
         failure = failure or refused
         path = Path(job["path"])
+        beside: list[str] = []
         try:
+            beside = put_beside(path, tables)
             if "html" in run.formats or refused is not None:
                 write_whole(path, page.html)
             if printed is not None:
@@ -108,6 +112,7 @@ class Worker:
             "status": "made" if failure is None else "failed",
             **({} if failure is None else {"failure": failure.to_json()}),
             **page.summary,
+            **({"files": beside} if beside else {}),
         }
 
     def _printed(
@@ -150,6 +155,16 @@ class Worker:
         self.kernel.launch()
         self.tell({"kernel": self.kernel.process_id})
         return self.kernel
+
+
+def _tables(notebook: Any, failure: Failure | None) -> tuple[dict[str, bytes], Failure | None]:
+    """Take the tables to stand beside a page out of its notebook; none of one that failed."""
+    if failure is not None:
+        return {}, failure
+    try:
+        return tables_in(notebook), None
+    except ReportError as error:
+        return {}, Failure(kind="cell", message=str(error), advice="")
 
 
 def unwritten(error: OSError) -> Failure:

@@ -69,6 +69,7 @@ class ScoreEstimates(Estimates):
     what: str = ""
 
     columns_with_unit: ClassVar[tuple[str, ...]] = (*Estimates.columns_with_unit, *SHRUNK)
+    compares_groups: ClassVar[bool] = True
 
     def difference_p_value(self) -> float | None:
         """Return the p-value of the analysis of variance between rows."""

@@ -284,7 +284,7 @@ def abc_classes(
         conf_level=conf_level,
         notes=_notes(values, table, by, a_share),
         currency=currency,
-        customers=pl.concat([_classified(part, cuts) for part in parts]).select(
+        customers=pl.concat([classified(part, cuts) for part in parts]).select(
             *by, "customer", "value", "abc_class"
         ),
         curve=pl.concat([_curve(part, by) for part in parts]),
@@ -450,7 +450,7 @@ def _parts(values: pl.DataFrame, by: tuple[str, ...]) -> Iterator[pl.DataFrame]:
         yield values
 
 
-def _classified(part: pl.DataFrame, cuts: tuple[float, float]) -> pl.DataFrame:
+def classified(part: pl.DataFrame, cuts: tuple[float, float]) -> pl.DataFrame:
     y = part["value"].to_numpy()
     if y.sum() <= 0:
         return part.with_columns(pl.lit(None, pl.String).alias("abc_class"))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import narwhals.stable.v2 as nw
 import polars as pl
 
-from crm_analysis import figures
 from crm_analysis.dates import keys_per_unit, to_day_number, with_elapsed_key
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, share_columns, small_n_notes
@@ -24,11 +23,15 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
-from crm_analysis.segments.transitions import Transitions, moved
+from crm_analysis.segments.transitions import (
+    StateShares,
+    Transitions,
+    check_looks,
+    counted_moves,
+    moved,
+    state_shares,
+)
 from crm_analysis.wording import _, date_text, duration_text, number, percent, word_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["EVENT_KINDS", "RUNGS", "Ladder", "ladder_transitions", "loyalty_ladder"]
 
@@ -44,7 +47,7 @@ _ENQUIRY, _PURCHASE, _PROMOTER, _CRITIC, _REFERRAL = EVENT_KINDS
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Ladder(Estimates):
+class Ladder(StateShares):
     """Shares of the known customers on each rung."""
 
     def sentence(self) -> str:
@@ -77,23 +80,6 @@ class Ladder(Estimates):
             unit=self.unit, definition=self.definition, conf_level=self.conf_level,
             notes=self.notes, key=f"customers_from_{rung}", better="higher",
         )  # fmt: skip
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the rungs, the highest on top, and return the Axes."""
-        if self.by != ("rung",):
-            return super().plot(ax)
-        ax = figures.new_axes(ax)
-        rows = self.table.reverse().with_columns(
-            pl.col("rung").map_elements(word_of, return_dtype=pl.String).alias("label")
-        )
-        figures.bars(rows, label="label", value="estimate", ax=ax, text=percent)
-        figures.write_units(ax, "share", axis="x")
-        ax.set_title(self.name)
-        return ax
-
-    def units(self) -> dict[str, Any]:
-        """Return what each column of the table is measured in."""
-        return super().units() | {"n_customers": "count"}
 
 
 def loyalty_ladder(
@@ -169,7 +155,7 @@ def loyalty_ladder(
     check_one_of("ci_method", ci_method, ("wilson",))
     rules = _Rules(customer_col, at_col, kind_col, lapse_months, opinion_months, by)
     people = rules.rungs(events, as_of)
-    table = _table(people, by, conf_level)
+    table = state_shares(people, "rung", RUNGS, by, conf_level)
     whole = people.group_by(by).agg(pl.len().alias("n")) if by else people.select(n=pl.len())
     return Ladder(
         table=table,
@@ -242,28 +228,15 @@ def ladder_transitions(
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("wilson",))
-    if check_as_of(since) >= as_of:
-        raise InputError(
-            f"Moves between {since} and {as_of} were asked for, and the first day is not before "
-            "the second. Pass an earlier 'since'."
-        )
+    check_looks(since, as_of)
     rules = _Rules(customer_col, at_col, kind_col, lapse_months, opinion_months, by)
     before, after = rules.rungs(events, since), rules.rungs(events, as_of)
-    keys = [*by, "customer"]
-    pairs = before.rename({"rung": "from_state"}).join(
-        after.rename({"rung": "to_state"}), on=keys, how="inner", nulls_equal=True
-    )
-    counted = (
-        pairs.group_by([*by, "from_state", "to_state"])
-        .agg(pl.len().cast(pl.Int64).alias("n_moved"))
-        .sort([*by, "from_state", "to_state"], nulls_last=True)
-    )
     new = after.height - before.height
     notes = rules.notes(after)
     if new:
         notes += (_("{n} customers were first met after the first day.", n=number(new)),)
     return moved(
-        counted,
+        counted_moves(before, after, "rung", by),
         states=RUNGS,
         by=by,
         conf_level=conf_level,
@@ -388,19 +361,3 @@ class _Rules:
                 "anybody."
             ),
         )
-
-
-def _table(people: pl.DataFrame, by: tuple[str, ...], conf_level: float) -> pl.DataFrame:
-    rungs = pl.DataFrame({"rung": RUNGS}).with_row_index("place")
-    groups = people.select(by).unique(maintain_order=True) if by else pl.DataFrame({"one": [0]})
-    counted = people.group_by([*by, "rung"]).agg(pl.len().cast(pl.Int64).alias("n_customers"))
-    table = (
-        groups.join(rungs, how="cross")
-        .join(counted, on=[*by, "rung"], how="left", nulls_equal=True)
-        .with_columns(pl.col("n_customers").fill_null(0))
-        .sort([*by, "place"], nulls_last=True)
-    )
-    total = pl.col("n_customers").sum()
-    table = table.with_columns((total.over(by) if by else total).alias("total"))
-    five = share_columns(table["n_customers"], table["total"], conf_level)
-    return table.select(*by, "rung", "n_customers", **five)

@@ -13,6 +13,7 @@ import polars as pl
 
 from crm_analysis import figures
 from crm_analysis.dates import to_day_number, with_civil
+from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, share_columns
 from crm_analysis.frames import (
     Asked,
@@ -29,9 +30,40 @@ from crm_analysis.wording import _, date_text, number, percent, word_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["PERIOD_MONTHS", "Transitions", "moved", "state_transitions"]
+__all__ = [
+    "PERIOD_MONTHS",
+    "StateShares",
+    "Transitions",
+    "check_looks",
+    "counted_moves",
+    "moved",
+    "state_shares",
+    "state_transitions",
+]
 
 PERIOD_MONTHS = {"month": 1, "quarter": 3, "year": 12}
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class StateShares(Estimates):
+    """Shares of customers in each state, from the lowest to the highest; the last of `by`."""
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the states, the highest on top, and return the Axes."""
+        if len(self.by) != 1:
+            return super().plot(ax)
+        ax = figures.new_axes(ax)
+        rows = self.table.reverse().with_columns(
+            pl.col(self.by[0]).map_elements(word_of, return_dtype=pl.String).alias("label")
+        )
+        figures.bars(rows, label="label", value="estimate", ax=ax, text=percent)
+        figures.write_units(ax, "share", axis="x")
+        ax.set_title(self.name)
+        return ax
+
+    def units(self) -> dict[str, Any]:
+        """Return what each column of the table is measured in."""
+        return super().units() | {"n_customers": "count"}
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -110,8 +142,10 @@ class Transitions(Estimates):
                 columns.index(column), rows.index(row), percent(share, 0), ha="center",
                 va="center", color="white" if dark else "black",
             )  # fmt: skip
-        ax.set_xticks(range(len(columns)), [word_of(self.states[c]) for c in columns])
-        ax.tick_params(axis="x", labelrotation=30)
+        ax.set_xticks(
+            range(len(columns)), [word_of(self.states[c]) for c in columns], rotation=30,
+            ha="right", rotation_mode="anchor",
+        )  # fmt: skip
         ax.set_xlabel(_("to"))
         ax.set_ylabel(_("from"))
         ax.set_title(self.name)
@@ -242,6 +276,48 @@ def _pairs(frame: nw.LazyFrame[Any], period: str, groups: tuple[str, ...]) -> nw
     )
     frame = frame.filter(nw.col("next") == nw.col("period") + 1)
     return frame.group_by(*groups, _FROM, _TO).agg(nw.len().alias("n_moved"))
+
+
+def state_shares(
+    people: pl.DataFrame, state: str, states: Sequence[str], by: Sequence[str], conf_level: float
+) -> pl.DataFrame:
+    """Count the customers of each group in each state; a state that nobody is in has zero."""
+    order = pl.DataFrame({state: states}, schema={state: pl.String}).with_row_index("place")
+    groups = people.select(by).unique(maintain_order=True) if by else pl.DataFrame({"one": [0]})
+    counted = people.group_by([*by, state]).agg(pl.len().cast(pl.Int64).alias("n_customers"))
+    table = (
+        groups.join(order, how="cross")
+        .join(counted, on=[*by, state], how="left", nulls_equal=True)
+        .with_columns(pl.col("n_customers").fill_null(0))
+        .sort([*by, "place"], nulls_last=True)
+    )
+    total = pl.col("n_customers").sum()
+    table = table.with_columns((total.over(by) if by else total).alias("total"))
+    five = share_columns(table["n_customers"], table["total"], conf_level)
+    return table.select(*by, state, "n_customers", **five)
+
+
+def check_looks(since: date, as_of: date) -> None:
+    """Refuse two looks of which the first is not before the second."""
+    if check_as_of(since) >= as_of:
+        raise InputError(
+            f"Moves between {since} and {as_of} were asked for, and the first day is not before "
+            "the second. Pass an earlier 'since'."
+        )
+
+
+def counted_moves(
+    before: pl.DataFrame, after: pl.DataFrame, state: str, by: Sequence[str]
+) -> pl.DataFrame:
+    """Count who went from which state to which, for `moved`; both looks have ``customer``."""
+    pairs = before.rename({state: _FROM}).join(
+        after.rename({state: _TO}), on=[*by, "customer"], how="inner", nulls_equal=True
+    )
+    return (
+        pairs.group_by([*by, _FROM, _TO])
+        .agg(pl.len().cast(pl.Int64).alias("n_moved"))
+        .sort([*by, _FROM, _TO], nulls_last=True)
+    )
 
 
 def moved(

@@ -12,7 +12,14 @@ import polars as pl
 
 from crm_analysis.dates import add_months
 from crm_analysis.errors import InputError, SchemaError, listed, near
-from crm_analysis.schema import PURCHASE_KINDS, RISK_FACTORS, TABLES, TABLES_AND_VIEWS
+from crm_analysis.schema import (
+    ADVERTISING,
+    PURCHASE_KINDS,
+    RISK_FACTORS,
+    SOURCES,
+    TABLES,
+    TABLES_AND_VIEWS,
+)
 from crm_analysis.warehouse import ledger as books
 from crm_analysis.warehouse import views
 from crm_analysis.warehouse.checks import check as check_tables
@@ -525,6 +532,50 @@ class Warehouse:
             "loyalty_events", lambda: views.loyalty_events(self.table, self.purchases())
         )
 
+    def relationship_events(self) -> pl.LazyFrame:
+        """Return what kinds of relationship are read from.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, dealership, happened_on, kind, employee_id`; kinds are
+            ``purchase`` (no employee) and ``contact``: a call in which the customer was reached.
+        """
+        return views.relationship_events(self.table, self.purchases())
+
+    def loyalty_points(self) -> pl.LazyFrame:
+        """Return movements of loyalty points, with one empty row for an account without any.
+
+        Nothing where the data have no loyalty programme.
+
+        Returns
+        -------
+        polars.LazyFrame
+            The columns of `loyalty_accounts`, ``happened_on``, ``kind``, ``points`` and
+            ``dealership``.
+        """
+        return views.loyalty_points(self.table, has=self.tables.__contains__)
+
+    def loyalty_members(self, *, landmark_days: int = 30) -> pl.LazyFrame:
+        """Return buyers as they stood some days after their first purchase.
+
+        Parameters
+        ----------
+        landmark_days : int
+            Days after the first purchase until which joining counts; from then on they are
+            watched.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, dealership_id, dealership, started_kind, started_on, started_year,
+            watched_from, joined_on, is_member, returned_on`; the last is the first purchase after
+            ``watched_from``, null without one.
+        """
+        return views.loyalty_members(
+            self.table, self.purchases, landmark_days=landmark_days, has=self.tables.__contains__
+        )
+
     def car_events(self) -> pl.LazyFrame:
         """Return deliveries of cars and visits to the workshop.
 
@@ -551,16 +602,39 @@ class Warehouse:
         """Return `leads` with ``sold_on``, ``revenue`` and ``margin`` of the sale, null without."""
         return views.lead_sales(self.table)
 
-    def spend(self) -> pl.LazyFrame:
+    def spend(self, *, channel_sources: Mapping[str, str] | None = None) -> pl.LazyFrame:
         """Return advertising money by day, dealership and channel.
+
+        Parameters
+        ----------
+        channel_sources : mapping of str to str, optional
+            The source of leads that a channel's money is held against, where it is another than
+            in `warehouse.views.ADVERTISED`: search and social against web, radio against phone.
+            The data do not say it.
 
         Returns
         -------
         polars.LazyFrame
             The columns of `campaign_days`, and ``name``, ``channel``, ``dealership`` and
-            ``source``: search and social are held against web, radio against phone.
+            ``source``.
+
+        Raises
+        ------
+        InputError
+            There is no such channel or source.
         """
-        return views.spend(self.table)
+        return views.spend(self.table, _channel_sources(channel_sources))
+
+    def marketing_rule(
+        self,
+        *,
+        channel_sources: Mapping[str, str] | None = None,
+        call_cost: float | None = None,
+        message_cost: float | None = None,
+    ) -> tuple[str, ...]:
+        """Say in sentences what `spend` and `keeping_costs` assume, with the same arguments."""
+        costs = books.unit_costs(self.currency, call=call_cost, message=message_cost)
+        return books.marketing_rule(_channel_sources(channel_sources), costs, self.currency)
 
     def approaches(self) -> pl.LazyFrame:
         """Return `traffic` with names, and the model asked for where an approach became a lead."""
@@ -574,13 +648,17 @@ class Warehouse:
         """Return `campaigns` with the dealership's name: the roll-out, and who was held out."""
         return views.campaign_plan(self.table)
 
-    def keeping_costs(self, *, call: float, message: float) -> pl.LazyFrame:
+    def keeping_costs(
+        self, *, call_cost: float | None = None, message_cost: float | None = None
+    ) -> pl.LazyFrame:
         """Return what was spent on keeping customers: contacts, service discounts, amends.
 
         Parameters
         ----------
-        call, message : float
-            What one call and one message cost, in the currency of the data, which do not say it.
+        call_cost, message_cost : float, optional
+            What one call and one message cost, in the currency of the data, which do not say it;
+            by default the usual ones of the currency, as in `ledger`. Where there are none,
+            contacts are left out.
 
         Returns
         -------
@@ -588,8 +666,9 @@ class Warehouse:
             `customer_id, dealership_id, happened_on, cost, kind, dealership`; kinds are
             ``contact`` (outgoing, not for a lead), ``discount`` and ``compensation``.
         """
+        costs = books.unit_costs(self.currency, call=call_cost, message=message_cost)
         return views.keeping_costs(
-            self.table, call=call, message=message, has=self.tables.__contains__
+            self.table, call=costs.call, message=costs.message, has=self.tables.__contains__
         )
 
     def visits(self) -> pl.LazyFrame:
@@ -820,6 +899,20 @@ def _check_complete(source: Source, manifest: Mapping[str, Any]) -> None:
             "there. Answers without them would be others. Put them back, make the data again, or "
             "take them out of the manifest."
         )
+
+
+def _channel_sources(asked: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the source of each channel, the usual one where none was asked for."""
+    for name, value, allowed in [
+        *(("channel", channel, ADVERTISING) for channel in asked or ()),
+        *(("source", source, SOURCES) for source in (asked or {}).values()),
+    ]:
+        if value not in allowed:
+            raise InputError(
+                f"The {name} {value!r} was asked for{near(value, allowed)}. There are: "
+                f"{listed(allowed)}. Pass, say, channel_sources={{'radio': 'walk_in'}}."
+            )
+    return {**views.ADVERTISED, **(asked or {})}
 
 
 def _check_months(months: object) -> None:

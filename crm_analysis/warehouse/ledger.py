@@ -14,26 +14,20 @@ from types import MappingProxyType
 import polars as pl
 
 from crm_analysis.errors import InputError
-from crm_analysis.schema import ADVERTISING
-from crm_analysis.warehouse.views import as_view, delivered
-from crm_analysis.wording import _, number, percent
+from crm_analysis.warehouse.views import ADVERTISED, as_view, delivered
+from crm_analysis.wording import _, number, percent, word_of
 
 __all__ = [
-    "ADVERTISED",
     "USUAL_COSTS",
     "UnitCosts",
     "ledger",
     "ledger_of_purchases",
     "ledger_rule",
+    "marketing_rule",
     "unit_costs",
 ]
 
 Tables = Callable[[str], pl.LazyFrame]
-
-ADVERTISED: Mapping[str, str] = MappingProxyType(
-    dict(zip(ADVERTISING, ("web", "web", "classifieds", "outdoor", "phone"), strict=True))
-)
-"""The source under which the leads of each channel of advertising arrive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,15 +221,7 @@ def ledger_rule(names: tuple[str, ...], costs: UnitCosts, currency: str | None) 
         )
     ]
     if "contacts" in names and costs.priced_contacts:
-        rules.append(
-            _(
-                "Contacts are taken to cost, in {currency}: a call {call}, a written message "
-                "{writing}.",
-                currency=currency or _("currency units"),
-                call=number(costs.call, 2),
-                writing=number(costs.message, 2),
-            )
-        )
+        rules.append(_price_of_contacts(costs, currency))
     if set(names) >= _ADVERTISING_TABLES:
         rules.append(
             _(
@@ -247,6 +233,41 @@ def ledger_rule(names: tuple[str, ...], costs: UnitCosts, currency: str | None) 
     if missing:
         rules.append(_("Left out, for want of data: {parts}.", parts=", ".join(missing)))
     return tuple(rules)
+
+
+def _price_of_contacts(costs: UnitCosts, currency: str | None) -> str:
+    return _(
+        "Contacts are taken to cost, in {currency}: a call {call}, a written message {writing}.",
+        currency=currency or _("currency units"),
+        call=number(costs.call, 2),
+        writing=number(costs.message, 2),
+    )
+
+
+def marketing_rule(
+    sources: Mapping[str, str], costs: UnitCosts, currency: str | None
+) -> tuple[str, ...]:
+    """Say what the marketer's figures assume that no table holds."""
+    pairs = [f"{word_of(channel)} → {word_of(source)}" for channel, source in sources.items()]
+    priced = (
+        _price_of_contacts(costs, currency)
+        if costs.priced_contacts
+        else _("What a call or a message costs is not known: contacts are left out.")
+    )
+    return (
+        _(
+            "Which leads the money of a channel is held against is our assumption, not in the "
+            "data: {held}. The report's parameter {parameter} changes it.",
+            held="; ".join(pairs), parameter="channel_sources",
+        ),
+        priced
+        + " "
+        + _(
+            "These prices are assumptions that stand in until the dealership states its own in "
+            "{parameters}.",
+            parameters="call_cost, message_cost",
+        ),
+    )  # fmt: skip
 
 
 def _left_out(names: tuple[str, ...], costs: UnitCosts) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +55,7 @@ class ParquetFolder:
 
     def names(self) -> tuple[str, ...]:
         """Return the tables of ours that are there."""
-        there = {name.removesuffix(".parquet") for name in os.listdir(self.path)}
+        there = {place.name.removesuffix(".parquet") for place in self.path.iterdir()}
         return tuple(name for name in TABLES_AND_VIEWS if name in there)
 
     def scan(self, name: str) -> pl.LazyFrame:

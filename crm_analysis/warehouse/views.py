@@ -6,14 +6,15 @@ would ask one cursor for two things at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 
 from crm_analysis.dates import add_months
-from crm_analysis.schema import OWNERSHIP_ENDS, PURCHASE_KINDS, VIEWS, WARRANTY_STATES
+from crm_analysis.schema import ADVERTISING, OWNERSHIP_ENDS, PURCHASE_KINDS, VIEWS, WARRANTY_STATES
 
 Tables = Callable[[str], pl.LazyFrame]
 
@@ -477,6 +478,88 @@ def loyalty_events(tables: Tables, bought: pl.LazyFrame) -> pl.LazyFrame:
     return as_view(tables, "loyalty_events", pl.concat([asked, bought, said]))
 
 
+def relationship_events(tables: Tables, bought: pl.LazyFrame) -> pl.LazyFrame:
+    """Return purchases, and contacts in which somebody spoke with the customer, with who did."""
+    bought = bought.select(
+        "customer_id", "dealership_id", "dealership", "happened_on",
+        pl.lit("purchase").alias("kind"), pl.lit(None, pl.Int64).alias("employee_id"),
+    )  # fmt: skip
+    spoken = _placed(
+        tables,
+        tables("contacts").filter(
+            pl.col("kind").cast(pl.String) == "call",
+            pl.col("result").cast(pl.String) == "reached",
+        ),
+    ).select(
+        "customer_id", "dealership_id", "dealership",
+        pl.col("done_at").dt.date().alias("happened_on"), pl.lit("contact").alias("kind"),
+        "employee_id",
+    )  # fmt: skip
+    return pl.concat([bought, spoken])
+
+
+_NO_LOYALTY = pl.LazyFrame(
+    schema={"loyalty_account_id": pl.Int64, "dealership_id": pl.Int64, "customer_id": pl.Int64,
+            "joined_on": pl.Date, "tier": pl.String}
+)  # fmt: skip
+_NO_POINTS = pl.LazyFrame(
+    schema={"loyalty_account_id": pl.Int64, "happened_on": pl.Date, "kind": pl.String,
+            "points": pl.Int32}
+)  # fmt: skip
+"""What a dealership without a programme has of it."""
+
+
+def loyalty_points(tables: Tables, *, has: Callable[[str], bool]) -> pl.LazyFrame:
+    """Return movements of points beside their account; an account without any has one row."""
+    if not (has("loyalty_accounts") and has("loyalty_transactions")):
+        return _placed(tables, _NO_LOYALTY.join(_NO_POINTS, on="loyalty_account_id", how="left"))
+    moves = tables("loyalty_transactions").select(
+        "loyalty_account_id", "happened_on", pl.col("kind").cast(pl.String), "points"
+    )
+    return _placed(
+        tables, tables("loyalty_accounts").join(moves, on="loyalty_account_id", how="left")
+    )
+
+
+def loyalty_members(
+    tables: Tables,
+    bought: Callable[[], pl.LazyFrame],
+    *,
+    landmark_days: int,
+    has: Callable[[str], bool],
+) -> pl.LazyFrame:
+    """Return buyers as they stood some days after their first purchase, and when they came back."""
+    first = (
+        bought()
+        .sort("customer_id", "happened_on")
+        .group_by("customer_id", maintain_order=True)
+        .agg(
+            pl.col("dealership_id", "dealership").first(),
+            pl.col("kind").cast(pl.String).first().alias("started_kind"),
+            pl.col("happened_on").first().alias("started_on"),
+        )
+        .with_columns(pl.col("started_on").dt.offset_by(f"{landmark_days}d").alias("watched_from"))
+    )
+    came = bought().select("customer_id", pl.col("happened_on").alias("came_on"))
+    returned = (
+        came.join(first.select("customer_id", "watched_from"), on="customer_id")
+        .filter(pl.col("came_on") > pl.col("watched_from"))
+        .group_by("customer_id")
+        .agg(pl.col("came_on").min().alias("returned_on"))
+    )
+    accounts = tables("loyalty_accounts") if has("loyalty_accounts") else _NO_LOYALTY
+    joined = accounts.group_by("customer_id").agg(pl.col("joined_on").min())
+    return (
+        first.join(joined, on="customer_id", how="left")
+        .join(returned, on="customer_id", how="left")
+        .with_columns(
+            (pl.col("joined_on") <= pl.col("watched_from")).fill_null(value=False)
+            .alias("is_member"),
+            pl.col("started_on").dt.year().alias("started_year"),
+        )
+    )  # fmt: skip
+
+
 def car_events(tables: Tables) -> pl.LazyFrame:
     """Return deliveries of cars and visits to the workshop: what visits are foretold from."""
     came = delivered(tables).select(
@@ -500,11 +583,10 @@ def portraits(tables: Tables, *, as_of: date) -> pl.LazyFrame:
     return as_view(tables, "portraits", known.with_columns(young.alias("age_band")))
 
 
-ADVERTISED = {
-    "search": "web", "social": "web", "classifieds": "classifieds", "outdoor": "outdoor",
-    "radio": "phone",
-}  # fmt: skip
-"""Which source of leads the money of each advertising channel is held against."""
+ADVERTISED: Mapping[str, str] = MappingProxyType(
+    dict(zip(ADVERTISING, ("web", "web", "classifieds", "outdoor", "phone"), strict=True))
+)
+"""Which source of leads the money of each advertising channel is held against: our assumption."""
 
 
 def _placed(tables: Tables, frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -546,11 +628,11 @@ def lead_sales(tables: Tables) -> pl.LazyFrame:
     return leads(tables).join(sold, on="opportunity_id", how="left")
 
 
-def spend(tables: Tables) -> pl.LazyFrame:
+def spend(tables: Tables, sources: Mapping[str, str] = ADVERTISED) -> pl.LazyFrame:
     """Return advertising money by day, dealership, channel and the source it is held against."""
     waves = tables("campaigns").select("campaign_id", "name", pl.col("channel").cast(pl.String))
     days = tables("campaign_days").join(waves, on="campaign_id", how="left")
-    source = pl.col("channel").replace_strict(ADVERTISED, default=None, return_dtype=pl.String)
+    source = pl.col("channel").replace_strict(dict(sources), default=None, return_dtype=pl.String)
     return _placed(tables, days).with_columns(source.alias("source"), _sale("spend"))
 
 
@@ -583,15 +665,18 @@ def stock(tables: Tables) -> pl.LazyFrame:
 
 
 def keeping_costs(
-    tables: Tables, *, call: float, message: float, has: Callable[[str], bool]
+    tables: Tables, *, call: float | None, message: float | None, has: Callable[[str], bool]
 ) -> pl.LazyFrame:
-    """Return what was spent on customers one already has: contacts, discounts, amends."""
+    """Return what was spent on customers one already has: contacts, discounts, amends.
+
+    Contacts are left out where the price of a call or of a message is not known.
+    """
     none = pl.LazyFrame(
         schema={"customer_id": pl.Int64, "dealership_id": pl.Int64, "happened_on": pl.Date,
                 "cost": pl.Float64, "kind": pl.String}
     )  # fmt: skip
     parts = [none]
-    if has("contacts"):
+    if has("contacts") and call is not None and message is not None:
         price = pl.when(pl.col("kind").cast(pl.String) == "call").then(call).otherwise(message)
         made = tables("contacts").filter(
             pl.col("done_at").is_not_null()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crm_analysis.blocks import BLOCK_MIME, Change
+from crm_analysis.reporting.beside import name_beside
 from crm_analysis.reporting.cells import (
     BARE_OBJECT,
     HIDDEN_TAGS,
@@ -253,6 +254,10 @@ def _block(output: Any, story: Story, run: Run, known: set[str]) -> Iterator[Nod
         yield _cautions(block["notes"])
     if block.get("table"):
         yield from _numbers(block, run)
+    if block.get("files"):
+        names = ", ".join(name_beside(run.path, name) for name in block["files"])
+        text = _("The data of this table lie beside this report: {names}.", names=names)
+        yield {"k": "small", "text": text}
     if block.get("definition") and block["definition"] not in known:
         text = words(block["definition"])
         if block.get("kind") == "key_figures":  # the first page is for what was found
