@@ -413,7 +413,7 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "relationship_events",
             "touches",
         ),
-        "pipeline": ("lead_events",),
+        "pipeline": ("lead_events", "lead_sales"),
         "service_head": ("car_events", "car_parc", "purchases", "service_visits"),
         "client_service": ("asked", "customer_scores", "scores"),
         "data_quality": (

@@ -14,6 +14,8 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
 import narwhals.stable.v2 as nw
+import numpy as np
+import polars as pl
 
 from crm_analysis.dates import SECONDS_PER_DAY
 from crm_analysis.errors import InputError
@@ -24,12 +26,13 @@ from crm_analysis.funnel.lead_events import (
     group_marks,
     last_second,
     one_group_each,
-    open_events,
     with_mixed,
+    with_stage_text,
 )
+from crm_analysis.funnel.sorted_events import Block, SortedEvents, first_of_each, sort_events
 
 if TYPE_CHECKING:
-    import polars as pl
+    from numpy.typing import NDArray
 
 __all__ = ["ANCHORS", "ORDERS", "Anchor", "Order", "check_within_days", "count_attempts"]
 
@@ -58,7 +61,7 @@ def check_within_days(within_days: float) -> float:
 
 
 def count_attempts(
-    events: object,
+    frame: Frame,
     *,
     columns: Columns,
     steps: tuple[str, ...],
@@ -85,9 +88,81 @@ def count_attempts(
     end = last_second(as_of)
     window = _ALWAYS if math.isinf(within_days) else int(within_days * SECONDS_PER_DAY + 1e-6)
     cutoff = end if math.isinf(within_days) else end - window
+    if order == "ordered" and len(set(steps)) == len(steps):
+        sorted_events = sort_events(frame, steps, end, by, columns.unit)
+        if sorted_events is not None:
+            return _count_sorted(sorted_events, len(steps), window, cutoff, anchor, by)
+    frame = with_stage_text(frame).filter(nw.col("at") <= end)
+    return one_group_each(
+        _count_planned(frame, steps, window, cutoff, order, anchor, by), by, columns.unit
+    )
+
+
+# Events in memory: one sort, one pass -----------------------------------------------------
+
+
+def _count_sorted(
+    events: SortedEvents, n_steps: int, window: int, cutoff: int, anchor: Anchor, by: Sequence[str]
+) -> pl.DataFrame:
+    kinds = 2 * (n_steps + 1)
+    counts = np.zeros(max(events.groups.height, 1) * kinds, np.int64)
+    for block in events.blocks():
+        depth, young = _depths(block, n_steps, window, cutoff, anchor)
+        code = (block.group * (n_steps + 1) + depth) * 2 + young
+        counts += np.bincount(code, minlength=len(counts))
+    at = np.flatnonzero(counts)
+    found = pl.DataFrame(
+        {"depth": at % kinds // 2, "young": at % 2, "n_units": counts[at]},
+        schema=dict.fromkeys(("depth", "young", "n_units"), pl.Int64),
+    )
+    counted = pl.concat([events.groups[at // kinds], found], how="horizontal") if by else found
+    # Categories sort by the alphabet, as on every other backend.
+    counted = counted.with_columns(
+        pl.col(name).cast(pl.String)
+        for name in by
+        if isinstance(counted.schema[name], pl.Enum | pl.Categorical)
+    )
+    return counted.sort([*by, "depth", "young"], nulls_last=True)
+
+
+def _depths(
+    block: Block, n_steps: int, window: int, cutoff: int, anchor: Anchor
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return, for each lead, the steps it reached, and whether an attempt is too young."""
+    lead, at, code = block.lead, block.at, block.code
+    begins = code == 1
+    if anchor == "first":
+        first = first_of_each(lead[begins], at[begins], block.n_leads, _NEVER)
+        begins &= at == first[lead]
+    young = np.zeros(block.n_leads, np.int64)
+    young[lead[begins & (at > cutoff)]] = 1
+    # A lead's starts lie above those of all leads before it: one running maximum serves all.
+    origin, floor = int(at.min()) - 1, lead * (int(at.max() - at.min()) + 2)
+    chain = np.where(begins & (at <= cutoff), at - origin, 0) + floor
+    depth = np.zeros(block.n_leads, np.int64)
+    depth[lead[chain > floor]] = 1
+    for step in range(2, n_steps + 1):
+        start = np.maximum.accumulate(chain) - floor
+        here = (code == step) & (start > 0)
+        depth[lead[here & (at - origin - start <= window)]] = step
+        chain = np.where(here, start, 0) + floor
+    return depth, young
+
+
+# Events anywhere: a plan ------------------------------------------------------------------
+
+
+def _count_planned(
+    frame: Frame,
+    steps: tuple[str, ...],
+    window: int,
+    cutoff: int,
+    order: Order,
+    anchor: Anchor,
+    by: Sequence[str],
+) -> pl.DataFrame:
     stages = tuple(dict.fromkeys(steps))
     codes = [stages.index(step) for step in steps]
-    frame = open_events(events, columns, by).filter(nw.col("at") <= end)
     if order != "strict":
         frame = frame.filter(nw.col("stage").is_in(list(stages)))
     frame = _moments(frame, stages, by)
@@ -98,14 +173,13 @@ def count_attempts(
     frame = frame.group_by("unit").agg(
         nw.col("depth").max(), nw.col("young").max(), *group_marks(by, gathered=True).values()
     )
-    counted = collect(
+    return collect(
         with_mixed(frame, by)
         .group_by(*keys_of(by), "depth", "young", "mixed")
         .agg(nw.len().alias("n_units")),
         by=by,
         order=["depth", "young"],
     )
-    return one_group_each(counted, by, columns.unit)
 
 
 # Moments and starts -----------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, NoReturn
 
 import narwhals.stable.v2 as nw
 import polars as pl
@@ -18,13 +18,16 @@ from crm_analysis.wording import _, word_of
 __all__ = [
     "Columns",
     "Frame",
+    "check_ends",
     "check_steps",
     "group_marks",
     "last_second",
     "one_group_each",
     "open_events",
+    "refuse_mixed",
     "stage_notes",
     "with_mixed",
+    "with_stage_text",
 ]
 
 Frame = nw.LazyFrame[Any]
@@ -63,19 +66,42 @@ def check_steps(steps: Sequence[str], argument: str = "steps") -> tuple[str, ...
     return names
 
 
+def check_ends(stages: tuple[str, ...], end_stages: Sequence[str]) -> tuple[str, ...]:
+    """Return the stages that end a lead as a tuple, or say what is wrong with them."""
+    if isinstance(end_stages, str) or not isinstance(end_stages, Iterable):
+        raise InputError(
+            f"'end_stages' must list stages; got {end_stages!r}. Pass, for example, "
+            'end_stages=["lost"], or [] when there are none.'
+        )
+    ends = tuple(str(stage) for stage in end_stages)
+    twice = [
+        stage for stage in dict.fromkeys((*stages, *ends)) if (*stages, *ends).count(stage) > 1
+    ]
+    if twice:
+        raise InputError(
+            f"Times in the stages {listed(stages)} until {listed(ends)} were asked for; "
+            f"{listed(twice)} is named more than once. Name each stage once."
+        )
+    return ends
+
+
 def last_second(as_of: date) -> int:
     """Return the last second of the day that the data cover."""
     return (to_day_number(as_of) + 1) * SECONDS_PER_DAY - 1
 
 
 def open_events(events: object, columns: Columns, by: Sequence[str]) -> Frame:
-    """Open a table of events as ``unit``, ``stage`` (text), ``at`` (epoch seconds) and groups."""
-    frame = open_table(events, columns.asked(), by=by)
+    """Open a table of events as ``unit``, ``stage`` as it is, ``at`` (epoch seconds) and groups."""
+    return open_table(events, columns.asked(), by=by)
+
+
+def with_stage_text(frame: Frame) -> Frame:
+    """Return opened events with their stages as text."""
     return frame.with_columns(nw.col("stage").cast(nw.String))
 
 
 def stage_notes(
-    events: object, stages: Sequence[str], *, columns: Columns, as_of: date
+    frame: Frame, stages: Sequence[str], *, columns: Columns, as_of: date
 ) -> tuple[str, ...]:
     """Return a note for each stage that no event has, with the stage that may have been meant.
 
@@ -86,8 +112,7 @@ def stage_notes(
     """
     covered = (nw.col("at") <= last_second(as_of)).cast(nw.Int64)
     seen = collect(
-        open_events(events, columns, ())
-        .with_columns(covered.alias("covered"))
+        frame.with_columns(covered.alias("covered"))
         .group_by("stage")
         .agg(nw.col("covered").sum(), nw.col("at").min().alias("first_at"))
     )
@@ -98,7 +123,7 @@ def stage_notes(
             f"The state on {as_of} was asked for, but the first event in {columns.at!r} is of "
             f"{first_on}. Pass the last day the data cover as 'as_of'."
         )
-    known = seen["stage"].to_list()
+    known = seen["stage"].cast(pl.String).to_list()
     unseen = [stage for stage in dict.fromkeys(stages) if known and stage not in known]
     for stage in unseen:
         hint = near(stage, known, alike=_MISSPELT)
@@ -148,9 +173,14 @@ def one_group_each(counted: pl.DataFrame, by: Sequence[str], unit_col: str) -> p
     """Return the counts, or refuse leads that lie in several groups (``mixed`` is 1)."""
     mixed = counted.filter(pl.col("mixed") == 1)["n_units"].sum()
     if mixed:
-        raise InputError(
-            f"Groups by {listed(by)} were asked for, but {mixed} of {counted['n_units'].sum()} "
-            f"values of {unit_col!r} have events in more than one group. Give every event of one "
-            f"{unit_col!r} the same group, such as the value at its first event."
-        )
+        refuse_mixed(int(mixed), int(counted["n_units"].sum()), by, unit_col)
     return counted.drop("mixed")
+
+
+def refuse_mixed(n_mixed: int, n_units: int, by: Sequence[str], unit_col: str) -> NoReturn:
+    """Say that leads lie in several groups."""
+    raise InputError(
+        f"Groups by {listed(by)} were asked for, but {n_mixed} of {n_units} "
+        f"values of {unit_col!r} have events in more than one group. Give every event of one "
+        f"{unit_col!r} the same group, such as the value at its first event."
+    )

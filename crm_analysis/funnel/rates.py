@@ -20,7 +20,7 @@ from crm_analysis.funnel.attempts import (
     check_within_days,
     count_attempts,
 )
-from crm_analysis.funnel.lead_events import Columns, check_steps, stage_notes
+from crm_analysis.funnel.lead_events import Columns, check_steps, open_events, stage_notes
 from crm_analysis.funnel.results import ConversionFunnel, days_text
 from crm_analysis.uncertainty import wilson_interval
 from crm_analysis.wording import _, date_text, number, plural, word_of
@@ -121,9 +121,10 @@ def conversion_funnel(
     as_of, by = check_as_of(as_of), group_names(by)
     conf_level = check_conf_level(conf_level)
     columns = Columns(unit_col, stage_col, at_col)
-    notes = stage_notes(events, names, columns=columns, as_of=as_of)
+    frame = open_events(events, columns, by)
+    notes = stage_notes(frame, names, columns=columns, as_of=as_of)
     counted = count_attempts(
-        events, columns=columns, steps=names, within_days=within_days, order=order,
+        frame, columns=columns, steps=names, within_days=within_days, order=order,
         anchor=anchor, as_of=as_of, by=by,
     )  # fmt: skip
     shown = _any_of(len(names)) if order == "unordered" else names

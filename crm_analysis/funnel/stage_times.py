@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.errors import InputError, listed
 from crm_analysis.estimates import Estimates, five_columns, group_label, groups_text, small_n_notes
 from crm_analysis.frames import (
     check_as_of,
@@ -19,8 +18,14 @@ from crm_analysis.frames import (
     check_one_of,
     group_names,
 )
-from crm_analysis.funnel.lead_events import Columns, check_steps, stage_notes
-from crm_analysis.funnel.stays import OUTCOMES, count_stays
+from crm_analysis.funnel.lead_events import (
+    Columns,
+    check_ends,
+    check_steps,
+    open_events,
+    stage_notes,
+)
+from crm_analysis.funnel.stays import OUTCOMES, StayCounts, count_stays, together
 from crm_analysis.survival import KaplanMeier, kaplan_meier, log_rank_p_value, quantile
 from crm_analysis.wording import _, amount, date_text, interval_text, number, percent, word_of
 
@@ -35,35 +40,32 @@ _MINUTES_PER_DAY = 1440
 # Estimate ---------------------------------------------------------------------------------
 
 
-def _curve(counts: pl.DataFrame) -> KaplanMeier:
-    """Return the curve of the time in one stage; groups are put together."""
-    entry = pl.DataFrame({"minutes": [0], **{outcome: [0] for outcome in OUTCOMES}})
-    total = (
-        pl.concat([entry, counts.select("minutes", *OUTCOMES)])
-        .group_by("minutes")
-        .agg(pl.col(OUTCOMES).sum())
-        .sort("minutes")
-    )
-    n_entered = np.zeros(total.height, np.int64)
-    n_entered[0] = total.select(pl.sum_horizontal(pl.col(OUTCOMES).sum())).item()
-    exits = (total["n_moved_on"] + total["n_lost"]).to_numpy()
-    return kaplan_meier(total["minutes"].to_numpy(), n_entered, exits, total["n_open"].to_numpy())
+def _curve(stays: StayCounts) -> KaplanMeier:
+    """Return the curve of the time in one stage."""
+    minutes, n = stays.minutes, stays.n
+    if minutes[0] > 0:
+        minutes = np.concatenate([[0], minutes])
+        n = np.concatenate([np.zeros((len(OUTCOMES), 1), np.int64), n], axis=1)
+    n_entered = np.zeros(len(minutes), np.int64)
+    n_entered[0] = n.sum()
+    return kaplan_meier(minutes, n_entered, n[0] + n[1], n[2])
 
 
 def _stage_rows(
-    counts: pl.DataFrame, stages: tuple[str, ...], by: tuple[str, ...], conf_level: float
+    counts: Sequence[StayCounts], stages: tuple[str, ...], by: tuple[str, ...], conf_level: float
 ) -> pl.DataFrame:
-    keys = [*by, "step"]
-    parts = counts.partition_by(keys, maintain_order=True)
-    outcomes = pl.col(OUTCOMES).sum()
-    table = counts.group_by(keys, maintain_order=True).agg(outcomes)
-    curves = [_curve(part) for part in parts]
+    curves = [_curve(stays) for stays in counts]
     half = [quantile(curve, 0.5, conf_level) for curve in curves]
     most = [quantile(curve, 0.9, conf_level) for curve in curves]
-    n = table.select(pl.sum_horizontal(OUTCOMES)).to_series().to_numpy()
-    unknown = np.full(len(parts), np.nan)
+    ended = np.array([stays.n.sum(axis=1) for stays in counts], np.int64).reshape(-1, len(OUTCOMES))
+    unknown = np.full(len(counts), np.nan)
+    table = pl.DataFrame(
+        {name: [stays.group[name] for stays in counts] for name in by}
+        | {"step": pl.Series([stays.step for stays in counts], dtype=pl.Int64)}
+        | dict(zip(OUTCOMES, ended.T, strict=True))
+    )
     table = table.with_columns(
-        **five_columns(n, _days(half, 0), unknown, _days(half, 1), _days(half, 2)),
+        **five_columns(ended.sum(axis=1), _days(half, 0), unknown, _days(half, 1), _days(half, 2)),
         p90=pl.Series(_days(most, 0), dtype=pl.Float64).fill_nan(None),
         p90_low=pl.Series(_days(most, 1), dtype=pl.Float64).fill_nan(None),
         p90_high=pl.Series(_days(most, 2), dtype=pl.Float64).fill_nan(None),
@@ -85,20 +87,20 @@ def _days(quantiles: Sequence[tuple[float, float, float]], which: int) -> Any:
     return np.array([one[which] for one in quantiles], np.float64) / _MINUTES_PER_DAY
 
 
-def _slowest(counts: pl.DataFrame, by: tuple[str, ...]) -> tuple[int | None, float | None]:
+def _slowest(counts: Sequence[StayCounts], by: tuple[str, ...]) -> tuple[int | None, float | None]:
     """Return the step with the longest known median, and whether groups differ in it."""
     medians: dict[int, float] = {}
-    for step in counts["step"].unique().sort():
-        median = quantile(_curve(counts.filter(pl.col("step") == step)), 0.5).time
+    for step in sorted({stays.step for stays in counts}):
+        whole = together([stays for stays in counts if stays.step == step])
+        median = quantile(_curve(whole), 0.5).time
         if np.isfinite(median):
-            medians[int(step)] = median
+            medians[step] = median
     if not medians:
         return None, None
     step = max(medians, key=lambda one: medians[one])
     if not by:
         return step, None
-    groups = counts.filter(pl.col("step") == step).partition_by(list(by))
-    return step, log_rank_p_value([_curve(group) for group in groups])
+    return step, log_rank_p_value([_curve(stays) for stays in counts if stays.step == step])
 
 
 # Show -------------------------------------------------------------------------------------
@@ -271,13 +273,14 @@ def time_in_stage(
     [('contact', 3, 1, 1, 1, 5.0)]
     """
     names = check_steps(stages, "stages")
-    ends = _check_ends(names, end_stages)
+    ends = check_ends(names, end_stages)
     check_one_of("ci_method", ci_method, ("log-log",))
     as_of, by = check_as_of(as_of), group_names(by)
     conf_level = check_conf_level(conf_level)
     columns = Columns(unit_col, stage_col, at_col)
-    notes = stage_notes(events, names, columns=columns, as_of=as_of)
-    counts = count_stays(events, columns=columns, stages=names, end_stages=ends, as_of=as_of, by=by)
+    frame = open_events(events, columns, by)
+    notes = stage_notes(frame, names, columns=columns, as_of=as_of)
+    counts = count_stays(frame, columns=columns, stages=names, end_stages=ends, as_of=as_of, by=by)
     table = _stage_rows(counts, names, by, conf_level)
     step, p_value = _slowest(counts, by)
     return TimeInStage(
@@ -291,24 +294,6 @@ def time_in_stage(
         slowest_stage=None if step is None else names[step - 1],
         p_value=p_value,
     )
-
-
-def _check_ends(stages: tuple[str, ...], end_stages: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(end_stages, str) or not isinstance(end_stages, Iterable):
-        raise InputError(
-            f"'end_stages' must list stages; got {end_stages!r}. Pass, for example, "
-            'end_stages=["lost"], or [] when there are none.'
-        )
-    ends = tuple(str(stage) for stage in end_stages)
-    twice = [
-        stage for stage in dict.fromkeys((*stages, *ends)) if (*stages, *ends).count(stage) > 1
-    ]
-    if twice:
-        raise InputError(
-            f"Times in the stages {listed(stages)} until {listed(ends)} were asked for; "
-            f"{listed(twice)} is named more than once. Name each stage once."
-        )
-    return ends
 
 
 def _definition(stages: tuple[str, ...], ends: tuple[str, ...], as_of: date) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
+import numpy as np
 import polars as pl
 
 from crm_analysis.dates import floor_divide
@@ -17,11 +19,21 @@ from crm_analysis.funnel.lead_events import (
     group_marks,
     last_second,
     one_group_each,
-    open_events,
     with_mixed,
+    with_stage_text,
+)
+from crm_analysis.funnel.sorted_events import (
+    Block,
+    SortedEvents,
+    first_of_each,
+    runs,
+    sort_events,
 )
 
-__all__ = ["OUTCOMES", "count_stays"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["OUTCOMES", "StayCounts", "count_stays", "together"]
 
 OUTCOMES = ("n_moved_on", "n_lost", "n_open")
 """How a stay ends, or does not: the columns that count them, in the order of their codes."""
@@ -30,21 +42,21 @@ _MOVED, _LOST, _OPEN = range(len(OUTCOMES))
 
 
 def count_stays(
-    events: object,
+    frame: Frame,
     *,
     columns: Columns,
     stages: tuple[str, ...],
     end_stages: tuple[str, ...],
     as_of: date,
     by: Sequence[str] = (),
-) -> pl.DataFrame:
+) -> tuple[StayCounts, ...]:
     """Count leads by how many whole minutes they stayed in a stage, and how that ended.
 
     Returns
     -------
-    polars DataFrame
-        The columns of `by`, ``step`` (1 for the first stage; the last stage is where leads are
-        going, and has none), ``minutes``, and counts ``n_moved_on``, ``n_lost``, ``n_open``.
+    tuple of StayCounts
+        One per group and stage that a lead entered, in their order. The last stage is where leads
+        are going, and has none.
 
     Raises
     ------
@@ -53,9 +65,121 @@ def count_stays(
     """
     end = last_second(as_of)
     known = [*stages, *end_stages]
-    frame = open_events(events, columns, by).filter(
-        nw.col("at") <= end, nw.col("stage").is_in(known)
+    sorted_events = sort_events(frame, known, end, by, columns.unit)
+    if sorted_events is not None:
+        return _count_sorted(sorted_events, len(stages), end, by)
+    frame = with_stage_text(frame).filter(nw.col("at") <= end, nw.col("stage").is_in(known))
+    counted = one_group_each(_count_planned(frame, stages, end, by), by, columns.unit)
+    parts = counted.partition_by([*by, "step"], maintain_order=True)
+    return tuple(_from_rows(part, by) for part in parts)
+
+
+@dataclass(frozen=True)
+class StayCounts:
+    """Stays in one stage, of one group, at their distinct lengths in whole minutes.
+
+    Attributes
+    ----------
+    group : dict
+        The values of the group columns.
+    step : int
+        1 for the first stage.
+    minutes : ndarray of int64, shape (m,)
+    n : ndarray of int64, shape (3, m)
+        How many of each length ended as `OUTCOMES` say.
+    """
+
+    group: dict[str, Any]
+    step: int
+    minutes: NDArray[np.int64]
+    n: NDArray[np.int64]
+
+
+def together(parts: Sequence[StayCounts]) -> StayCounts:
+    """Put the groups of one stage together."""
+    if len(parts) == 1:
+        return parts[0]
+    n = np.zeros((len(OUTCOMES), 1 + max(int(part.minutes[-1]) for part in parts)), np.int64)
+    for part in parts:
+        n[:, part.minutes] += part.n
+    minutes = np.flatnonzero(n.any(axis=0))
+    return StayCounts({}, parts[0].step, minutes, n[:, minutes])
+
+
+def _from_codes(codes: NDArray[np.int64], n: NDArray[np.int64]) -> Any:
+    """Return lengths and counts by outcome from ascending ``minutes * outcomes + outcome``."""
+    length, outcome = np.divmod(codes, len(OUTCOMES))
+    new = np.concatenate([[True], length[1:] != length[:-1]])
+    minutes = length[new]
+    counts = np.zeros((len(OUTCOMES), len(minutes)), np.int64)
+    counts[outcome, np.cumsum(new) - 1] = n
+    return minutes, counts
+
+
+def _from_rows(rows: pl.DataFrame, by: Sequence[str]) -> StayCounts:
+    first = rows.row(0, named=True)
+    codes = rows["minutes"].to_numpy() * len(OUTCOMES) + rows["outcome"].to_numpy()
+    group = {name: first[name] for name in by}
+    return StayCounts(group, first["step"], *_from_codes(codes, rows["n_units"].to_numpy()))
+
+
+# Events in memory: one sort, one pass -----------------------------------------------------
+
+
+def _count_sorted(
+    events: SortedEvents, n_stages: int, end: int, by: Sequence[str]
+) -> tuple[StayCounts, ...]:
+    n_steps = n_stages - 1
+    longest = max(end - events.first_at, 0) // 60 + 1
+    per_step = longest * len(OUTCOMES)
+    parts = [_stay_codes(block, n_stages, end, per_step) for block in events.blocks()]
+    codes = np.concatenate([np.empty(0, np.int64), *parts])
+    del parts
+    codes.sort()
+    groups = events.groups.with_columns(
+        pl.col(name).cast(pl.String)
+        for name in by
+        if isinstance(events.groups.schema[name], pl.Enum | pl.Categorical)
     )
+    order = groups.with_row_index("#").sort(by, nulls_last=True)["#"].to_list() if by else [0]
+    found = []
+    for group in order:
+        for step in range(n_steps):
+            first = (group * n_steps + step) * per_step
+            low, high = np.searchsorted(codes, [first, first + per_step])
+            if high > low:
+                values = groups.row(group, named=True) if by else {}
+                stays = _from_codes(*runs(codes[low:high] - first))
+                found.append(StayCounts(values, step + 1, *stays))
+    return tuple(found)
+
+
+def _stay_codes(block: Block, n_stages: int, end: int, per_step: int) -> NDArray[np.int64]:
+    """Return one number per lead and stage: group, step, minutes there and how that ended."""
+    lead, at, code = block.lead, block.at, block.code
+    never, codes = end + 1, []
+    for step in range(1, n_stages):
+        here = code == step
+        entered = first_of_each(lead[here], at[here], block.n_leads, never)
+        after = (code > step) & (at >= entered[lead])
+        moved, ended = after & (code <= n_stages), after & (code > n_stages)
+        on = first_of_each(lead[moved], at[moved], block.n_leads, never)
+        lost = first_of_each(lead[ended], at[ended], block.n_leads, never)
+        until, outcome = np.minimum(on, lost), np.where(on <= lost, _MOVED, _LOST)
+        outcome = np.where(until == never, _OPEN, outcome)
+        minutes = (np.minimum(until, end) - entered) // 60
+        stay = (block.group * (n_stages - 1) + step - 1) * per_step
+        stay += minutes * len(OUTCOMES) + outcome
+        codes.append(stay[entered < never])
+    return np.concatenate(codes)
+
+
+# Events anywhere: a plan ------------------------------------------------------------------
+
+
+def _count_planned(
+    frame: Frame, stages: tuple[str, ...], end: int, by: Sequence[str]
+) -> pl.DataFrame:
     frame = _with_position(frame, stages)
     steps = range(1, len(stages))
     frame = frame.with_columns(
@@ -68,14 +192,13 @@ def count_stays(
     )
     groups = [*keys_of(by), "mixed", "step"]
     frame = _entries(with_mixed(frame, by), steps, groups)
-    counted = collect(
+    return collect(
         _with_outcome(frame, end)
         .group_by(*groups, "minutes", "outcome")
         .agg(nw.len().alias("n_units")),
         by=by,
         order=["step", "minutes", "outcome"],
     )
-    return _by_outcome(one_group_each(counted, by, columns.unit), by)
 
 
 def _with_position(frame: Frame, stages: tuple[str, ...]) -> Frame:
@@ -133,10 +256,3 @@ def _with_outcome(frame: Frame, end: int) -> Frame:
     )
     minutes = floor_divide(nw.col("until") - nw.col("in"), 60)
     return frame.with_columns(minutes.alias("minutes"))
-
-
-def _by_outcome(counted: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    n_units, outcome = pl.col("n_units"), pl.col("outcome")
-    counts = [n_units.filter(outcome == code).sum().alias(n) for code, n in enumerate(OUTCOMES)]
-    keys = [*by, "step", "minutes"]
-    return counted.group_by(keys).agg(counts).sort(keys, nulls_last=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from scipy import linalg, sparse, special
 
 from crm_analysis.survival.curves import KaplanMeier
 
@@ -18,6 +18,12 @@ Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-9
 """Share of the whole variance below which a direction has none."""
+
+_SLICE = 1 << 14
+"""Exit times looked at in one go."""
+
+_LONGEST = 1 << 26
+"""Longest time for which ticking off each is cheaper than sorting those that occur."""
 
 Weights = Literal["log-rank", "gehan-breslow", "peto-peto"]
 """How much each exit time counts: alike, by the number at risk, or by the pooled survival."""
@@ -60,22 +66,86 @@ def log_rank(curves: Sequence[KaplanMeier], weights: Weights = "log-rank") -> Co
     """
     if len(curves) < 2:
         return None
-    times = np.unique(np.concatenate([curve.time[curve.n_exits > 0] for curve in curves]))
-    present = np.array([_present(curve, times) for curve in curves], np.float64)
-    ended = np.array([_ended(curve, times) for curve in curves], np.float64)
-    n, d = present.sum(axis=0), ended.sum(axis=0)
+    times = _exit_times(curves)
+    places = [np.searchsorted(times, curve.time, side="right") for curve in curves]
+    present = [_present(curve, to, 0, len(times)) for curve, to in zip(curves, places, strict=True)]
+    n: Floats = np.asarray(np.sum(present, axis=0, dtype=np.float64))
+    del present
+    ended = [_ended(curve, times) for curve in curves]
+    d = np.zeros(len(times))
+    for at, exits in ended:
+        d[at] += exits
     weight = _weights(weights, n, d)
-    excess = ((ended - present * d / n) * weight).sum(axis=1)
     spread = np.where(n > 1, d * (n - d) / (n**2 * np.maximum(n - 1, 1)), 0.0) * weight**2
-    variance = np.diag((present * n * spread).sum(axis=1)) - (present * spread) @ present.T
-    # The groups' excesses add to nothing: one direction has no variance but for rounding.
-    least = _ROUNDING * float(np.trace(variance))
-    freedom = int(np.linalg.matrix_rank(variance, tol=least, hermitian=True))
-    if freedom == 0:
+    observed = np.array([(exits * weight[at]).sum() for at, exits in ended])
+    expected, variance = _expected(curves, places, weight * d / n, n * spread, spread)
+    found = _quadratic_form(observed - expected, variance)
+    if found is None:
         return None
-    inverse = np.linalg.pinv(variance, rcond=_ROUNDING, hermitian=True)
-    statistic = float(excess @ inverse @ excess)
+    statistic, freedom = found
     return Comparison(statistic, freedom, float(special.chdtrc(freedom, statistic)))
+
+
+def _exit_times(curves: Sequence[KaplanMeier]) -> NDArray[Any]:
+    """Return the distinct times at which any group has exits, ascending."""
+    own = [curve.time[curve.n_exits > 0] for curve in curves]
+    top = max((int(times[-1]) for times in own if len(times)), default=0)
+    if top > _LONGEST:
+        return np.unique(np.concatenate(own))
+    there = np.zeros(top + 1, np.bool_)
+    for times in own:
+        there[times] = True
+    return np.flatnonzero(there)
+
+
+def _quadratic_form(excess: Floats, variance: Floats) -> tuple[float, int] | None:
+    """Return the statistic and its degrees of freedom; None where nothing varies.
+
+    The groups' excesses add to nothing, so that one group says nothing that the others do not.
+    """
+    least = _ROUNDING * float(np.trace(variance))
+    try:
+        root = np.linalg.cholesky(variance[:-1, :-1])
+    except np.linalg.LinAlgError:
+        root = np.zeros((1, 1))
+    if np.diag(root).min() ** 2 > least:
+        scaled = linalg.solve_triangular(root, excess[:-1], lower=True)
+        return float(scaled @ scaled), len(excess) - 1
+    values, directions = np.linalg.eigh(variance)
+    known = values > least
+    along = excess @ directions[:, known]
+    return (float((along**2 / values[known]).sum()), int(known.sum())) if known.any() else None
+
+
+def _expected(
+    curves: Sequence[KaplanMeier],
+    places: Sequence[NDArray[Any]],
+    rate: Floats,
+    own: Floats,
+    spread: Floats,
+) -> tuple[Floats, Floats]:
+    r"""Return the exits expected of each group, and the covariance of their excesses.
+
+    The covariance :math:`\sum_t s_t n_i(t) n_j(t)` is summed by parts: those who leave group i at t
+    meet what group j has gathered until then, so that the cost grows with the leads and not with
+    all groups at all times. In slices of the times, which would fill the memory in one.
+    """
+    expected, variance = np.zeros(len(curves)), np.zeros((len(curves), len(curves)))
+    gathered = np.zeros((len(curves), 1))
+    for low in range(0, len(rate), _SLICE):
+        high = min(low + _SLICE, len(rate))
+        some = zip(curves, places, strict=True)
+        present = np.array([_present(curve, to, low, high + 1) for curve, to in some], np.float64)
+        if high == len(rate):
+            present[:, -1] = 0
+        left = sparse.csr_array(present[:, :-1] - present[:, 1:])
+        present = present[:, :-1]
+        expected += present @ rate[low:high]
+        variance += np.diag(present @ own[low:high])
+        gathered = gathered[:, -1:] + np.cumsum(present * spread[low:high], axis=1)
+        # Whoever is still there in the next slice meets that slice's sums.
+        variance -= np.asarray(left @ gathered.T)
+    return expected, (variance + variance.T) / 2
 
 
 def _weights(kind: Weights, n: Floats, d: Floats) -> Floats:
@@ -118,11 +188,13 @@ def holm(p_values: ArrayLike) -> Floats:
     return out
 
 
-def _present(curve: KaplanMeier, times: NDArray[Any]) -> NDArray[Any]:
-    at = np.searchsorted(curve.time, times, side="left")
-    return np.append(curve.n_at_risk, 0)[at]
+def _present(curve: KaplanMeier, places: NDArray[Any], low: int, high: int) -> NDArray[Any]:
+    """Return the number at risk at the exit times `low` to `high` of all groups."""
+    ends = np.concatenate([[low], np.clip(places, low, high), [high]])
+    return np.repeat(np.append(curve.n_at_risk, 0), np.diff(ends))
 
 
-def _ended(curve: KaplanMeier, times: NDArray[Any]) -> NDArray[Any]:
-    at = np.minimum(np.searchsorted(curve.time, times, side="left"), len(curve.time) - 1)
-    return np.where(curve.time[at] == times, curve.n_exits[at], 0)
+def _ended(curve: KaplanMeier, times: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return where among all exit times a group has its own, and how many left then."""
+    some = curve.n_exits > 0
+    return np.searchsorted(times, curve.time[some]), curve.n_exits[some]
