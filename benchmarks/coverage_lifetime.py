@@ -267,8 +267,8 @@ def sound(model: BuyingModel, history: PurchaseHistory) -> BuyingModel:
     return model
 
 
-def _fitted(fit: Any, history: PurchaseHistory) -> None:
-    sound(fit(history), history)
+def _fitted(fit: Any, history: PurchaseHistory) -> BuyingModel:
+    return sound(fit(history), history)
 
 
 def random_sets(n_sets: int, seed: int = 0) -> Counter[str]:

@@ -15,7 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 __all__ = [
+    "RANK_DRAWS",
     "Matched",
+    "Ranks",
+    "SharePosterior",
     "Shrinkage",
     "against_others",
     "bootstrap_interval",
@@ -27,7 +30,9 @@ __all__ = [
     "newcombe_difference",
     "normal_quantile",
     "paule_mandel",
+    "rank_draws",
     "ratio_interval",
+    "share_posterior",
     "shrink_groups",
     "sum_interval",
     "wilson_interval",
@@ -415,6 +420,177 @@ def shrink_groups(
     shrunk = centre + weight * (y - centre)
     half = normal_quantile(conf_level) * std_error
     return Shrinkage(shrunk, std_error, shrunk - half, shrunk + half, weight, centre, tau2)
+
+
+@dataclass(frozen=True)
+class SharePosterior:
+    """What the shares of groups have in common: a beta distribution, known through a grid.
+
+    Attributes
+    ----------
+    mean, concentration, weight : ndarray, shape (g,)
+        Mean of the beta distribution, how tightly groups lie about it, and the posterior
+        weight of that pair; the weights add to one.
+    """
+
+    mean: Floats
+    concentration: Floats
+    weight: Floats
+
+    def shrink(self, k: ArrayLike, n: ArrayLike, conf_level: float = 0.95) -> Shrinkage:
+        """Draw the shares `k` / `n` toward what they have in common.
+
+        The mean and variance of each group are averaged over the grid; its interval is that of
+        the beta distribution with these moments (Kass & Steffey 1989, JASA 84:717-726).
+        """
+        k_, n_ = (np.asarray(x, np.float64)[:, None] for x in (k, n))
+        kappa, total = self.concentration, n_ + self.concentration
+        each = (self.mean * kappa + k_) / total
+        estimate = each @ self.weight
+        variance = (each * (1 - each) / (total + 1) + each**2) @ self.weight - estimate**2
+        size = estimate * (1 - estimate) / variance - 1
+        tail = (1 - conf_level) / 2
+        low, high = (
+            np.asarray(special.betaincinv(size * estimate, size * (1 - estimate), p), np.float64)
+            for p in (tail, 1 - tail)
+        )
+        spread = self.mean * (1 - self.mean) / (kappa + 1)
+        return Shrinkage(
+            estimate, np.sqrt(variance), low, high, (n_ / total) @ self.weight,
+            float(self.mean @ self.weight), float(spread @ self.weight),
+        )  # fmt: skip
+
+    def draw(self, k: ArrayLike, n: ArrayLike, size: int, seed: int = 0) -> Floats:
+        """Draw the groups' true shares together, shape (size, k)."""
+        rng = np.random.default_rng(seed)
+        at = rng.choice(len(self.weight), size, p=self.weight)
+        kappa, mean = self.concentration[at, None], self.mean[at, None]
+        k_, n_ = np.asarray(k, np.float64), np.asarray(n, np.float64)
+        return np.asarray(rng.beta(mean * kappa + k_, (1 - mean) * kappa + n_ - k_))
+
+
+_LARGEST_SPREAD = 2.0
+"""Least concentration looked at is 1 / 4: shares that lie mostly at 0 and 1."""
+_SPREADS, _MEANS = 40, 21
+_NEGLIGIBLE = 12.0
+"""Log-likelihood below the best at which a value is left out."""
+
+
+def share_posterior(k: ArrayLike, n: ArrayLike) -> SharePosterior:
+    r"""Learn from several groups how their shares vary (hierarchical beta-binomial model).
+
+    .. math:: k_i \sim \mathrm{Bin}(n_i, \theta_i), \quad
+              \theta_i \sim \mathrm{Beta}(\mu\kappa, (1 - \mu)\kappa), \quad
+              p(\mu, \kappa^{-1/2}) \propto 1
+
+    The mean and the concentration are not put in as if they were known, as plain empirical Bayes
+    does: everything is averaged over what they may be. A spread of 0, groups that do not differ,
+    is among the possible ones, so few groups are not sure to differ.
+
+    Parameters
+    ----------
+    k, n : array_like, shape (groups,)
+        Successes and trials, fractional (effective) counts allowed; three groups or more, with
+        at least one trial between them.
+
+    References
+    ----------
+    Gelman et al. (2013), *Bayesian Data Analysis*, third edition, section 5.3 (the prior).
+
+    Examples
+    --------
+    >>> k, n = [18, 3, 30], [20, 4, 60]
+    >>> share_posterior(k, n).shrink(k, n).estimate.round(2).tolist()
+    [0.85, 0.71, 0.51]
+    """
+    k_, n_ = np.asarray(k, np.float64), np.asarray(n, np.float64)
+    widest = _LARGEST_SPREAD
+    for points in (200, _SPREADS):
+        spread = (np.arange(points) + 0.5) / points * widest
+        mean, step = _means_of(spread, k_, n_)
+        rows = (
+            slice(None) if points == _SPREADS else slice(_MEANS // 2, _MEANS // 2 + 1)
+        )  # at first the middle alone, to see how far the spread reaches
+        kappa = (1 / spread**2)[:, None]
+        fit = _log_likelihood(mean[:, rows], kappa, k_, n_)
+        likely = spread[fit.max(axis=1) > fit.max() - _NEGLIGIBLE]
+        widest = float(likely.max()) + widest / points
+    log_weight = fit + np.log(step) + np.log(mean) + np.log1p(-mean)
+    weight = np.exp(log_weight - log_weight.max()).ravel()
+    kept = weight > np.exp(-_NEGLIGIBLE) * weight.max()
+    return SharePosterior(
+        mean.ravel()[kept],
+        np.broadcast_to(kappa, mean.shape).ravel()[kept],
+        weight[kept] / weight[kept].sum(),
+    )
+
+
+def _means_of(spread: Floats, k: Floats, n: Floats) -> tuple[Floats, Floats]:
+    """Return the means looked at for each spread, on a grid of log odds, and its step."""
+    centre = (k.sum() + 0.5) / (n.sum() + 1)
+    alike = spread**2 / (1 + spread**2)  # correlation within groups
+    known = (n[n > 0] / (1 + (n[n > 0] - 1) * alike[:, None])).sum(axis=1)
+    error = 1 / np.sqrt(centre * (1 - centre) * known)
+    reach = 5 * np.maximum(error, 0.05)
+    grid = np.linspace(-1, 1, _MEANS)
+    log_odds = special.logit(centre) + reach[:, None] * grid
+    return special.expit(log_odds), np.broadcast_to(reach[:, None], log_odds.shape)
+
+
+def _log_likelihood(mean: Floats, kappa: Floats, k: Floats, n: Floats) -> Floats:
+    a, b = mean * kappa, (1 - mean) * kappa
+    total = np.zeros(a.shape)
+    for won, size in zip(k, n, strict=True):
+        total += special.betaln(a + won, b + size - won)
+    return np.asarray(total - len(k) * special.betaln(a, b))
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """How well the order of groups is known; rank 1 is the highest.
+
+    Attributes
+    ----------
+    low, high : ndarray of float, shape (k,)
+        Best and worst rank that a group may have.
+    best : ndarray, shape (k,)
+        Probability of being the highest; they add to one.
+    """
+
+    low: Floats
+    high: Floats
+    best: Floats
+
+
+RANK_DRAWS = 4_000
+"""Draws behind a rank: its probability of being best is within 0.02 of the exact one."""
+
+
+def rank_draws(draws: ArrayLike, conf_level: float = 0.95) -> Ranks:
+    """Rank groups in each joint draw of their true values, and bound each rank.
+
+    Parameters
+    ----------
+    draws : array_like, shape (draws, k)
+        Each row one possible set of true values.
+    conf_level : float
+        At least this share of the draws have the rank within its bounds.
+
+    References
+    ----------
+    Goldstein & Spiegelhalter (1996), JRSS A 159:385-443 (league tables and their uncertainty).
+
+    Examples
+    --------
+    >>> ranks = rank_draws([[3, 2, 1], [3, 1, 2]])
+    >>> ranks.low.tolist(), ranks.high.tolist(), ranks.best.tolist()
+    ([1.0, 2.0, 2.0], [1.0, 3.0, 3.0], [1.0, 0.0, 0.0])
+    """
+    values = np.asarray(draws, np.float64)
+    ranks = (-values).argsort(axis=1, kind="stable").argsort(axis=1) + 1
+    tail = (1 - conf_level) / 2
+    low, high = np.quantile(ranks, [tail, 1 - tail], axis=0, method="inverted_cdf")
+    return Ranks(low.astype(float), high.astype(float), (ranks == 1).mean(axis=0))
 
 
 def ratio_interval(

@@ -15,6 +15,17 @@ Columns = Mapping[str, tuple[str, ...]]
 _DEALERSHIP = {"dealerships": ("dealership_id", "name")}
 _PEOPLE = _DEALERSHIP | {"employees": ("employee_id", "name")}
 
+_BOUGHT = {
+    "deals": (
+        "dealership_id", "customer_id", "delivery_on", "sale_price", "cost", "accessories",
+        "fni_income", "cancelled_on",
+    ),
+    "service_orders": (
+        "dealership_id", "customer_id", "opened_at", "closed_at", "payer", "labour", "parts",
+        "costs", "discount",
+    ),
+}  # fmt: skip
+
 VIEWS: Mapping[str, Columns] = MappingProxyType(
     {
         "spells": _DEALERSHIP
@@ -74,17 +85,7 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
                 "fixed_first_time", "next_due_on",
             ),
         },
-        "purchases": _DEALERSHIP
-        | {
-            "deals": (
-                "dealership_id", "customer_id", "delivery_on", "sale_price", "cost", "accessories",
-                "fni_income", "cancelled_on",
-            ),
-            "service_orders": (
-                "dealership_id", "customer_id", "opened_at", "closed_at", "payer", "labour",
-                "parts", "costs", "discount",
-            ),
-        },
+        "purchases": _DEALERSHIP | _BOUGHT,
         "ledger": _DEALERSHIP
         | {
             "campaigns": ("campaign_id", "channel"),
@@ -259,6 +260,31 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
             "traffic": ("dealership_id", "happened_at", "customer_id", "handled_by"),
             "opportunities": ("customer_id", "opened_at", "model_id"),
         },
+        "asked": _PEOPLE
+        | _BOUGHT
+        | {
+            "surveys": (
+                "survey_id", "customer_id", "employee_id", "dealership_id", "kind", "channel",
+                "sent_at", "answered_at",
+            ),
+            "survey_questions": ("question_id", "code"),
+            "survey_answers": ("survey_id", "question_id", "value"),
+        },
+        "question_scores": _PEOPLE
+        | {
+            "surveys": (
+                "survey_id", "customer_id", "employee_id", "dealership_id", "kind", "answered_at",
+            ),
+            "survey_questions": ("question_id", "code", "type", "scale_min", "scale_max"),
+            "survey_answers": ("survey_id", "question_id", "value"),
+        },
+        "customer_scores": _DEALERSHIP
+        | _BOUGHT
+        | {
+            "surveys": ("survey_id", "customer_id", "answered_at"),
+            "survey_questions": ("question_id", "code"),
+            "survey_answers": ("survey_id", "question_id", "value"),
+        },
         "stock": {
             "dealerships": ("dealership_id", "name"),
             "models": ("model_id", "brand", "model", "segment"),
@@ -375,7 +401,7 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "departures": ("car_parc", "departure_snapshots", "ownership_spells", "spells"),
         "lifetime": ("ledger", "leads", "ownership_spells", "purchases", "sales", "spells"),
         "funnel": ("lead_events",),
-        "satisfaction": ("scores",),
+        "satisfaction": ("asked", "question_scores", "scores"),
         "customer_base": (
             "birthdays",
             "contact_years",
@@ -389,7 +415,7 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "pipeline": ("lead_events", "lead_sales"),
         "service_head": ("car_events", "car_parc", "purchases", "service_visits"),
-        "client_service": ("scores",),
+        "client_service": ("asked", "customer_scores", "scores"),
         "data_quality": (
             "billed_deals",
             "lead_events",
@@ -441,7 +467,14 @@ DIRECT: Mapping[str, Columns] = MappingProxyType(
         "pipeline": {"deals": ("contract_on",)},
         "client_service": {
             "surveys": ("customer_id", "kind", "sent_at", "answered_at", "channel"),
-            "cases": ("kind", "about", "opened_at", "first_response_at"),
+            "cases": (
+                "kind",
+                "about",
+                "opened_at",
+                "due_at",
+                "first_response_at",
+                "resolved_at",
+            ),
         },
         "data_quality": {
             "customers": (

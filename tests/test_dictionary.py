@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from crm_analysis.errors import InputError
 from crm_analysis.schema import TABLES
-from crm_analysis.warehouse import views
+from crm_analysis.warehouse import opinions, views
 from crm_analysis.warehouse.ledger import UnitCosts, ledger
 from synthetic.cli import app
 from synthetic.dictionary import (
@@ -138,6 +138,17 @@ _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
     "typed_in": views.typed_in,
     "planned_contacts": views.planned_contacts,
     "answers": views.answers,
+    "asked": lambda tables: opinions.asked(
+        tables, views.purchases(tables), question="nps", within_days=30
+    ),
+    "question_scores": opinions.question_scores,
+    "customer_scores": lambda tables: opinions.customer_scores(
+        tables,
+        views.purchases(tables),
+        question="csat",
+        since=date(2024, 1, 1),
+        as_of=date(2025, 1, 1),
+    ),
     "sales": views.sales,
     "lead_sales": views.lead_sales,
     "spend": views.spend,

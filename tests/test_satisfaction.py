@@ -581,7 +581,7 @@ def test_nothing_and_nobody_is_null_with_a_note(metric: str, by: Any) -> None:
         assert result.table["estimate"].null_count() == result.table.height
         assert "nothing can be said" in str(result) or "nobody" in str(result)
         assert result.notes or metric == "distribution"
-        result.show().to_html()
+        result.show(figure=table is silent).to_html()  # a figure of nothing at all is the same
 
 
 def test_one_answer_by_each_metric() -> None:
@@ -614,6 +614,7 @@ some_scores = st.lists(st.integers(0, 10), min_size=1, max_size=60)
 grouped_scores = st.lists(st.tuples(st.integers(0, 10), st.integers(1, 4)), min_size=1, max_size=60)
 
 
+@settings(max_examples=25)
 @given(some_scores, st.floats(0.5, 0.999))
 def test_net_promoter_scores_stay_on_their_range(scores: list[int], level: float) -> None:
     row = only_row(nps(answers([float(s) for s in scores]), conf_level=level))
@@ -622,6 +623,7 @@ def test_net_promoter_scores_stay_on_their_range(scores: list[int], level: float
     assert row["n_promoters"] + row["n_passives"] + row["n_detractors"] == row["n"] == len(scores)
 
 
+@settings(max_examples=25)
 @given(some_scores)
 def test_reversing_the_scale_reverses_the_score(scores: list[int]) -> None:
     """With cuts that mirror each other, the mirrored answers have the mirrored interval."""
@@ -632,7 +634,7 @@ def test_reversing_the_scale_reverses_the_score(scores: list[int]) -> None:
     assert back["conf_low"] == pytest.approx(-there["conf_high"])
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(grouped_scores, st.randoms(use_true_random=False))
 def test_row_order_is_irrelevant(rows: list[tuple[int, int]], random: Any) -> None:
     shuffled = list(rows)
@@ -644,7 +646,7 @@ def test_row_order_is_irrelevant(rows: list[tuple[int, int]], random: Any) -> No
     assert_frame_equal(first.table, second.table, abs_tol=1e-9)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(grouped_scores)
 def test_counts_add_over_groups_and_shrinking_stays_between(rows: list[tuple[int, int]]) -> None:
     table = answers([float(s) for s, _ in rows], employee_id=[e for _, e in rows])
@@ -750,7 +752,8 @@ def test_a_result_speaks_draws_and_travels(name: str) -> None:
             sentence = str(RESULTS[name](table))
             assert "\n" not in sentence
             assert "nan" not in sentence.lower()
-            assert "nan" not in result.show().to_html().lower().replace("finance", "")
+            html = result.show(figure=False).to_html()
+            assert "nan" not in html.lower().replace("finance", "")
     assert result.definition.endswith(".")
     assert result.show().figure is not None
     assert dict(mpl.rcParams) == before[0]

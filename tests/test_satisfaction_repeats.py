@@ -59,7 +59,7 @@ def slow_effect(answers: list[Answer], groups: Callable[[Answer], Any]) -> float
 
 
 @given(answers=ANSWERS, grouped=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_standard_errors_grow_by_the_design_effect(answers: list[Answer], *, grouped: bool) -> None:
     table, by = table_of(answers), ("dealership",) if grouped else ()
     plain = mean_score(table, scale=(0, 10), as_of=AS_OF, by=by).table
@@ -127,7 +127,7 @@ def test_every_backend_gives_the_same_effect(backend: Callable[[pl.DataFrame], A
 def test_intervals_cover_with_repeated_answers_only_when_told_who_answered() -> None:
     """Each customer has a level of their own and answers four times."""
     rng = np.random.default_rng(8)
-    n_sets, covered = 200, {"told": 0, "not told": 0}
+    n_sets, covered = 100, {"told": 0, "not told": 0}
     for _ in range(n_sets):
         level = rng.normal(5, 2, 50)
         scores = np.clip(np.round(np.repeat(level, 4) + rng.normal(0, 1, 200)), -20, 30)
@@ -139,4 +139,4 @@ def test_intervals_cover_with_repeated_answers_only_when_told_who_answered() -> 
             covered[name] += row["conf_low"] <= 5 <= row["conf_high"]
     band = 3 * np.sqrt(0.95 * 0.05 / n_sets)
     assert abs(covered["told"] / n_sets - 0.95) < band
-    assert covered["not told"] / n_sets < 0.8
+    assert covered["not told"] / n_sets < 0.95 - band

@@ -27,7 +27,12 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
-from crm_analysis.uncertainty import homogeneity_p_value, shrink_groups
+from crm_analysis.uncertainty import (
+    RANK_DRAWS,
+    homogeneity_p_value,
+    rank_draws,
+    shrink_groups,
+)
 from crm_analysis.wording import (
     _,
     date_text,
@@ -51,7 +56,6 @@ _TAKEN = (
 LEAST_MANAGERS = 3
 _ROUNDS = 50
 _SETTLED = 1e-6
-_RANK_DRAWS = 4_000
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -406,15 +410,8 @@ def _ranks(
 ) -> dict[str, NDArray[Any]]:
     """Return the interval of each rank and the chance of being the best, from draws."""
     rng = np.random.default_rng(seed)
-    draws = effect + error * rng.standard_normal((_RANK_DRAWS, len(effect)))
-    ranks = (-draws).argsort(axis=1).argsort(axis=1) + 1
-    tail = (1 - conf_level) / 2
-    low, high = np.quantile(ranks, [tail, 1 - tail], axis=0, method="nearest")
-    return {
-        "rank_low": low.astype(float),
-        "rank_high": high.astype(float),
-        "chance_best": (ranks == 1).mean(axis=0),
-    }
+    ranks = rank_draws(effect + error * rng.standard_normal((RANK_DRAWS, len(effect))), conf_level)
+    return {"rank_low": ranks.low, "rank_high": ranks.high, "chance_best": ranks.best}
 
 
 def _raw(won: NDArray[Any], size: NDArray[Any], conf_level: float) -> dict[str, NDArray[Any]]:

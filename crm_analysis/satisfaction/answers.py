@@ -31,8 +31,12 @@ from crm_analysis.frames import (
 )
 from crm_analysis.satisfaction.repeats import Repeats, count_repeats
 from crm_analysis.uncertainty import (
+    RANK_DRAWS,
+    Ranks,
     Shrinkage,
     homogeneity_p_value,
+    rank_draws,
+    share_posterior,
     shrink_groups,
     wilson_interval,
 )
@@ -40,12 +44,15 @@ from crm_analysis.wording import _, date_text, number, plural, word_of
 
 __all__ = [
     "LEAST_GROUPS",
+    "RANKED",
     "SHRUNK",
     "Compared",
     "Floats",
     "Period",
     "Question",
     "ScoreCounts",
+    "check_on_scale",
+    "check_scale",
     "check_since",
     "compare",
     "count_scores",
@@ -67,6 +74,9 @@ _MONTHS: dict[str, int] = {"month": 1, "quarter": 3, "year": 12}
 SHRUNK = ("shrunk", "shrunk_low", "shrunk_high")
 """What grouped estimates have beside the usual five."""
 
+RANKED = ("rank_low", "rank_high", "chance_best")
+"""What they have where groups can be ranked: bounds of the rank, chance of being the best."""
+
 _WORTH_SAYING = 1.05
 """Design effects below this change no interval that a reader could see."""
 
@@ -74,7 +84,7 @@ LEAST_GROUPS = 3
 """From fewer groups nothing can be learnt about how groups vary."""
 
 OWN = {"score", "late", "n", "value", "weight", "mean", "squares", "n_promoters", "n_passives",
-        "n_detractors", "n_top", "n_answers", "n_in_time", *FIVE, *SHRUNK}  # fmt: skip
+        "n_detractors", "n_top", "n_answers", "n_in_time", *FIVE, *SHRUNK, *RANKED}  # fmt: skip
 
 
 # Ask ----------------------------------------------------------------------------------------
@@ -106,7 +116,7 @@ class Question:
         by = group_names(self.by, taken=(*OWN, *period))
         check_conf_level(self.conf_level)
         object.__setattr__(self, "as_of", check_as_of(self.as_of))
-        _check_scale(self.scale)
+        check_scale(self.scale)
         if self.period is not None:
             check_one_of("period", self.period, PERIODS)
         if self.since is not None:
@@ -125,7 +135,7 @@ class Question:
             scores, score_col=self.score_col, at_col=self.at_col, period=self.period,
             since=self.since, as_of=self.as_of, by=self.by,
         )  # fmt: skip
-        _check_on_scale(counts.table, self.score_col, self.scale)
+        check_on_scale(counts.table, self.score_col, self.scale)
         return counts
 
     def repeats(self, scores: object, value: Callable[[nw.Expr], nw.Expr]) -> Repeats | None:
@@ -208,7 +218,8 @@ def when_text(since: date | None, as_of: date) -> str:
     )
 
 
-def _check_scale(scale: tuple[float, float]) -> None:
+def check_scale(scale: tuple[float, float]) -> None:
+    """Refuse a scale whose lowest score is not below its highest."""
     low, high = scale
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise InputError(
@@ -217,7 +228,8 @@ def _check_scale(scale: tuple[float, float]) -> None:
         )
 
 
-def _check_on_scale(table: pl.DataFrame, score_col: str, scale: tuple[float, float]) -> None:
+def check_on_scale(table: pl.DataFrame, score_col: str, scale: tuple[float, float]) -> None:
+    """Refuse counted scores (``score``, ``n``) that lie off the scale."""
     low, high = scale
     outside = table.filter((pl.col("score") < low) | (pl.col("score") > high))
     if outside.is_empty():
@@ -374,13 +386,22 @@ class Compared:
     p_value: float | None
     shrunk: Shrinkage | None
     known: NDArray[np.bool_]
+    ranks: Ranks | None = None
 
 
-def compare(summary: pl.DataFrame, conf_level: float, design_effect: float = 1.0) -> Compared:
-    """Test and shrink groups, with one variance within groups pooled over all of them.
+def compare(
+    summary: pl.DataFrame, conf_level: float, design_effect: float = 1.0, share: str | None = None
+) -> Compared:
+    """Test, shrink and rank groups, with one variance within groups pooled over all of them.
 
     A group of three like answers has no variance of its own to speak of, and under the
     hypothesis that no group differs they all share one.
+
+    Parameters
+    ----------
+    share : str, optional
+        The column of counts whose share the mean is: shares are shrunk by the beta-binomial
+        model, everything else by the normal one.
     """
     n, mean = float_column(summary, "n"), float_column(summary, "mean")
     known = n > 0
@@ -390,6 +411,17 @@ def compare(summary: pl.DataFrame, conf_level: float, design_effect: float = 1.0
         return Compared(None, None, known)
     std_error = np.sqrt(design_effect * squares / freedom / n[known])
     p_value = homogeneity_p_value(mean[known], std_error, freedom=freedom)
-    enough = known.sum() >= LEAST_GROUPS
-    shrunk = shrink_groups(mean[known], std_error, conf_level) if enough else None
-    return Compared(p_value, shrunk, known)
+    if known.sum() < LEAST_GROUPS:
+        return Compared(p_value, None, known)
+    if share is None:
+        shrunk = shrink_groups(mean[known], std_error, conf_level)
+        draws = np.random.default_rng(0).standard_normal((RANK_DRAWS, len(shrunk.estimate)))
+        draws = shrunk.estimate + shrunk.std_error * draws
+    else:
+        won, size = float_column(summary, share)[known] / design_effect, n[known] / design_effect
+        posterior = share_posterior(won, size)
+        shrunk, draws = (
+            posterior.shrink(won, size, conf_level),
+            posterior.draw(won, size, RANK_DRAWS),
+        )
+    return Compared(p_value, shrunk, known, rank_draws(draws, conf_level))

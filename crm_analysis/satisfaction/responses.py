@@ -107,8 +107,9 @@ def response_rate(
     summary = summary_of(mature, groups, pl.col("score"), n_in_time=pl.col("score") == 1)
     return estimated(
         summary, population_error(summary), share_bounds(summary, "n_in_time", conf_level),
-        groups=groups, classes=("n_in_time",), limits=(0.0, 1.0), name=_("Response rate"),
-        unit="share", conf_level=conf_level, what=_("surveys"),
+        groups=groups, classes=("n_in_time",), share="n_in_time", ranked=False,
+        limits=(0.0, 1.0), name=_("Response rate"), unit="share",
+        conf_level=conf_level, what=_("surveys"),
         definition=_response_definition(within_days, first, as_of),
         notes=_response_notes(counted), key=f"response_rate_within_{within_days:g}_days",
     )  # fmt: skip

@@ -19,6 +19,7 @@ from crm_analysis.estimates import (
 )
 from crm_analysis.satisfaction.answers import (
     LEAST_GROUPS,
+    RANKED,
     SHRUNK,
     Compared,
     Floats,
@@ -48,7 +49,9 @@ class ScoreEstimates(Estimates):
     """What answers say, one row per group and period.
 
     With groups the table has, beside the usual five, ``shrunk``, ``shrunk_low`` and
-    ``shrunk_high``: the estimate drawn toward the mean of all groups (`shrink_groups`).
+    ``shrunk_high``: the estimate drawn toward the mean of all groups (`shrink_groups`, for
+    shares `share_posterior`). ``rank_low`` and ``rank_high`` bound the rank among all groups
+    compared (1 is the highest), and ``chance_best`` is the probability of being the highest.
 
     Attributes
     ----------
@@ -70,6 +73,11 @@ class ScoreEstimates(Estimates):
 
     columns_with_unit: ClassVar[tuple[str, ...]] = (*Estimates.columns_with_unit, *SHRUNK)
     compares_groups: ClassVar[bool] = True
+
+    def units(self) -> dict[str, Unit]:
+        """Return what each column of the table is measured in."""
+        ranks: dict[str, Unit] = {"rank_low": "count", "rank_high": "count", "chance_best": "share"}
+        return super().units() | ranks
 
     def difference_p_value(self) -> float | None:
         """Return the p-value of the analysis of variance between rows."""
@@ -252,6 +260,8 @@ def estimated(
     groups: tuple[str, ...],
     design_effect: float = 1.0,
     classes: Sequence[str] = (),
+    share: str | None = None,
+    ranked: bool = True,
     factor: float = 1.0,
     limits: tuple[float, float],
     name: str,
@@ -272,6 +282,10 @@ def estimated(
         `factor` (100 for points).
     classes : sequence of str
         Columns of `summary` that the table keeps.
+    share : str, optional
+        The one of `classes` whose share is estimated: see `compare`.
+    ranked : bool
+        Whether groups are of a kind that is ranked.
     limits : tuple of float
         Least and most that the estimate can be.
     design_effect : float
@@ -287,16 +301,18 @@ def estimated(
     )
     table = table.select(*groups, "n", *classes, *FIVE[1:])
     compared = (
-        compare(summary, conf_level, design_effect)
+        compare(summary, conf_level, design_effect, share)
         if groups
         else Compared(None, None, np.array([]))
     )
     if groups and period is None:
         table = table.with_columns(**_shrunk_columns(compared, factor, *limits))
+        table = table.with_columns(**_rank_columns(compared)) if ranked else table
     shrunk = compared.shrunk if period is None else None
     answer = ScoreEstimates(
         table=table, name=name, unit=unit, by=groups, conf_level=conf_level,
-        definition=_with_shrinkage(definition, shrunk), period=period, p_value=compared.p_value,
+        definition=_with_shrinkage(definition, shrunk, share=share is not None),
+        period=period, p_value=compared.p_value,
         between_sd=None if shrunk is None else factor * float(np.sqrt(shrunk.between_variance)),
         what=what or _("answers"), key=key, better="higher",
     )  # fmt: skip
@@ -317,14 +333,30 @@ def _shrunk_columns(
     return columns
 
 
-def _with_shrinkage(definition: str, shrunk: Shrinkage | None) -> str:
+def _rank_columns(compared: Compared) -> dict[str, pl.Series]:
+    columns = {}
+    found = compared.ranks
+    values = (None, None, None) if found is None else (found.low, found.high, found.best)
+    for name, ranks in zip(RANKED, values, strict=True):
+        filled = np.full(len(compared.known), np.nan)
+        if ranks is not None:
+            filled[compared.known] = ranks
+        column = pl.Series(name, filled, pl.Float64).fill_nan(None)
+        columns[name] = column if name == "chance_best" else column.cast(pl.Int64)
+    return columns
+
+
+def _with_shrinkage(definition: str, shrunk: Shrinkage | None, *, share: bool) -> str:
     if shrunk is None:
         return definition
-    return " ".join((
-        definition,
+    how = (
         _("Shrunk values draw each group toward the mean of all, the more the fewer its answers "
-          "(empirical Bayes, one variance within groups)."),
-    ))  # fmt: skip
+          "(beta-binomial model).")
+        if share
+        else _("Shrunk values draw each group toward the mean of all, the more the fewer its "
+               "answers (empirical Bayes, one variance within groups).")
+    )  # fmt: skip
+    return f"{definition} {how}"
 
 
 def _cautions(answer: ScoreEstimates) -> tuple[str, ...]:
@@ -354,8 +386,8 @@ def _comparison_note(answer: ScoreEstimates) -> tuple[str, ...]:
     if answer.differ():
         return (
             _("Between groups the true values have a standard deviation of about {spread}. "
-              "Where shrunk intervals overlap, the order of two groups is not known.",
-              spread=spread),
+              "A rank is among all {k} groups compared, and known only within its bounds.",
+              spread=spread, k=number(n_known)),
         )  # fmt: skip
     return (
         _("No difference between groups is established (standard deviation between their true "

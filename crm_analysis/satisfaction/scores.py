@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "adjusted_wald_interval",
+    "customer_effort_score",
     "mean_score",
     "net_promoter_score",
     "score_distribution",
@@ -130,7 +132,8 @@ def net_promoter_score(
     ScoreEstimates
         Columns of `by`, ``n`` (answers), ``n_promoters``, ``n_passives``, ``n_detractors``,
         ``estimate`` in points (-100 to 100), ``std_error``, ``conf_low``, ``conf_high``; with
-        groups also ``shrunk``, ``shrunk_low``, ``shrunk_high`` (null below three groups).
+        groups also ``shrunk``, ``shrunk_low``, ``shrunk_high`` and the rank among all groups:
+        ``rank_low``, ``rank_high`` (1 is the highest), ``chance_best``; null below three groups.
 
     Raises
     ------
@@ -266,8 +269,8 @@ def top_box_score(
     ScoreEstimates
         Columns of `by`, ``n`` (answers), ``n_top``, ``estimate`` (share, 0 to 1),
         ``std_error``, ``conf_low``, ``conf_high``; with groups also ``shrunk``,
-        ``shrunk_low``, ``shrunk_high``: the normal approximation, whose weights are those of
-        the beta-binomial model with the same mean and variances, cut to 0 and 1.
+        ``shrunk_low``, ``shrunk_high`` by the beta-binomial model (`share_posterior`), and
+        ``rank_low``, ``rank_high``, ``chance_best``.
 
     Raises
     ------
@@ -304,8 +307,8 @@ def top_box_score(
     effect = _effect(repeats)
     return estimated(
         summary, population_error(summary), share_bounds(summary, "n_top", conf_level, effect),
-        groups=question.groups, design_effect=effect, classes=("n_top",), limits=(0.0, 1.0),
-        name=_("Share of the top {top} scores", top=number(top)), unit="share",
+        groups=question.groups, design_effect=effect, classes=("n_top",), share="n_top",
+        limits=(0.0, 1.0), name=_("Share of the top {top} scores", top=number(top)), unit="share",
         key=f"top_{top}_scores",
         definition=question.definition(
             _("Share of answers above {cut}.", cut=score_text(high - top))
@@ -345,7 +348,7 @@ def mean_score(
     ScoreEstimates
         Columns of `by`, ``n`` (answers), ``estimate`` on the question's own scale,
         ``std_error``, ``conf_low``, ``conf_high``; with groups also ``shrunk``,
-        ``shrunk_low``, ``shrunk_high``.
+        ``shrunk_low``, ``shrunk_high``, ``rank_low``, ``rank_high``, ``chance_best``.
 
     Raises
     ------
@@ -382,6 +385,68 @@ def mean_score(
         unit="score",
         definition=question.definition(_("Mean of the answers.")),
         notes=question.notes(counts, repeats), conf_level=conf_level, period=period,
+    )  # fmt: skip
+
+
+def customer_effort_score(
+    scores: object,
+    *,
+    score_col: str = "score",
+    at_col: str | None = "answered_on",
+    customer_col: str | None = None,
+    scale: tuple[float, float] = (1, 7),
+    high_is_easy: bool = True,
+    period: Period | None = None,
+    since: date | None = None,
+    as_of: date,
+    by: str | Sequence[str] = (),
+    conf_level: float = 0.95,
+    ci_method: str = "t",
+) -> ScoreEstimates:
+    """How easy is it for customers to get what they came for (customer effort score).
+
+    Parameters
+    ----------
+    scores, score_col, at_col, customer_col, period, since, as_of, by, conf_level, ci_method
+        As in `mean_score`.
+    scale : tuple of float
+        1 to 7 for "The company made it easy for me", from "strongly disagree" on.
+    high_is_easy : bool
+        False for the older question, "How much effort did it take you?": there the lower mean
+        is the better.
+
+    Returns
+    -------
+    ScoreEstimates
+        As of `mean_score`, which it is; it knows which way is better.
+
+    Raises
+    ------
+    InputError, ColumnError
+        As in `net_promoter_score`.
+
+    References
+    ----------
+    Dixon, Freeman & Toman (2010), Harvard Business Review 88(7/8):116-122; Dixon, Toman & DeLisi
+    (2013), *The Effortless Experience*, chapter 6 (the question from 1 to 7).
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from datetime import date
+    >>> answers = pl.DataFrame({"score": [7, 6, 6, 5, 2]})
+    >>> print(customer_effort_score(answers, at_col=None, as_of=date(2026, 6, 30)))
+    Customer effort score: 5.20 (95% interval 2.81 to 7.00, n = 5).
+    """
+    found = mean_score(
+        scores, score_col=score_col, at_col=at_col, customer_col=customer_col, scale=scale,
+        period=period, since=since, as_of=as_of, by=by, conf_level=conf_level,
+        ci_method=ci_method,
+    )  # fmt: skip
+    easier = _("The higher, the easier.") if high_is_easy else _("The lower, the easier.")
+    return replace(
+        found, name=_("Customer effort score"), key="customer_effort_score",
+        definition=f"{found.definition} {easier}", better="higher" if high_is_easy else "lower",
     )  # fmt: skip
 
 

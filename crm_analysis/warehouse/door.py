@@ -21,7 +21,7 @@ from crm_analysis.schema import (
     TABLES_AND_VIEWS,
 )
 from crm_analysis.warehouse import ledger as books
-from crm_analysis.warehouse import views
+from crm_analysis.warehouse import opinions, views
 from crm_analysis.warehouse.checks import check as check_tables
 from crm_analysis.warehouse.checks import conform
 from crm_analysis.warehouse.sources import Source, find_data, open_source
@@ -486,6 +486,10 @@ class Warehouse:
         """
         if "scores" in self.tables:
             return self.table("scores")
+        self._check_question(question)
+        return views.scores(self.table, question=question)
+
+    def _check_question(self, question: str) -> None:
         scales = self.table("survey_questions").filter(pl.col("type").cast(pl.String) == "scale")
         codes = scales.select("code").collect().to_series().to_list()
         if question not in codes:
@@ -493,7 +497,72 @@ class Warehouse:
                 f"Scores of question {question!r} were asked for{near(question, codes)}; the scale "
                 f"questions are: {listed(codes)}. Choose one of these."
             )
-        return views.scores(self.table, question=question)
+
+    def asked(self, question: str = "nps", *, within_days: int = 30) -> pl.LazyFrame:
+        """Return every survey sent, with its answer to one scale question where there is one.
+
+        Parameters
+        ----------
+        question : str
+            Code of the question.
+        within_days : int
+            Days after sending within which an answer is taken.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `survey_id, customer_id, employee_id, dealership_id, kind, channel, sent_at,
+            answered_at` (null: not answered), `returned_on` (first purchase after those days;
+            null: none), `score` (null: none), `dealership, employee`.
+
+        Raises
+        ------
+        InputError
+            No scale question has this code.
+        """
+        self._check_question(question)
+        return opinions.asked(
+            self.table, self.purchases(), question=question, within_days=within_days
+        )
+
+    def question_scores(self) -> pl.LazyFrame:
+        """Return the answers to all scale questions.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `survey_id, score, question` (its code)`, scale_min, scale_max, customer_id,
+            employee_id, dealership_id, kind, answered_on, dealership, employee`.
+        """
+        return opinions.question_scores(self.table)
+
+    def customer_scores(
+        self, question: str = "csat", *, since: date, as_of: date | None = None
+    ) -> pl.LazyFrame:
+        """Return who bought in a period, what they brought, and their last score of it.
+
+        Parameters
+        ----------
+        question : str
+            Code of the question.
+        since, as_of : date
+            First and last day of the period.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `customer_id, revenue, score` (null: no answer in the period).
+
+        Raises
+        ------
+        InputError
+            No scale question has this code.
+        """
+        self._check_question(question)
+        return opinions.customer_scores(
+            self.table, self.purchases(), question=question, since=since,
+            as_of=as_of or self.as_of,
+        )  # fmt: skip
 
     def lead_events(self, *, since: date | None = None, until: date | None = None) -> pl.LazyFrame:
         """Return stage events with the opportunity's customer, manager, source and opening.
