@@ -223,9 +223,11 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
         "director",
         "retention",
         "lifetime",
+        "satisfaction",
         "customer_base",
         "pipeline",
         "service_head",
+        "client_service",
         "data_quality",
         "sales_head",
         "marketer",
@@ -241,8 +243,8 @@ def test_a_column_names_its_readers_in_both_forms() -> None:
     ]
     line = next(one for one in dictionary("ru").splitlines() if one.startswith("| `sale_price`"))
     assert line.endswith(
-        "| director, retention, lifetime, customer_base, pipeline, service_head, data_quality, "
-        "sales_head, marketer, synthetic_network |"
+        "| director, retention, lifetime, satisfaction, customer_base, pipeline, service_head, "
+        "client_service, data_quality, sales_head, marketer, synthetic_network |"
     )
 
 
