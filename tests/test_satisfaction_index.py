@@ -285,13 +285,27 @@ def mixed(table: pl.DataFrame) -> pl.DataFrame:
         (mixed, "more than one scale"),
         (lambda t: t.with_columns(score=pl.col("score") + 1), "lie off its scale"),
         (lambda t: t.with_columns(scale_max=pl.lit(None, pl.Int64)), "has no scale"),
-        (lambda t: t.filter(pl.col("question") != "price"), "Question 'price' was asked for"),
+        (
+            lambda t: t.with_columns(pl.col("question").replace("price", "prices")),
+            "Question 'price' was asked for",
+        ),
     ],
 )
 @pytest.mark.parametrize("name", ["index", "drivers", "alpha"])
 def test_what_cannot_be_added_up_is_refused(name: str, spoil: Any, what: str) -> None:
     with pytest.raises(InputError, match=what):
         METRICS[name](spoil(sheets(11)))
+
+
+def test_a_question_that_nobody_answered_is_said_and_not_counted() -> None:
+    table = sheets(11).filter(pl.col("question") != "price")
+    index = METRICS["index"](table)
+    assert index.table["estimate"][0] is not None
+    assert any("Not every question was asked" in note for note in index.notes)
+    for name in ("drivers", "alpha"):
+        found = METRICS[name](table).table
+        assert found["n"].sum() == 0
+        assert found["estimate"].is_null().all()
 
 
 def test_alpha_refuses_scales_of_different_lengths_and_one_question() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crm_analysis.files import write_whole
-from crm_analysis.reporting.beside import put_beside
 from crm_analysis.reporting.pool import Job
 from crm_analysis.reporting.runs import Run
 
@@ -99,6 +98,7 @@ def failure_page(job: Job, failure: Mapping[str, Any]) -> None:
     """Write the page of a report whose worker was lost, and could not write it."""
     import nbformat
 
+    from crm_analysis.reporting.beside import put_beside
     from crm_analysis.reporting.execute import Failure
     from crm_analysis.reporting.render import Facts, make_exporter, render_failure
     from crm_analysis.wording import speaking

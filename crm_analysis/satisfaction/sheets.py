@@ -211,7 +211,9 @@ class Sheets:
         )  # fmt: skip
         known = [str(name) for name in found["question"].to_list()]
         missing = [name for name in self.questions if name not in known]
-        if missing and known:
+        # In a small dealership nobody may have answered one of several: that is no mistake, but a
+        # name that looks like another is.
+        if missing and known and (missing == list(self.questions) or near(missing[0], known)):
             raise InputError(
                 f"Question {missing[0]!r} was asked for{near(missing[0], known)}; there are "
                 f"answers to: {listed(known)}. Choose among these."

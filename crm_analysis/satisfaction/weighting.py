@@ -88,7 +88,7 @@ def rake(
     >>> import numpy as np
     >>> rows, columns = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
     >>> weights = rake([10, 20, 30, 40], [rows, columns], [[40, 60], [50, 50]])
-    >>> np.bincount(rows, weights * [10, 20, 30, 40]).round(6).tolist()
+    >>> np.bincount(rows, weights * [10, 20, 30, 40]).round(3).tolist()
     [40.0, 60.0]
     """
     n = np.asarray(counts, np.float64)

@@ -17,7 +17,7 @@ __all__ = ["Comparison", "Weights", "holm", "log_rank", "log_rank_p_value"]
 Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-9
-"""Share of the whole variance below which a direction has none."""
+"""Share of what the variance is the difference of, below which a direction has none."""
 
 _SLICE = 1 << 14
 """Exit times looked at in one go."""
@@ -78,8 +78,8 @@ def log_rank(curves: Sequence[KaplanMeier], weights: Weights = "log-rank") -> Co
     weight = _weights(weights, n, d)
     spread = np.where(n > 1, d * (n - d) / (n**2 * np.maximum(n - 1, 1)), 0.0) * weight**2
     observed = np.array([(exits * weight[at]).sum() for at, exits in ended])
-    expected, variance = _expected(curves, places, weight * d / n, n * spread, spread)
-    found = _quadratic_form(observed - expected, variance)
+    expected, variance, whole = _expected(curves, places, weight * d / n, n * spread, spread)
+    found = _quadratic_form(observed - expected, variance, _ROUNDING * whole)
     if found is None:
         return None
     statistic, freedom = found
@@ -98,12 +98,12 @@ def _exit_times(curves: Sequence[KaplanMeier]) -> NDArray[Any]:
     return np.flatnonzero(there)
 
 
-def _quadratic_form(excess: Floats, variance: Floats) -> tuple[float, int] | None:
+def _quadratic_form(excess: Floats, variance: Floats, least: float) -> tuple[float, int] | None:
     """Return the statistic and its degrees of freedom; None where nothing varies.
 
     The groups' excesses add to nothing, so that one group says nothing that the others do not.
+    What is at most `least` is rounding.
     """
-    least = _ROUNDING * float(np.trace(variance))
     try:
         root = np.linalg.cholesky(variance[:-1, :-1])
     except np.linalg.LinAlgError:
@@ -123,14 +123,15 @@ def _expected(
     rate: Floats,
     own: Floats,
     spread: Floats,
-) -> tuple[Floats, Floats]:
-    r"""Return the exits expected of each group, and the covariance of their excesses.
+) -> tuple[Floats, Floats, float]:
+    r"""Return the exits expected of each group, the covariance of their excesses, and its scale.
 
     The covariance :math:`\sum_t s_t n_i(t) n_j(t)` is summed by parts: those who leave group i at t
     meet what group j has gathered until then, so that the cost grows with the leads and not with
     all groups at all times. In slices of the times, which would fill the memory in one.
     """
     expected, variance = np.zeros(len(curves)), np.zeros((len(curves), len(curves)))
+    whole = 0.0
     gathered = np.zeros((len(curves), 1))
     for low in range(0, len(rate), _SLICE):
         high = min(low + _SLICE, len(rate))
@@ -141,11 +142,13 @@ def _expected(
         left = sparse.csr_array(present[:, :-1] - present[:, 1:])
         present = present[:, :-1]
         expected += present @ rate[low:high]
-        variance += np.diag(present @ own[low:high])
+        single = present @ own[low:high]
+        variance += np.diag(single)
+        whole += float(single.sum())
         gathered = gathered[:, -1:] + np.cumsum(present * spread[low:high], axis=1)
         # Whoever is still there in the next slice meets that slice's sums.
         variance -= np.asarray(left @ gathered.T)
-    return expected, (variance + variance.T) / 2
+    return expected, (variance + variance.T) / 2, whole
 
 
 def _weights(kind: Weights, n: Floats, d: Floats) -> Floats:
