@@ -168,7 +168,7 @@ def channel_parity(
     table = _table(rows, channel_col, conf_level)
     return ChannelParity(
         table=table,
-        name=_("Share that came to something, by channel"),
+        name=_("Share done within {window}, by channel", window=_window_text(within_days)),
         unit="share",
         definition=_(
             "Share within {window}, of what came at least that long before {as_of}, beside the "
