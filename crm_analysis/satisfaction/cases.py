@@ -29,7 +29,7 @@ from crm_analysis.wording import _, date_text, number, percent, word_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["CaseTopics", "case_topics"]
+__all__ = ["CaseTopics", "case_topics", "topic_bars"]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -56,17 +56,22 @@ class CaseTopics(Estimates):
         """Draw the shares, the largest on top, and return the Axes."""
         if self.by != ("topic",):
             return super().plot(ax)
-        ax = figures.new_axes(ax)
-        labels = [word_of(topic) for topic in self.table["topic"]]
-        labelled = self.table.with_columns(pl.Series("label", labels, pl.String))
-        figures.bars(labelled, label="label", value="estimate", ax=ax, text=percent)
-        figures.write_units(ax, "share", axis="x")
-        ax.set_title(self.name)
-        return ax
+        return topic_bars(self, ax)
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
         return super().units() | {"n_cases": "count"}
+
+
+def topic_bars(shares: Estimates, ax: Axes | None) -> Axes:
+    """Draw a table's shares by topic, the largest on top, and return the Axes."""
+    ax = figures.new_axes(ax)
+    labels = [word_of(topic) for topic in shares.table["topic"]]
+    labelled = shares.table.with_columns(pl.Series("label", labels, pl.String))
+    figures.bars(labelled, label="label", value="estimate", ax=ax, text=percent)
+    figures.write_units(ax, "share", axis="x")
+    ax.set_title(shares.name)
+    return ax
 
 
 def case_topics(

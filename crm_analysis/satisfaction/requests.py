@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 from scipy import special
 
-from crm_analysis import figures
 from crm_analysis.dates import to_day_number
 from crm_analysis.estimates import Estimates, p_text, share_columns
 from crm_analysis.frames import (
@@ -24,6 +23,7 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.satisfaction.answers import Floats, float_column
+from crm_analysis.satisfaction.cases import topic_bars
 from crm_analysis.survival import holm
 from crm_analysis.uncertainty import wilson_interval
 from crm_analysis.wording import Unit, _, date_text, interval_text, number, percent, word_of
@@ -93,13 +93,7 @@ class TypicalRequests(Estimates):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the shares, the largest on top, and return the Axes."""
-        ax = figures.new_axes(ax)
-        labels = [word_of(topic) for topic in self.table["topic"]]
-        labelled = self.table.with_columns(pl.Series("label", labels, pl.String))
-        figures.bars(labelled, label="label", value="estimate", ax=ax, text=percent)
-        figures.write_units(ax, "share", axis="x")
-        ax.set_title(self.name)
-        return ax
+        return topic_bars(self, ax)
 
     def units(self) -> dict[str, Unit]:
         """Return what each column of the table is measured in."""
