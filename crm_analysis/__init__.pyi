@@ -20,9 +20,12 @@ from .estimates import key_figures as key_figures
 from .estimates import scoreboard as scoreboard
 from .exports import to_csv as to_csv
 from .forecast import Backtest as Backtest
+from .forecast import LeadScore as LeadScore
 from .forecast import PipelineForecast as PipelineForecast
 from .forecast import SalesForecast as SalesForecast
+from .forecast import ScoreLift as ScoreLift
 from .forecast import ServiceDemand as ServiceDemand
+from .forecast import lead_score as lead_score
 from .forecast import pipeline_backtest as pipeline_backtest
 from .forecast import pipeline_forecast as pipeline_forecast
 from .forecast import sales_backtest as sales_backtest

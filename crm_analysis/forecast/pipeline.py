@@ -7,26 +7,22 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.dates import SECONDS_PER_DAY, floor_divide, to_day_number
+from crm_analysis.dates import to_day_number
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.forecast.backtest import Backtest, judge
 from crm_analysis.forecast.counts import count_bounds
+from crm_analysis.forecast.reached import StageColumns, first_reached, stage_columns
 from crm_analysis.forecast.semi_markov import Stays, ahead, count_hazards, entered
 from crm_analysis.frames import (
-    Asked,
     check_as_of,
     check_conf_level,
     check_one_of,
-    collect,
-    group_names,
     keys_of,
-    open_table,
 )
 from crm_analysis.wording import (
     _,
@@ -90,17 +86,6 @@ class PipelineForecast(Estimates):
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
         return super().units() | {"mean_chance": "share", "median_age_days": "days"}
-
-
-@dataclass(frozen=True)
-class _Columns:
-    unit: str
-    stage: str
-    at: str
-    steps: tuple[str, ...]
-    win: str
-    lost: str
-    by: tuple[str, ...]
 
 
 def pipeline_forecast(
@@ -170,12 +155,17 @@ def pipeline_forecast(
     Andersen et al. (1993), *Statistical Models Based on Counting Processes*, chapter IV; Kott
     (2001), Journal of Official Statistics 17:521-526.
     """
-    columns = _columns(unit_col, stage_col, at_col, steps, win_stage, lost_stage, by)
+    columns = stage_columns(
+        unit_col, stage_col, at_col, steps, win_stage, lost_stage, by,
+        taken=("stage", "mean_chance", "median_age_days"),
+    )  # fmt: skip
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("jackknife",))
     _check_horizon(horizon_days)
-    return _forecast(_reached(events, columns, as_of), columns, horizon_days, as_of, conf_level)
+    return _forecast(
+        first_reached(events, columns, as_of), columns, horizon_days, as_of, conf_level
+    )
 
 
 def pipeline_backtest(
@@ -222,14 +212,14 @@ def pipeline_backtest(
     ColumnError
         A column is missing, of another type, or null.
     """
-    columns = _columns(unit_col, stage_col, at_col, steps, win_stage, lost_stage, ())
+    columns = stage_columns(unit_col, stage_col, at_col, steps, win_stage, lost_stage, ())
     as_of = check_as_of(as_of)
     conf_level = check_conf_level(conf_level)
     check_one_of("ci_method", ci_method, ("jackknife",))
     _check_horizon(horizon_days)
     if n_origins < 1:
         raise InputError(f"'n_origins' must be at least 1; got {n_origins}. Pass, say, 6.")
-    whole = _reached(events, columns, as_of)
+    whole = first_reached(events, columns, as_of)
     rows = []
     for back in range(n_origins, 0, -1):
         origin = as_of - timedelta(days=back * horizon_days)
@@ -274,31 +264,6 @@ def _naive(whole: pl.DataFrame, origin: date, horizon: int) -> float | None:
     return float(open_then.filter(pl.col("won").is_between(start + 1, start + horizon)).height)
 
 
-def _columns(
-    unit_col: str,
-    stage_col: str,
-    at_col: str,
-    steps: Sequence[str],
-    win_stage: str,
-    lost_stage: str,
-    by: str | Sequence[str],
-) -> _Columns:
-    if isinstance(steps, str) or not steps:
-        raise InputError(
-            f"'steps' must list the open stages in their order; got {steps!r}. Pass, for example, "
-            'steps=["new", "contact", "visit", "offer"].'
-        )
-    names = tuple(str(step) for step in steps)
-    wrong = sorted({win_stage, lost_stage} & set(names))
-    if wrong or len(set(names)) < len(names) or win_stage == lost_stage:
-        raise InputError(
-            f"The stages {', '.join(names)} were asked for, with {win_stage!r} and {lost_stage!r} "
-            "as the two ends. No stage may stand twice or be an end: leave it out of 'steps'."
-        )
-    groups = group_names(by, taken=("stage", "mean_chance", "median_age_days"))
-    return _Columns(unit_col, stage_col, at_col, names, win_stage, lost_stage, groups)
-
-
 def _check_horizon(horizon_days: int) -> None:
     if horizon_days < 1:
         raise InputError(
@@ -309,31 +274,6 @@ def _check_horizon(horizon_days: int) -> None:
 # Count ------------------------------------------------------------------------------------
 
 
-def _reached(events: object, columns: _Columns, as_of: date) -> pl.DataFrame:
-    """Return, for every opportunity, the day on which each stage was first reached.
-
-    Columns: groups (`keys_of`), ``unit``, ``day_0`` …, ``won``, ``lost``: day numbers, null where
-    it was not reached.
-    """
-    asked = {
-        "unit": Asked(columns.unit, "key", "unit_col"),
-        "stage": Asked(columns.stage, "key", "stage_col"),
-        "at": Asked(columns.at, "moment", "at_col"),
-    }
-    frame = open_table(events, asked, by=columns.by)
-    frame = frame.with_columns(
-        nw.col("stage").cast(nw.String), floor_divide(nw.col("at"), SECONDS_PER_DAY).alias("day")
-    )
-    frame = frame.filter(nw.col("day") <= to_day_number(as_of))
-    names = {f"day_{i}": step for i, step in enumerate(columns.steps)}
-    names |= {"won": columns.win, "lost": columns.lost}
-    frame = frame.with_columns(
-        *(nw.when(nw.col("stage") == s).then(nw.col("day")).alias(n) for n, s in names.items())
-    )
-    frame = frame.group_by(*keys_of(columns.by), "unit").agg(*(nw.col(n).min() for n in names))
-    return collect(frame, order=[*keys_of(columns.by), "unit"])
-
-
 def _known_by(whole: pl.DataFrame, day: date) -> pl.DataFrame:
     """Return what was known at the end of an earlier day."""
     last = to_day_number(day)
@@ -342,7 +282,7 @@ def _known_by(whole: pl.DataFrame, day: date) -> pl.DataFrame:
     return earlier.filter(pl.any_horizontal(days.is_not_null()))
 
 
-def _stays(reached: pl.DataFrame, columns: _Columns, as_of: date) -> tuple[Stays, pl.DataFrame]:
+def _stays(reached: pl.DataFrame, columns: StageColumns, as_of: date) -> tuple[Stays, pl.DataFrame]:
     """Turn days reached into stays in stages; and say where each open opportunity is."""
     n_steps, last = len(columns.steps), to_day_number(as_of)
     days = reached.select(f"day_{i}" for i in range(n_steps)).to_numpy().astype(np.float64)
@@ -383,7 +323,7 @@ def _stays(reached: pl.DataFrame, columns: _Columns, as_of: date) -> tuple[Stays
 
 
 def _forecast(
-    reached: pl.DataFrame, columns: _Columns, horizon: int, as_of: date, conf_level: float
+    reached: pl.DataFrame, columns: StageColumns, horizon: int, as_of: date, conf_level: float
 ) -> PipelineForecast:
     stays, open_now = _stays(reached, columns, as_of)
     keys = keys_of(columns.by)

@@ -26,8 +26,8 @@ from crm_analysis.frames import (
     collect,
     open_table,
 )
+from crm_analysis.logistic import LogisticModel, concordance, expected_by_band, fit_logistic, tenths
 from crm_analysis.retention.listed import Listed
-from crm_analysis.retention.risk_model import RiskModel, bands, concordance, fit_risk, tenths
 from crm_analysis.uncertainty import normal_quantile, wilson_interval
 from crm_analysis.wording import _, date_text, duration_text, number, percent, word_of
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["DepartureRisk", "RiskCalibration", "departure_risk"]
 
 Floats = NDArray[np.float64]
+
+_BANDS = (0.25, 0.5)
+"""Where the bands of risk begin: below a quarter, to a half, above."""
 
 _FEWEST_PER_FACTOR = 10
 """Departures (and stays) for each factor below which a model is not trusted (Peduzzi 1996)."""
@@ -267,7 +270,7 @@ def departure_risk(
     varying = [i for i in range(len(factors)) if teach[f"x{i}"].n_unique() > 1]
     columns = [f"x{i}" for i in varying]
     x, k, n = _arrays(teach, columns)
-    model = fit_risk(x, k, n) if varying and 0 < k.sum() < n.sum() else None
+    model = fit_logistic(x, k, n) if varying and 0 < k.sum() < n.sum() else None
     table = _ratios(model, factors, varying, int(n.sum()), conf_level)
     first = counted["since"].drop_nulls()
     since = date_text(date_of(first[0])) if len(first) else _("no day")
@@ -296,7 +299,7 @@ def departure_risk(
 class _Told:
     """A model (None = not fitted), the snapshots, and the words that say what they are."""
 
-    model: RiskModel | None
+    model: LogisticModel | None
     known: pl.DataFrame
     columns: Sequence[str]
     horizon: str
@@ -320,7 +323,7 @@ def _arrays(part: pl.DataFrame, columns: Sequence[str]) -> tuple[Floats, Floats,
 
 
 def _ratios(
-    model: RiskModel | None,
+    model: LogisticModel | None,
     factors: Sequence[str],
     varying: Sequence[int],
     n: int,
@@ -365,7 +368,7 @@ def _concordance_of(told: _Told) -> Estimates:
 
 def _calibration_of(told: _Told) -> RiskCalibration:
     p, _x, k, n = told.part("tests")
-    table = tenths(p, k, n, told.conf_level)
+    table = tenths(p, k, n, told.conf_level, came="n_left")
     return RiskCalibration(
         table=table,
         name=_("Predicted and observed departures"),
@@ -384,7 +387,16 @@ def _calibration_of(told: _Told) -> RiskCalibration:
 
 def _slipping_of(told: _Told) -> Estimates:
     p, x, _k, n = told.part("waits")
-    table = bands(told.model, p, x, n, told.conf_level)
+    size = n.astype(np.int64)
+    five = expected_by_band(
+        told.model, np.repeat(p, size), np.repeat(x, size, axis=0), _BANDS, told.conf_level
+    )
+    labels = (
+        _("risk below {share}", share=percent(_BANDS[0], 0)),
+        _("risk of {low} to {high}", low=percent(_BANDS[0], 0), high=percent(_BANDS[1], 0)),
+        _("risk above {share}", share=percent(_BANDS[1], 0)),
+    )
+    table = pl.DataFrame({"risk": pl.Series(labels, dtype=pl.String), **five})
     return Listed(
         table=table,
         name=_("Customers expected to fall silent within {horizon}", horizon=told.horizon),

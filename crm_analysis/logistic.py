@@ -1,8 +1,12 @@
-"""A logistic model of leaving, and what its predictions are worth."""
+"""A logistic model of who will, and what its predictions are worth out of time.
+
+Of customers who leave, of leads that are won: whatever either comes within a horizon or does not.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,27 +14,21 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from crm_analysis.estimates import (
-    five_columns,
-    share_columns,
-)
+from crm_analysis.estimates import five_columns, share_columns
 from crm_analysis.uncertainty import normal_quantile
-from crm_analysis.wording import _, percent
 
-__all__ = ["RiskModel", "bands", "concordance", "fit_risk", "tenths"]
+__all__ = ["LogisticModel", "concordance", "expected_by_band", "fit_logistic", "tenths"]
 
 Floats = NDArray[np.float64]
 
 _TENTHS = 10
-_BANDS = (0.25, 0.5)
-"""Where the bands of risk begin: below a quarter, to a half, above."""
 
 _WIDEST = 1e4
 """A coefficient with a larger variance runs off: some factor tells the outcome apart."""
 
 
 @dataclass(frozen=True)
-class RiskModel:
+class LogisticModel:
     """A fitted logistic model.
 
     Attributes
@@ -44,7 +42,7 @@ class RiskModel:
     covariance: Floats
 
     def predict(self, x: Floats) -> Floats:
-        """Return the chance of leaving for each row of traits."""
+        """Return the chance for each row of traits."""
         return np.asarray(special.expit(_design(x) @ self.coefficients), np.float64)
 
 
@@ -52,8 +50,8 @@ def _design(x: Floats) -> Floats:
     return np.column_stack([np.ones(len(x)), x])
 
 
-def fit_risk(x: Floats, k: Floats, n: Floats) -> RiskModel | None:
-    """Return the fitted model; None where the data do not determine one."""
+def fit_logistic(x: Floats, k: Floats, n: Floats) -> LogisticModel | None:
+    """Fit `k` of `n` in each row of traits; None where the data do not determine a model."""
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
@@ -69,22 +67,22 @@ def fit_risk(x: Floats, k: Floats, n: Floats) -> RiskModel | None:
     spread = np.diag(covariance)
     if not (fitted.converged and np.isfinite(spread).all() and (spread < _WIDEST).all()):
         return None
-    return RiskModel(np.asarray(fitted.params, np.float64), covariance)
+    return LogisticModel(np.asarray(fitted.params, np.float64), covariance)
 
 
 def concordance(
     p: Floats, k: Floats, n: Floats, conf_level: float
 ) -> tuple[float, float, float, float]:
-    """Return the chance that one who left was given more risk than one who stayed (DeLong)."""
-    left, stayed = np.repeat(p, k.astype(int)), np.repeat(p, (n - k).astype(int))
-    if min(len(left), len(stayed)) < 2:
+    """Return the chance that a case was given more than another, its error and bounds (DeLong)."""
+    cases, others = np.repeat(p, k.astype(int)), np.repeat(p, (n - k).astype(int))
+    if min(len(cases), len(others)) < 2:
         return (float("nan"),) * 4
-    ranks = stats.rankdata(np.concatenate([left, stayed]))
-    own_left, own_stayed = stats.rankdata(left), stats.rankdata(stayed)
-    above = (ranks[: len(left)] - own_left) / len(stayed)
-    below = 1 - (ranks[len(left) :] - own_stayed) / len(left)
+    ranks = stats.rankdata(np.concatenate([cases, others]))
+    own_cases, own_others = stats.rankdata(cases), stats.rankdata(others)
+    above = (ranks[: len(cases)] - own_cases) / len(others)
+    below = 1 - (ranks[len(cases) :] - own_others) / len(cases)
     area = float(above.mean())
-    error = float(np.sqrt(above.var(ddof=1) / len(left) + below.var(ddof=1) / len(stayed)))
+    error = float(np.sqrt(above.var(ddof=1) / len(cases) + below.var(ddof=1) / len(others)))
     if not 0 < area < 1 or error == 0:
         return area, error, float("nan"), float("nan")
     # On the logit scale the interval stays inside (0, 1).
@@ -93,8 +91,8 @@ def concordance(
     return area, error, float(low), float(high)
 
 
-def tenths(p: Floats, k: Floats, n: Floats, conf_level: float) -> pl.DataFrame:
-    """Put customers into ten classes by predicted risk and say how many of each have left."""
+def tenths(p: Floats, k: Floats, n: Floats, conf_level: float, *, came: str) -> pl.DataFrame:
+    """Make ten classes by predicted chance; column `came` says of how many in each it came true."""
     order = np.argsort(p, kind="stable")
     before = np.cumsum(n[order]) - n[order]
     # A pattern goes whole into the class where its middle lies: ties are never split.
@@ -109,33 +107,29 @@ def tenths(p: Floats, k: Floats, n: Floats, conf_level: float) -> pl.DataFrame:
     five = share_columns(table["k"], table["n"], conf_level)
     return table.select(
         "tenth", (pl.col("sum") / pl.col("n")).alias("predicted"),
-        pl.col("k").cast(pl.Int64).alias("n_left"), **five,
+        pl.col("k").cast(pl.Int64).alias(came), **five,
     )  # fmt: skip
 
 
-def bands(
-    model: RiskModel | None, p: Floats, x: Floats, n: Floats, conf_level: float
-) -> pl.DataFrame:
-    """Say how many customers of each band of risk are expected to leave, and how sure that is."""
-    labels = (
-        _("risk below {share}", share=percent(_BANDS[0], 0)),
-        _("risk of {low} to {high}", low=percent(_BANDS[0], 0), high=percent(_BANDS[1], 0)),
-        _("risk above {share}", share=percent(_BANDS[1], 0)),
-    )
+def expected_by_band(
+    model: LogisticModel | None, p: Floats, x: Floats, cuts: Sequence[float], conf_level: float
+) -> dict[str, pl.Series]:
+    """Say how many of each band of chance are expected to, and how sure that is: five columns.
+
+    The bands are those between the `cuts`, the lowest first. The interval is a prediction's: it
+    carries the chance of each and doubt about the model.
+    """
     rows = []
-    for which, label in enumerate(labels):
+    for which in range(len(cuts) + 1):
         if model is None:
-            rows.append((label, 0.0, *[float("nan")] * 4))
+            rows.append((0.0, *[float("nan")] * 4))
             continue
-        own = np.digitize(p, _BANDS) == which
-        risk, size = p[own], n[own]
-        expected = float(np.sum(size * risk))
-        slope = (size * risk * (1 - risk)) @ _design(x[own])
-        # Chance of each customer, and doubt about the model.
-        variance = float(np.sum(size * risk * (1 - risk)) + slope @ model.covariance @ slope)
+        own = np.digitize(p, cuts) == which
+        chance, total = p[own], float(own.sum())
+        expected = float(chance.sum())
+        slope = (chance * (1 - chance)) @ _design(x[own])
+        variance = float((chance * (1 - chance)).sum() + slope @ model.covariance @ slope)
         half = normal_quantile(conf_level) * np.sqrt(variance)
-        total = float(size.sum())
-        rows.append((label, total, expected, np.sqrt(variance), max(expected - half, 0.0),
-                     min(expected + half, total)))  # fmt: skip
-    names, *columns = zip(*rows, strict=True)
-    return pl.DataFrame({"risk": pl.Series(names, dtype=pl.String), **five_columns(*columns)})
+        low, high = max(expected - half, 0.0), min(expected + half, total)
+        rows.append((total, expected, np.sqrt(variance), low, high))
+    return five_columns(*zip(*rows, strict=True))
