@@ -116,6 +116,7 @@ from .managers import IdentityConsolidation as IdentityConsolidation
 from .managers import ManagerScorecard as ManagerScorecard
 from .managers import PlanAttainment as PlanAttainment
 from .managers import ProcessCompliance as ProcessCompliance
+from .managers import RampUp as RampUp
 from .managers import Reconciliation as Reconciliation
 from .managers import ShareChange as ShareChange
 from .managers import TeamShares as TeamShares
@@ -140,6 +141,7 @@ from .managers import overdue_contacts as overdue_contacts
 from .managers import plan_attainment as plan_attainment
 from .managers import proactive_share as proactive_share
 from .managers import process_compliance as process_compliance
+from .managers import ramp_up as ramp_up
 from .managers import reconciliation as reconciliation
 from .managers import response_time as response_time
 from .managers import share_change as share_change

@@ -25,6 +25,7 @@ from crm_analysis.managers.duplicates import IdentityConsolidation, identity_con
 from crm_analysis.managers.loads import TrafficDistribution, traffic_distribution, workload
 from crm_analysis.managers.margin import margin_per_deal
 from crm_analysis.managers.plan import PlanAttainment, plan_attainment
+from crm_analysis.managers.ramp_up import RampUp, ramp_up
 from crm_analysis.managers.scorecard import ManagerScorecard, manager_scorecard
 from crm_analysis.managers.shares import TeamShares
 from crm_analysis.managers.workshop import first_time_fix
@@ -38,6 +39,7 @@ __all__ = [
     "ManagerScorecard",
     "PlanAttainment",
     "ProcessCompliance",
+    "RampUp",
     "Reconciliation",
     "ShareChange",
     "TeamShares",
@@ -62,6 +64,7 @@ __all__ = [
     "plan_attainment",
     "proactive_share",
     "process_compliance",
+    "ramp_up",
     "reconciliation",
     "response_time",
     "share_change",

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 from scipy import special
 
 from crm_analysis import figures
-from crm_analysis.dates import to_day_number
-from crm_analysis.errors import InputError, NotConvergedError
+from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, group_label, small_n_notes
 from crm_analysis.frames import (
-    Asked,
     check_as_of,
     check_conf_level,
     check_one_of,
-    collect,
     group_names,
-    keys_of,
-    open_table,
+)
+from crm_analysis.managers.intercepts import (
+    count_cells,
+    design_of,
+    one_step,
+    random_intercepts,
 )
 from crm_analysis.uncertainty import (
     RANK_DRAWS,
     homogeneity_p_value,
     rank_draws,
-    shrink_groups,
 )
 from crm_analysis.wording import (
     _,
@@ -54,8 +52,6 @@ _TAKEN = (
     "mature", "k",
 )  # fmt: skip
 LEAST_MANAGERS = 3
-_ROUNDS = 50
-_SETTLED = 1e-6
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -201,7 +197,7 @@ def adjusted_conversion(
     check_one_of("ci_method", ci_method, ("empirical-bayes",))
     if within_days < 1:
         raise InputError(f"'within_days' must be at least 1; got {within_days}. Pass, say, 90.")
-    cells = _count(leads, names, traits, opened_col, won_col, within_days, since, as_of)
+    cells = count_cells(leads, names, traits, opened_col, won_col, within_days, since, as_of)
     young = int(cells.filter(pl.col("mature") == 0)["n"].sum())
     cells = cells.filter(pl.col("mature") == 1)
     table, between, p_value = _estimate(cells, names, traits, conf_level, seed)
@@ -225,42 +221,6 @@ def adjusted_conversion(
     )  # fmt: skip
 
 
-# Count ------------------------------------------------------------------------------------
-
-
-def _count(
-    leads: object,
-    names: tuple[str, ...],
-    traits: tuple[str, ...],
-    opened_col: str,
-    won_col: str,
-    within_days: int,
-    since: date | None,
-    as_of: date,
-) -> pl.DataFrame:
-    """Count leads ``n`` and won ones ``k`` by manager, traits and whether they had their time."""
-    asked = {
-        "opened": Asked(opened_col, "date", "opened_col"),
-        "won": Asked(won_col, "date", "won_col", nullable=True),
-    }
-    by = (*names, *traits)
-    last = to_day_number(as_of)
-    frame = open_table(leads, asked, by=by).filter(nw.col("opened") <= last)
-    if since is not None:
-        frame = frame.filter(nw.col("opened") >= to_day_number(since))
-    # Whoever nobody is responsible for says nothing of anybody's work.
-    for key in keys_of(names):
-        frame = frame.filter(~nw.col(key).is_null())
-    frame = frame.with_columns(
-        (nw.col("opened") <= last - within_days).cast(nw.Int64).alias("mature"),
-        (nw.col("won") - nw.col("opened")).alias("wait"),
-    )
-    won = nw.when(nw.col("wait") <= within_days).then(nw.lit(1)).otherwise(nw.lit(0))
-    frame = frame.with_columns(won.alias("k"))
-    counted = frame.group_by(*keys_of(by), "mature").agg(nw.len().alias("n"), nw.col("k").sum())
-    return collect(counted, by=by, order=["mature"])
-
-
 # Estimate ---------------------------------------------------------------------------------
 
 
@@ -281,9 +241,9 @@ def _estimate(
     columns = five_columns(size, unknown, unknown, unknown, unknown)
     between, p_value = 0.0, None
     if managers.height >= LEAST_MANAGERS and 0 < k.sum() < n.sum():
-        design = _design(cells.select(traits), n, k)
-        fixed, effect, error, between = _random_intercepts(design, n, k, who)
-        alone, alone_error = _step(fixed, np.zeros_like(effect), n, k, who)
+        design = design_of(cells.select(traits), n, k)
+        fixed, effect, error, between = random_intercepts(design, n, k, who)
+        alone, alone_error = one_step(fixed, np.zeros_like(effect), n, k, who)
         p_value = homogeneity_p_value(alone, alone_error)
         extra = _ranks(effect, error, conf_level, seed)
         extra["expected"] = np.bincount(who, n * special.expit(fixed)) / size
@@ -297,91 +257,6 @@ def _estimate(
     table = table.with_columns(pl.col("rank_low", "rank_high").cast(pl.Int64))
     return table.sort("estimate", *names, descending=[True, *([False] * len(names))],
                       nulls_last=True), between, p_value  # fmt: skip
-
-
-def _design(traits: pl.DataFrame, n: NDArray[Any], k: NDArray[Any]) -> NDArray[Any]:
-    """Return a column of ones and an indicator for every value but each trait's most frequent.
-
-    A value with which none or all were won has no finite effect: such values are put together as
-    one, and with the most frequent one where even that does not help.
-    """
-    columns = [np.ones(len(n))]
-    for name in traits.columns:
-        cells = pl.DataFrame(
-            {"value": traits[name].cast(pl.String).fill_null("\0"), "n": n, "k": k}
-        )
-        value = _folded(_folded(cells["value"], cells, "\1"), cells, None)
-        often = cells.with_columns(value).group_by("value").agg(pl.col("n").sum())
-        order = often.sort("n", "value", descending=[True, False])["value"].to_list()
-        columns += [(value == one).to_numpy().astype(float) for one in order[1:]]
-    return np.column_stack(columns)
-
-
-def _folded(value: pl.Series, cells: pl.DataFrame, into: str | None) -> pl.Series:
-    """Put values that tell won from lost without error into one, by default the most frequent."""
-    sums = cells.with_columns(value).group_by("value").agg(pl.col("n", "k").sum())
-    clear = sums.filter((pl.col("k") == 0) | (pl.col("k") == pl.col("n")))["value"].to_list()
-    if into is None:
-        into = sums.sort("n", "value", descending=[True, False])["value"][0]
-    return value.replace(clear, [into] * len(clear))
-
-
-def _random_intercepts(
-    design: NDArray[Any], n: NDArray[Any], k: NDArray[Any], who: NDArray[np.int64]
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], float]:
-    """Fit the fixed part and the managers' intercepts in turn until they agree.
-
-    Returns the fixed part of each cell, each manager's intercept with its error (log odds), and
-    the standard deviation between managers.
-    """
-    effect, start = np.zeros(int(who.max()) + 1), None
-    for _round in range(_ROUNDS):
-        start = _coefficients(design, n, k, effect[who], start)
-        fixed = design @ start
-        alone, error = _step(fixed, effect, n, k, who)
-        drawn = shrink_groups(alone, error)
-        # The level of all managers is the intercept of the fixed part, not theirs.
-        fresh = drawn.estimate - np.average(drawn.estimate, weights=1 / drawn.std_error**2)
-        if np.max(np.abs(fresh - effect)) < _SETTLED:
-            return fixed, fresh, drawn.std_error, float(np.sqrt(drawn.between_variance))
-        effect = fresh
-    raise NotConvergedError(
-        f"The model of conversion by manager was fitted {_ROUNDS} times in turn and did not "
-        "settle. Leave out traits with many rare values from 'adjust', or take a longer period."
-    )
-
-
-def _coefficients(
-    design: NDArray[Any],
-    n: NDArray[Any],
-    k: NDArray[Any],
-    offset: NDArray[Any],
-    start: NDArray[Any] | None,
-) -> NDArray[Any]:
-    from statsmodels.genmod.families import Binomial
-    from statsmodels.genmod.generalized_linear_model import GLM
-    from statsmodels.tools.sm_exceptions import ConvergenceWarning
-
-    model = GLM(np.column_stack([k, n - k]), design, family=Binomial(), offset=offset)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # asked for in the next line
-        fit = model.fit(start_params=start, method="newton", disp=False)
-    if not fit.mle_retvals["converged"]:
-        raise NotConvergedError(
-            "The logistic model of leads did not settle: some traits together tell won from lost "
-            "leads without error. Name fewer traits in 'adjust', or take a longer period."
-        )
-    return np.asarray(fit.params, np.float64)
-
-
-def _step(
-    fixed: NDArray[Any], effect: NDArray[Any], n: NDArray[Any], k: NDArray[Any], who: NDArray[Any]
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return each manager's own intercept by one step from score and information, and its error."""
-    chance = special.expit(fixed + effect[who])
-    score = np.bincount(who, k - n * chance, len(effect))
-    information = np.bincount(who, n * chance * (1 - chance), len(effect))
-    return effect + score / information, 1 / np.sqrt(information)
 
 
 def _on_all_leads(

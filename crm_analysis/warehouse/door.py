@@ -898,7 +898,7 @@ class Warehouse:
         return views.answers(self.table)
 
     def with_managers(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Return a table with ``manager`` (name), ``manager_no`` (number) and ``dealership``.
+        """Return a table with ``manager`` (name), ``manager_no``, ``hired_on`` and ``dealership``.
 
         Parameters
         ----------

@@ -817,13 +817,14 @@ def _fields_of(table: str, frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def with_managers(tables: Tables, frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Put manager and dealership beside their keys: by name, and the manager by number too."""
+    """Put manager (name, number, first day) and dealership beside their keys."""
     have = frame.collect_schema().names()
-    frame = frame.drop(name for name in ("manager", "manager_no", "dealership") if name in have)
+    ours = ("manager", "manager_no", "hired_on", "dealership")
+    frame = frame.drop(name for name in ours if name in have)
     key = pl.col("employee_id")
     people = tables("employees").select(
         key.alias("manager_id"), pl.col("name").alias("manager"),
-        pl.format("№ {}", key).alias("manager_no"),
+        pl.format("№ {}", key).alias("manager_no"), "hired_on",
     )  # fmt: skip
     places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
     return frame.join(people, on="manager_id", how="left").join(
