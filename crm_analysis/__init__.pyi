@@ -114,6 +114,8 @@ from .managers import ContactFrequency as ContactFrequency
 from .managers import DataDefects as DataDefects
 from .managers import IdentityConsolidation as IdentityConsolidation
 from .managers import ManagerScorecard as ManagerScorecard
+from .managers import PayScheme as PayScheme
+from .managers import PaySimulation as PaySimulation
 from .managers import PlanAttainment as PlanAttainment
 from .managers import ProcessCompliance as ProcessCompliance
 from .managers import RampUp as RampUp
@@ -138,6 +140,7 @@ from .managers import logged_before_contract as logged_before_contract
 from .managers import manager_scorecard as manager_scorecard
 from .managers import margin_per_deal as margin_per_deal
 from .managers import overdue_contacts as overdue_contacts
+from .managers import pay_simulation as pay_simulation
 from .managers import plan_attainment as plan_attainment
 from .managers import proactive_share as proactive_share
 from .managers import process_compliance as process_compliance

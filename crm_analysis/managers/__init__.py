@@ -24,6 +24,8 @@ from crm_analysis.managers.discipline import (
 from crm_analysis.managers.duplicates import IdentityConsolidation, identity_consolidation
 from crm_analysis.managers.loads import TrafficDistribution, traffic_distribution, workload
 from crm_analysis.managers.margin import margin_per_deal
+from crm_analysis.managers.pay import PaySimulation, pay_simulation
+from crm_analysis.managers.pay_scheme import PayScheme
 from crm_analysis.managers.plan import PlanAttainment, plan_attainment
 from crm_analysis.managers.ramp_up import RampUp, ramp_up
 from crm_analysis.managers.scorecard import ManagerScorecard, manager_scorecard
@@ -37,6 +39,8 @@ __all__ = [
     "DataDefects",
     "IdentityConsolidation",
     "ManagerScorecard",
+    "PayScheme",
+    "PaySimulation",
     "PlanAttainment",
     "ProcessCompliance",
     "RampUp",
@@ -61,6 +65,7 @@ __all__ = [
     "manager_scorecard",
     "margin_per_deal",
     "overdue_contacts",
+    "pay_simulation",
     "plan_attainment",
     "proactive_share",
     "process_compliance",
