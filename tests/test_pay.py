@@ -134,7 +134,7 @@ def test_managers_stand_in_quarters_and_never_alone() -> None:
 
 
 def test_cars_moved_over_a_step_are_noticed() -> None:
-    """Ten managers who have three cars in a month or none, at the pace of two, and an honest team."""
+    """Ten managers with three cars in a month or none, at the pace of two; and an honest team."""
     rows = []
     for manager in range(10):
         for month in (m for m in range(1, 13) if m % 3):
