@@ -150,6 +150,7 @@ from .managers import response_time as response_time
 from .managers import share_change as share_change
 from .managers import traffic_distribution as traffic_distribution
 from .managers import workload as workload
+from .marketing import CallResults as CallResults
 from .marketing import CampaignEffect as CampaignEffect
 from .marketing import ChannelParity as ChannelParity
 from .marketing import CostRatio as CostRatio
@@ -165,6 +166,7 @@ from .marketing import Traffic as Traffic
 from .marketing import ValueChange as ValueChange
 from .marketing import acquisition_cost as acquisition_cost
 from .marketing import average_deal as average_deal
+from .marketing import call_results as call_results
 from .marketing import channel_parity as channel_parity
 from .marketing import cost_ratio as cost_ratio
 from .marketing import holdout_effect as holdout_effect

@@ -32,9 +32,11 @@ from crm_analysis.marketing.stock import (
     stock_age,
     stock_turnover,
 )
+from crm_analysis.marketing.telemarketing import CallResults, call_results
 from crm_analysis.marketing.value_change import ValueChange, value_change
 
 __all__ = [
+    "CallResults",
     "CampaignEffect",
     "ChannelParity",
     "CostRatio",
@@ -50,6 +52,7 @@ __all__ = [
     "ValueChange",
     "acquisition_cost",
     "average_deal",
+    "call_results",
     "channel_parity",
     "cost_ratio",
     "holdout_effect",

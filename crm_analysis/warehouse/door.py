@@ -848,6 +848,26 @@ class Warehouse:
         """
         return views.contact_years(self.table, since=since, as_of=as_of or self.as_of)
 
+    def calls(self) -> pl.LazyFrame:
+        """Return the calls that went out and were made, with what for and what came of them.
+
+        Returns
+        -------
+        polars.LazyFrame
+            The columns of `contacts`, and ``dealership`` (name).
+        """
+        return views.calls(self.table)
+
+    def comings(self) -> pl.LazyFrame:
+        """Return what customers did: came, had a car serviced, signed a contract.
+
+        Returns
+        -------
+        polars.LazyFrame
+            ``customer_id``, ``happened_on`` and ``kind``: ``visit``, ``service``, ``contract``.
+        """
+        return views.comings(self.table, has=self.tables.__contains__)
+
     def touches(self) -> pl.LazyFrame:
         """Return every contact that was made, either way.
 

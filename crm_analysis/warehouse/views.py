@@ -957,6 +957,28 @@ def _stretches(tables: Tables, since: date, as_of: date) -> pl.LazyFrame:
     )  # fmt: skip
 
 
+def calls(tables: Tables) -> pl.LazyFrame:
+    """Return the calls that went out, with what for, what came of them, and where."""
+    out = pl.col("direction").cast(pl.String) == "outgoing"
+    made = tables("contacts").filter(
+        pl.col("kind").cast(pl.String) == "call", out, pl.col("done_at").is_not_null()
+    )
+    return _placed(tables, made)
+
+
+def comings(tables: Tables, *, has: Callable[[str], bool]) -> pl.LazyFrame:
+    """Return what customers did: came to the showroom or the workshop, or signed a contract."""
+    came = visits(tables, has=has).select(
+        "customer_id", "happened_on",
+        pl.when(pl.col("kind") == "service").then(pl.lit("service")).otherwise(pl.lit("visit"))
+        .alias("kind"),
+    )  # fmt: skip
+    signed = tables("deals").select(
+        "customer_id", pl.col("contract_on").alias("happened_on"), pl.lit("contract").alias("kind")
+    )
+    return pl.concat([came, signed])
+
+
 def touches(tables: Tables) -> pl.LazyFrame:
     """Return every contact that was made: those that went out, and those that came in."""
     planned = tables("contacts").filter(pl.col("done_at").is_not_null()).select(
