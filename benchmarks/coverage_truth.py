@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +29,41 @@ import polars as pl
 
 from crm_analysis import (
     Estimates,
+    LeadScore,
     adjusted_conversion,
+    call_results,
+    channel_parity,
+    complaint_resolution,
     contact_discipline,
     conversion_funnel,
     holdout_effect,
     interrupted_effect,
+    lead_score,
+    loyalty_lift,
     mean_score,
     net_promoter_score,
     pipeline_forecast,
+    pipeline_velocity,
     purchase_history,
+    ramp_up,
     response_rate,
     retention_curve,
     sales_forecast,
+    satisfaction_index,
+    score_bounds,
     service_demand,
     source_effectiveness,
     staggered_effect,
     state_transitions,
+    stock_age,
     value_by_process,
     value_concentration,
+    weighted_score,
 )
+from crm_analysis.dates import to_day_number
+from crm_analysis.forecast.lead_snapshots import PER, snapshots
+from crm_analysis.forecast.reached import first_reached, stage_columns
+from crm_analysis.logistic import concordance
 from crm_analysis.schema import STAGES
 from crm_analysis.warehouse import views
 from synthetic import Network, make_network, make_worlds
@@ -530,6 +546,214 @@ def visits_ahead(then: pl.DataFrame, later: pl.DataFrame) -> Iterator[Case]:
     yield from cases("visits of each of the next 8 weeks", both)
 
 
+# Leads, people and calls ------------------------------------------------------------------------
+
+
+def lead_scores(world: World) -> Iterator[Case]:
+    """Hold the score of leads of a year ago against what came, and against the true chances."""
+    then = views.lead_events(world.earlier.tables.__getitem__).collect()
+    later = views.lead_events(world.network.tables.__getitem__).collect()
+    steps = STAGES[: STAGES.index("contract")]
+    found = lead_score(then, steps=steps, as_of=YEAR_BEFORE)
+    end = YEAR_BEFORE + timedelta(days=30)
+    signed = later.filter(
+        pl.col("stage").cast(pl.String) == "contract", pl.col("happened_at").dt.date() <= end
+    )
+    came = found.leads.join(signed, left_on="unit", right_on="opportunity_id", how="semi")
+    expected = found.table.select(pl.col("n", "estimate").sum())
+    variance = float((found.table["std_error"] ** 2).sum())
+    half = 1.96 * float(np.sqrt(variance))
+    total = expected["estimate"].item()
+    yield Case(
+        "contracts of open leads in 30 days, by their score", total, max(total - half, 0.0),
+        total + half, float(came.height),
+    )  # fmt: skip
+    yield from score_order(world, found, steps)
+
+
+def score_order(world: World, found: LeadScore, steps: Sequence[str]) -> Iterator[Case]:
+    """Compare the order of leads by score with the order by what is hidden from it.
+
+    The rival knows each lead's true chances of all steps still before it: the buyer's intent and
+    the manager's skill with them, but not how long the lead has stood where it is.
+    """
+    area = found.lift.concordance
+    if area.table["estimate"].item() is None:
+        return
+    columns = stage_columns(
+        "opportunity_id", "stage", "happened_at", steps, "contract", "lost", "source"
+    )
+    events = views.lead_events(world.earlier.tables.__getitem__).collect()
+    reached = first_reached(events, columns, YEAR_BEFORE, per=PER)
+    last = to_day_number(YEAR_BEFORE)
+    days = [last - 30 * back for back in range(12, 0, -1)]
+    seen = snapshots(reached, columns, days, 30, last)
+    order = {step: place for place, step in enumerate(steps)}
+    chances = world.network.truth["truth_stage"].with_columns(
+        to=pl.col("stage").cast(pl.String).replace_strict(order, default=99).cast(pl.Int64)
+    )
+    here = seen.lazy().select(
+        "unit", "day", "won",
+        place=pl.col("stage").replace_strict(order, return_dtype=pl.Int64),
+    )  # fmt: skip
+    truth = (
+        here.join(chances, left_on="unit", right_on="opportunity_id")
+        .filter(
+            pl.col("stage").cast(pl.String) != "delivery",
+            pl.col("stage").cast(pl.String) != "test_drive", pl.col("to") > pl.col("place"),
+        )
+        .group_by("unit", "day", "won")
+        .agg(chance=pl.col("probability").product())
+        .sort("unit", "day")
+        .collect()
+    )  # fmt: skip
+    won = truth["won"].cast(pl.Float64).to_numpy()
+    best = concordance(truth["chance"].to_numpy(), won, np.ones(len(won)), LEVEL)[0]
+    row = area.table.row(0, named=True)
+    yield Case("pairs of leads in the order of buying, by score", row["estimate"], None, None, 1.0)
+    yield Case("pairs of leads in the order of buying, by true chances", best, None, None, 1.0)
+
+
+def ramp(world: World) -> Iterator[Case]:
+    """Hold what months in the job do against the truth: nothing, in these networks."""
+    tables = world.network.tables.__getitem__
+    leads = views.with_managers(tables, views.leads(tables)).collect()
+    found = ramp_up(leads, manager_col="manager_id", within_days=WINDOW_DAYS, as_of=AS_OF)
+    for row in found.table.head(-1).drop_nulls("odds").to_dicts():
+        logs = (float(np.log(row[name])) for name in ("odds", "odds_low", "odds_high"))
+        yield Case("odds of a contract of a new manager, log", *logs, 0.0)
+
+
+def calls(world: World) -> Iterator[Case]:
+    """Hold what people did who were reached against who were not: a coin decided it."""
+    tables = world.network.tables
+    made = views.calls(tables.__getitem__).collect()
+    done = views.comings(tables.__getitem__, has=tables.__contains__).collect()
+    found = call_results(made, outcomes=done, by="purpose", as_of=AS_OF).table
+    known = found.drop_nulls("difference").filter(pl.col("n_yes") > 0)
+    yield from cases(
+        "visits and purchases of those reached, less those not reached",
+        known.select(
+            estimate="difference", conf_low="difference_low", conf_high="difference_high",
+            truth=pl.lit(0.0),
+        ),
+    )  # fmt: skip
+
+
+def parity(world: World) -> Iterator[Case]:
+    """Hold a channel against the others with its mix, by chances of the leads themselves."""
+    leads = views.lead_sales(world.network.tables.__getitem__).collect()
+    adjust = ["dealership_id", "condition"]
+    found = channel_parity(leads, adjust=adjust, within_days=WINDOW_DAYS, as_of=AS_OF).table
+    mature = leads.filter(pl.col("opened_at").dt.date() <= AS_OF - timedelta(days=WINDOW_DAYS))
+    known = mature.join(world.network.truth["truth_lead"].collect(), on="opportunity_id")
+    cells = known.group_by(pl.col("source").cast(pl.String), *adjust).agg(
+        pl.len(), pl.col("contract_probability").sum().alias("sum")
+    )
+    totals = cells.group_by(adjust).agg(all_n=pl.col("len").sum(), all_sum=pl.col("sum").sum())
+    both = cells.join(totals, on=adjust, nulls_equal=True).filter(pl.col("all_n") > pl.col("len"))
+    others = (pl.col("all_sum") - pl.col("sum")) / (pl.col("all_n") - pl.col("len"))
+    gap = (pl.col("sum") / pl.col("len") - others) * pl.col("len")
+    truth = both.group_by("source").agg(truth=gap.sum() / pl.col("len").sum())
+    shown = found.with_columns(pl.col("source").cast(pl.String)).join(truth, on="source").select(
+        "truth", estimate="difference", conf_low="difference_low", conf_high="difference_high"
+    )  # fmt: skip
+    yield from cases("conversion of a channel, less that of others with its mix", shown)
+
+
+def loyalty(world: World) -> Iterator[Case]:
+    """Hold what membership does against the truth: nothing, but the satisfied join more often."""
+    tables = world.network.tables
+    bought = partial(views.purchases, tables.__getitem__)
+    rows = views.loyalty_members(
+        tables.__getitem__, bought, landmark_days=30, has=tables.__contains__
+    )
+    hidden = world.network.truth["truth_customer"].select(
+        "customer_id", level=(pl.col("satisfaction") / 0.5).round().clip(-3, 3)
+    )
+    found = loyalty_lift(
+        rows.join(hidden, on="customer_id"), adjust=("started_kind", "level"), as_of=AS_OF
+    ).table
+    yield case("effect of membership, among the equally satisfied", found.slice(2, 1), 0.0)
+    yield case("effect of membership, members against all others", found.slice(3, 1), 0.0)
+
+
+# Satisfaction as an index, and of all who were asked --------------------------------------------
+
+INDEX = {"csat": 4, "staff": 3, "price": 3}
+
+
+def indices(world: World) -> Iterator[Case]:
+    """Hold the index of those who answer, and scores of all who were asked, against the truth."""
+    given = pl.concat(
+        answers(world.network, code).with_columns(
+            question=pl.lit(code), scale_min=pl.lit(1), scale_max=pl.lit(5)
+        )
+        for code in INDEX
+    )
+    for own in by_dealership(given):
+        found = satisfaction_index(own, weights=INDEX, n_resamples=300, as_of=AS_OF)
+        means = {code: own.filter(question=code)["expected_score"].to_numpy() for code in INDEX}
+        truth = sum(weight * (means[code].mean() - 1) * 25 for code, weight in INDEX.items())
+        yield case("index of satisfaction (0-1000) of those who answer", found, float(truth))
+    for sent in by_dealership(all_asked(world.network)):
+        due = sent.filter(pl.col("sent_at").dt.date() <= AS_OF - timedelta(days=30))
+        truth = float(due["expected_score"].to_numpy().mean())
+        weighted = weighted_score(sent, scale=(1, 5), as_of=AS_OF).table.slice(1, 1)
+        yield case("mean satisfaction of all asked, by weights", weighted, truth)
+        bounds = score_bounds(sent, scale=(1, 5), as_of=AS_OF)
+        yield case("mean satisfaction of all asked, by bounds", bounds, truth)
+
+
+def all_asked(network: Network) -> pl.DataFrame:
+    """Return every survey with what its customer would say on average, and perhaps did."""
+    question = network.truth["truth_question"].filter(pl.col("code") == "csat").select(
+        "question_id"
+    )  # fmt: skip
+    truth = network.truth["truth_answer"].join(question, on="question_id", how="semi")
+    scores = network.tables["survey_answers"].join(question, on="question_id", how="semi")
+    return (
+        network.tables["surveys"]
+        .join(truth.select("survey_id", "expected_score"), on="survey_id")
+        .join(scores.select("survey_id", score="value"), on="survey_id", how="left")
+        .collect()
+    )
+
+
+def complaints(world: World) -> Iterator[Case]:
+    """Hold the share of cases resolved in time against their true chances."""
+    cases_of = world.network.tables["cases"].collect()
+    chances = world.network.truth["truth_case"].collect()
+    for own in by_dealership(cases_of):
+        over = own.filter(pl.col("opened_at").dt.date() <= AS_OF - timedelta(days=7))
+        truth = float(over.join(chances, on="case_id")["in_time_probability"].to_numpy().mean())
+        yield case("cases resolved within 7 days", complaint_resolution(over, as_of=AS_OF), truth)
+
+
+# What a year has made of it ---------------------------------------------------------------------
+
+
+def stock_and_pace(world: World) -> Iterator[Case]:
+    """Hold how long cars stand, and what the pipeline brings, against the year that came."""
+    then, later = world.earlier.tables.__getitem__, world.network.tables.__getitem__
+    since = date(2024, 7, 1)
+    seen = stock_age(views.stock(then).collect(), since=since, as_of=YEAR_BEFORE)
+    cars = views.stock(later).collect().filter(pl.col("arrived_on") <= YEAR_BEFORE)
+    truth = stock_age(cars, since=since, as_of=AS_OF).table["estimate"].item()
+    if truth is not None and seen.table["estimate"].item() is not None:
+        yield case("median days in stock of half a year's cars, a year later", seen, float(truth))
+    leads = views.lead_sales(then).collect()
+    pace = pipeline_velocity(leads, since=since, as_of=YEAR_BEFORE).table.row(0, named=True)
+    end = YEAR_BEFORE + timedelta(days=90)
+    won = views.lead_sales(later).collect().filter(
+        pl.col("won_at").dt.date() > YEAR_BEFORE, pl.col("won_at").dt.date() <= end
+    )  # fmt: skip
+    margin = float(won["margin"].to_numpy().sum()) / 90
+    if margin > 0 and pace["estimate"] is not None:
+        low, value, high = (pace[name] / margin for name in ("conf_low", "estimate", "conf_high"))
+        yield Case("margin a day of the pipeline, over what came in 90 days", value, low, high, 1.0)
+
+
 # Campaigns --------------------------------------------------------------------------------
 
 
@@ -603,6 +827,14 @@ FAMILIES: dict[str, Family] = {
     "managers": managers,
     "segments": segments,
     "forecasts": forecasts,
+    "score of leads": lead_scores,
+    "new managers": ramp,
+    "calls": calls,
+    "channels": parity,
+    "loyalty programme": loyalty,
+    "index": indices,
+    "complaints": complaints,
+    "stock and pace": stock_and_pace,
 }
 CAMPAIGNS: dict[str, Callable[[int], Iterator[Case]]] = {
     "campaigns": staggered, "holdout": held_out,
