@@ -617,7 +617,8 @@ def score_order(world: World, found: LeadScore, steps: Sequence[str]) -> Iterato
 def ramp(world: World) -> Iterator[Case]:
     """Hold what months in the job do against the truth: nothing, in these networks."""
     tables = world.network.tables.__getitem__
-    leads = views.with_managers(tables, views.leads(tables)).collect()
+    hired = tables("employees").select("hired_on", manager_id="employee_id")
+    leads = views.leads(tables).join(hired, on="manager_id").collect()
     found = ramp_up(leads, manager_col="manager_id", within_days=WINDOW_DAYS, as_of=AS_OF)
     for row in found.table.head(-1).drop_nulls("odds").to_dicts():
         logs = (float(np.log(row[name])) for name in ("odds", "odds_low", "odds_high"))

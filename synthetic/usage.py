@@ -26,6 +26,20 @@ _BOUGHT = {
     ),
 }  # fmt: skip
 
+_CAME = {
+    "dealerships": ("dealership_id", "name"),
+    "employees": ("employee_id", "name"),
+    "traffic": ("customer_id", "dealership_id", "happened_at", "kind"),
+    "opportunities": (
+        "opportunity_id", "customer_id", "manager_id", "source", "opened_at",
+    ),
+    "stage_events": (
+        "opportunity_id", "dealership_id", "employee_id", "seq", "stage", "happened_at",
+        "entered_at",
+    ),
+    "service_orders": ("customer_id", "dealership_id", "opened_at"),
+}  # fmt: skip
+
 VIEWS: Mapping[str, Columns] = MappingProxyType(
     {
         "spells": _DEALERSHIP
@@ -359,19 +373,14 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
             "contacts": ("dealership_id", "employee_id", "direction", "done_at"),
             "traffic": ("dealership_id", "handled_by", "happened_at"),
         },
-        "visits": {
+        "calls": {
             "dealerships": ("dealership_id", "name"),
-            "employees": ("employee_id", "name"),
-            "traffic": ("customer_id", "dealership_id", "happened_at", "kind"),
-            "opportunities": (
-                "opportunity_id", "customer_id", "manager_id", "source", "opened_at",
+            "contacts": (
+                "dealership_id", "customer_id", "kind", "purpose", "direction", "done_at", "result",
             ),
-            "stage_events": (
-                "opportunity_id", "dealership_id", "employee_id", "seq", "stage", "happened_at",
-                "entered_at",
-            ),
-            "service_orders": ("customer_id", "dealership_id", "opened_at"),
         },
+        "visits": _CAME,
+        "comings": _CAME | {"deals": ("customer_id", "contract_on")},
         "keeping_costs": {
             "dealerships": ("dealership_id", "name"),
             "service_orders": ("dealership_id", "customer_id", "opened_at", "discount"),
@@ -437,7 +446,9 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "marketer": (
             "answers",
             "approaches",
+            "calls",
             "campaign_plan",
+            "comings",
             "demand",
             "keeping_costs",
             "lead_sales",
@@ -464,6 +475,7 @@ DIRECT: Mapping[str, Columns] = MappingProxyType(
             "opportunities": ("opened_at", "source"),
         },
         "marketer": {"customers": ("created_at",)},
+        "sales_head": {"employees": ("employee_id", "hired_on")},
         "pipeline": {"deals": ("contract_on",)},
         "client_service": {
             "surveys": ("customer_id", "kind", "sent_at", "answered_at", "channel"),

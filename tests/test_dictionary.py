@@ -169,6 +169,8 @@ _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
         tables, since=date(2024, 1, 1), as_of=date(2024, 12, 31)
     ),
     "touches": views.touches,
+    "calls": views.calls,
+    "comings": lambda tables: views.comings(tables, has=TABLES.__contains__),
     "visits": lambda tables: views.visits(tables, has=TABLES.__contains__),
     "keeping_costs": lambda tables: views.keeping_costs(
         tables, call=4.0, message=0.05, has=TABLES.__contains__

@@ -128,7 +128,8 @@ def ramp_up(
     Parameters
     ----------
     leads : table
-        One row per lead, on any backend: see `Warehouse.leads` and `Warehouse.with_managers`.
+        One row per lead, on any backend: see `Warehouse.leads`, with the first day of the manager
+        from the table of employees.
     manager_col : str or sequence of str
         Who worked on it: a column, or several that name a manager together.
     hired_col, opened_col, won_col : str

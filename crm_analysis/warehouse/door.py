@@ -854,7 +854,7 @@ class Warehouse:
         Returns
         -------
         polars.LazyFrame
-            The columns of `contacts`, and ``dealership`` (name).
+            `customer_id, dealership_id, purpose, done_at, result, dealership`.
         """
         return views.calls(self.table)
 
@@ -918,7 +918,7 @@ class Warehouse:
         return views.answers(self.table)
 
     def with_managers(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Return a table with ``manager`` (name), ``manager_no``, ``hired_on`` and ``dealership``.
+        """Return a table with ``manager`` (name), ``manager_no`` (number) and ``dealership``.
 
         Parameters
         ----------

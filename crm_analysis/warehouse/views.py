@@ -817,14 +817,13 @@ def _fields_of(table: str, frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def with_managers(tables: Tables, frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Put manager (name, number, first day) and dealership beside their keys."""
+    """Put manager and dealership beside their keys: by name, and the manager by number too."""
     have = frame.collect_schema().names()
-    ours = ("manager", "manager_no", "hired_on", "dealership")
-    frame = frame.drop(name for name in ours if name in have)
+    frame = frame.drop(name for name in ("manager", "manager_no", "dealership") if name in have)
     key = pl.col("employee_id")
     people = tables("employees").select(
         key.alias("manager_id"), pl.col("name").alias("manager"),
-        pl.format("№ {}", key).alias("manager_no"), "hired_on",
+        pl.format("№ {}", key).alias("manager_no"),
     )  # fmt: skip
     places = tables("dealerships").select("dealership_id", pl.col("name").alias("dealership"))
     return frame.join(people, on="manager_id", how="left").join(
@@ -962,7 +961,7 @@ def calls(tables: Tables) -> pl.LazyFrame:
     out = pl.col("direction").cast(pl.String) == "outgoing"
     made = tables("contacts").filter(
         pl.col("kind").cast(pl.String) == "call", out, pl.col("done_at").is_not_null()
-    )
+    ).select("customer_id", "dealership_id", "purpose", "done_at", "result")  # fmt: skip
     return _placed(tables, made)
 
 
