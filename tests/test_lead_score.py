@@ -225,14 +225,8 @@ def test_the_page_says_counts_and_no_lead() -> None:
     found = lead_score(leads(1_000, seed=10), steps=STEPS, as_of=AS_OF)
     assert "open leads are in the band" in found.sentence()
     assert "tenth with the highest score" in found.lift.sentence()
-    assert set(found.table.columns) == {
-        "chance",
-        "n",
-        "estimate",
-        "std_error",
-        "conf_low",
-        "conf_high",
-    }
+    assert "unit" not in found.table.columns
+    assert found.table["n"].sum() == found.leads.height
     found.plot()
     found.lift.plot()
     found.odds.show()

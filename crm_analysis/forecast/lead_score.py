@@ -117,7 +117,7 @@ class ScoreLift(Estimates):
 class LeadScore(Estimates):
     """Contracts expected of the leads open now, by band of their chance.
 
-    The table has ``chance`` (the band), ``n`` (open leads) and the contracts expected of them.
+    The table has ``chance_band``, ``n`` (open leads) and the contracts expected of them.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ class LeadScore(Estimates):
         return _(
             "{k} of {n} open leads are in the band “{band}” and should bring {share} of the "
             "contracts expected of all: {value}.",
-            k=number(best["n"]), n=number(n), band=best["chance"],
+            k=number(best["n"]), n=number(n), band=best["chance_band"],
             share=percent(best["estimate"] / known["estimate"].sum(), 0),
             value=self.value_text(best),
         )  # fmt: skip
@@ -164,7 +164,7 @@ class LeadScore(Estimates):
         """Draw the contracts expected of each band, and return the Axes."""
         ax = figures.new_axes(ax)
         figures.bars(
-            self.table.drop_nulls("estimate"), label="chance", value="estimate", ax=ax,
+            self.table.drop_nulls("estimate"), label="chance_band", value="estimate", ax=ax,
             text=lambda value: amount(value, "number"),
         )  # fmt: skip
         figures.write_units(ax, "count", axis="x")
@@ -235,7 +235,7 @@ def lead_score(
     Returns
     -------
     LeadScore
-        Columns ``chance``, ``n`` (open leads of the band), ``estimate`` (contracts expected of
+        Columns ``chance_band``, ``n`` (open leads of the band), ``estimate`` (contracts expected of
         them within the horizon), ``std_error``, ``conf_low``, ``conf_high``; with `odds`, `lift`
         and `leads`. Null, with a note that says why, where no model can be fitted.
 
@@ -281,7 +281,7 @@ def lead_score(
     )  # fmt: skip
 
 
-_TAKEN = ("stage", "unit", "day", "won", "chance", "factor", "value")
+_TAKEN = ("stage", "unit", "day", "won", "chance", "chance_band", "factor", "value")
 
 
 @dataclass(frozen=True)
@@ -424,7 +424,7 @@ def _score(
     five = expected_by_band(model, chance, x, told.cuts, told.conf_level)
     scored = now.select("unit") if model is not None else now.select("unit").clear()
     return LeadScore(
-        table=pl.DataFrame({"chance": pl.Series(_bands(told.cuts), dtype=pl.String), **five}),
+        table=pl.DataFrame({"chance_band": pl.Series(_bands(told.cuts), dtype=pl.String), **five}),
         name=_("Contracts expected of open leads within {when}", when=told.horizon),
         unit="count",
         definition=_(
@@ -436,7 +436,7 @@ def _score(
             when=told.horizon,
             traits=", ".join(word_of(name) for name in told.columns.by) or _("nothing else"),
         ),
-        by=("chance",),
+        by=("chance_band",),
         conf_level=told.conf_level,
         notes=_notes(told, over, model),
         leads=scored.with_columns(chance=pl.Series(chance)).sort(

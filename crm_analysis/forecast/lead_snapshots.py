@@ -23,7 +23,10 @@ _DAY = 24 * 60
 _FEWEST = 5
 """Won, and not won, below which a value has no odds of its own."""
 
-NUMBERS = ("days_open", "days_in_stage", "hours_to_answer")
+VALUES = ("days_open", "days_in_stage", "hours_to_answer", "passed")
+"""Factors as codes."""
+
+NUMBERS = VALUES[:3]
 """Counted from the events, as the binary logarithm of one more: odds are those of a doubling."""
 
 

@@ -56,7 +56,10 @@ _TAKEN = (
     "reached",
     "came",
 )
-_CALLS, _PEOPLE = "calls_answered", "people_reached"
+VALUES = ("calls_answered", "people_reached")
+"""The first steps of a list, as codes."""
+
+_CALLS, _PEOPLE = VALUES
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
