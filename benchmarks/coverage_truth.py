@@ -86,8 +86,8 @@ customers, 3 dealerships and 3 years; `small` 20,000, 6 and 8; campaigns run in 
 Coverage is the share of 95 % intervals that hold the truth; the band is where 95 of 100 such shares
 would lie if the intervals were right and independent. Those of one network share its luck, so that
 the band is a little narrow. Every truth is the generator's own chance, hazard or effect, except for
-forecasts, which are held against what came a year later, and concentration, against the mean of
-all seeds."""
+forecasts, which are held against what came later, and concentration, against the mean of all
+seeds."""
 WHY = {
     "retention, 2 years, departures guessed from 18 silent months": (
         "nobody says that they leave. A customer counts as gone 18 months after the last visit, so "
@@ -842,15 +842,16 @@ CAMPAIGNS: dict[str, Callable[[int], Iterator[Case]]] = {
 }  # fmt: skip
 
 
-def collected(part: str, seeds: Sequence[int]) -> pl.DataFrame:
-    """Return the cases of a part over seeds."""
+def collected(part: str, seeds: Sequence[int], families: Sequence[str] = ()) -> pl.DataFrame:
+    """Return the cases of a part over seeds, of all families or of those named."""
     rows = []
+    asked = [name for name in FAMILIES if name in families or not families]
     for seed in seeds:
         world = World(part, seed)
         made = (
             {name: family(seed) for name, family in CAMPAIGNS.items()}
             if part == "campaigns"
-            else {name: family(world) for name, family in FAMILIES.items()}
+            else {name: FAMILIES[name](world) for name in asked}
         )
         preset = "tiny" if part == "campaigns" else part
         rows += [
@@ -912,25 +913,46 @@ def verdict(row: Mapping[str, Any]) -> str:
     return f"{text} **{'low' if row['coverage'] < low else 'high'}**"
 
 
-def as_text(found: pl.DataFrame) -> str:
-    """Return the table as Markdown, with what is known of each quantity that is out of its band."""
-    lines = [HEAD, ""]
-    lines += [
-        "| family | quantity | preset | seeds | n | truth | bias (s.e.) | RMSE | coverage (band) |",
-        "|---|---|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    told: dict[str, None] = {}
+def as_text(found: pl.DataFrame, before: str = "") -> str:
+    """Return the table as Markdown, with what is known of each quantity that is out of its band.
+
+    Rows of the text `before` that were not made anew stay as they were.
+    """
+    rows = {}
     for row in summary(found).iter_rows(named=True):
         bias = "by definition 0" if row["relative"] else f"{row['bias']:+.3g}"
         error = "" if row["relative"] else f" ({row['bias_error']:.2g})"
-        lines.append(
+        rows[row["family"], row["what"], row["preset"]] = (
             f"| {row['family']} | {row['what']} | {row['preset']} | {row['seeds']} | {row['n']} "
             f"| {row['truth']:.3g} | {bias}{error} | {row['rmse']:.3g} | {verdict(row)} |"
         )
-        if row["what"] in WHY:
-            told[f"- **{row['what']}**: {WHY[row['what']]}"] = None
-    ranking = ranking_text(found)
-    return "\n".join([*lines, "", *ranking, "## Where it fails, and why", "", *told, ""])
+    rows = _rows_of(before) | rows
+    order = [*CAMPAIGNS, *FAMILIES]
+    names = sorted(rows, key=lambda key: (key[2] != "small", order.index(key[0])))
+    told = [f"- **{what}**: {why}" for what, why in WHY.items() if any(k[1] == what for k in rows)]
+    ranking = ranking_text(found) or _section(before, "## Does the adjusted")
+    return "\n".join([
+        HEAD, "",
+        "| family | quantity | preset | seeds | n | truth | bias (s.e.) | RMSE | coverage (band) |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|",
+        *(rows[name] for name in names), "", *ranking,
+        "## Where it fails, and why", "", *told, "",
+    ])  # fmt: skip
+
+
+def _rows_of(text: str) -> dict[tuple[str, ...], str]:
+    """Return the rows of a table made before, by family, quantity and preset."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    keys = [tuple(cell.strip() for cell in line.split("|")[1:4]) for line in lines]
+    return {key: line for key, line in zip(keys, lines, strict=True) if key[0] != "family"}
+
+
+def _section(text: str, title: str) -> list[str]:
+    """Return the lines from a heading to the next."""
+    lines = text.splitlines()
+    start = next((i for i, line in enumerate(lines) if line.startswith(title)), len(lines))
+    after = (i for i, line in enumerate(lines) if i > start and line.startswith("## "))
+    return lines[start : next(after, len(lines))]
 
 
 def ranking_text(found: pl.DataFrame) -> list[str]:
@@ -938,6 +960,8 @@ def ranking_text(found: pl.DataFrame) -> list[str]:
     pairs = found.filter(pl.col("what").str.starts_with("pairs of managers")).with_columns(
         name=pl.col("what").str.extract(r"(adjusted|naive)$")
     )
+    if pairs.is_empty():
+        return []
     lines = ["## Does the adjusted ranking of managers beat the naive one?", ""]
     for preset in pairs["preset"].unique(maintain_order=True):
         wide = pairs.filter(preset=preset).pivot("name", index="seed", values="estimate")
@@ -969,14 +993,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=("tiny", "small", "campaigns", "table"))
     parser.add_argument("--seeds", type=seeds_of, default=range(1, 3), help="such as 1-40")
+    parser.add_argument("--families", nargs="*", default=(), choices=FAMILIES, metavar="NAME",
+                        help="only these; the table keeps the rows of the others")  # fmt: skip
     asked = parser.parse_args()
     started = time.process_time()
     if asked.part == "table":
         parts = [pl.read_parquet(path) for path in sorted(KEPT.glob("*.parquet"))]
-        TABLE.write_text(as_text(pl.concat(parts).unique(maintain_order=True)), encoding="utf-8")
+        found = pl.concat(parts).unique(maintain_order=True)
+        before = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""
+        TABLE.write_text(as_text(found, before), encoding="utf-8")
         print(f"{TABLE.name} is written")
         return
-    found = collected(asked.part, asked.seeds)
+    found = collected(asked.part, asked.seeds, asked.families)
     KEPT.mkdir(parents=True, exist_ok=True)
     name = f"{asked.part}-{asked.seeds[0]:03}-{asked.seeds[-1]:03}.parquet"
     found.write_parquet(KEPT / name)

@@ -124,6 +124,7 @@ def test_managers_stand_in_quarters_and_never_alone() -> None:
     assert found.table["estimate"].is_sorted()
     assert "by luck alone" in found.sentence()
     found.show()
+    assert found.steps.sentence().startswith("Months that reached a step: 3 cars – ")
     found.steps.show()
     two = loads.head(2)
     few = pay_simulation(

@@ -118,6 +118,17 @@ class PaySimulation(Estimates):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class _Steps(Estimates):
+    def sentence(self) -> str:
+        """Say of each step how often it was reached: the steps are of the same months."""
+        known = self.table.drop_nulls("estimate")
+        if known.is_empty():
+            return _("{name}: nothing can be said.", name=self.name)
+        parts = [
+            _("{cars} cars – {value}", cars=number(row["cars"]), value=self.value_text(row))
+            for row in known.to_dicts()
+        ]
+        return f"{self.name}: " + "; ".join(parts) + "."
+
     def units(self) -> dict[str, Any]:
         return super().units() | {"by_luck": "share", "cars": "count", "n_reached": "count"}
 
