@@ -163,8 +163,8 @@ def season(opportunities: Frame, *, as_of: date) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        month (``month 01`` to ``month 12``) and the five columns; `estimate` is 1 in a month as busy as the
-        mean, `n` counts leads.
+        month (``month 01`` to ``month 12``) and the five columns; `estimate` is 1 in a month as
+        busy as the mean, `n` counts leads.
     """
     opened = opportunities.lazy().select(day=pl.col("opened_at").dt.date())
     first = opened.select(pl.col("day").min()).collect().item()
