@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["cell_text", "label_of", "to_block_table", "typeset"]
 
+_LEAST = 0.0005
+"""A number of no unit smaller than this would be written as nothing in three decimals."""
+
 _KINDS: dict[str, Any] = {
     "share": "percent",
     "money": "money",
@@ -337,8 +340,15 @@ def cell_text(value: object, unit: Unit | None, *, currency: str | None = None) 
     if isinstance(value, int | float):
         if unit is not None:
             return amount(float(value), unit, currency=currency)
-        return number(value) if float(value).is_integer() else number(value, 3)
+        return _plain_number(float(value))
     return word_of(value)
+
+
+def _plain_number(value: float) -> str:
+    """Write a number of no unit; one that three decimals would make nothing is said to be small."""
+    if value.is_integer():
+        return number(value)
+    return f"< {number(0.001, 3)}" if 0 < value < _LEAST else number(value, 3)
 
 
 def to_block_table(

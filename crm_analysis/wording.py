@@ -233,7 +233,13 @@ def number(value: float | None, digits: int = 0) -> str:
     """
     if value is None or not _known(value):
         return ABSENT
-    return str(_pattern(digits).apply(_unsigned_zero(value, digits), _locale(language())))
+    text = _pattern(digits).apply(_unsigned_zero(value, digits), _locale(language()))
+    return _with_minus(str(text))
+
+
+def _with_minus(text: str) -> str:
+    """Write the minus sign that is as wide as a plus, as all signed differences have it."""
+    return text.replace("-", "−")
 
 
 @cache
@@ -274,15 +280,14 @@ def money(value: float | None, currency: str | None = None) -> str:
         return ABSENT
     if currency is None:
         return number(value)
-    return str(
-        format_currency(
-            _unsigned_zero(value, 0),
-            currency,
-            locale=_locale(language()),
-            currency_digits=False,
-            format="¤#,##0" if language() == "en" else "#,##0\u00a0¤",
-        )
+    text = format_currency(
+        _unsigned_zero(value, 0),
+        currency,
+        locale=_locale(language()),
+        currency_digits=False,
+        format="¤#,##0" if language() == "en" else "#,##0\u00a0¤",
     )
+    return _with_minus(str(text))
 
 
 def _unsigned_zero(value: float, digits: int) -> float:

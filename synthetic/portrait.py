@@ -163,8 +163,8 @@ def season(opportunities: Frame, *, as_of: date) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        month (``01`` to ``12``) and the five columns; `estimate` is 1 in a month as busy as the
-        mean, `n` counts leads.
+        month (``month 01`` to ``month 12``) and the five columns; `estimate` is 1 in a month as
+        busy as the mean, `n` counts leads.
     """
     opened = opportunities.lazy().select(day=pl.col("opened_at").dt.date())
     first = opened.select(pl.col("day").min()).collect().item()
@@ -174,7 +174,7 @@ def season(opportunities: Frame, *, as_of: date) -> pl.DataFrame:
     until = date(as_of.year + (as_of == date(as_of.year, 12, 31)), 1, 1)
     counted = (
         opened.filter(pl.col("day").is_between(since, until, closed="left"))
-        .group_by(month=pl.col("day").dt.to_string("%m"))
+        .group_by(month=pl.col("day").dt.to_string("month %m"))
         .agg(n=pl.len().cast(pl.Int64))
         .sort("month")
         .with_columns(share=pl.col("n") / pl.col("n").sum())
@@ -264,7 +264,7 @@ def _one_year(spans: pl.LazyFrame, year: int) -> pl.LazyFrame:
         warranty=pl.col("warranty").sum(),
         gone=pl.col("gone").sum(),
     ).with_columns(
-        year=pl.lit(f"{year:02d}"), in_warranty_share=pl.col("warranty") / pl.col("years")
+        year=pl.lit(f"year {year}"), in_warranty_share=pl.col("warranty") / pl.col("years")
     )
     nothing = pl.lit(None, dtype=pl.Float64)
     counted = total.with_columns(

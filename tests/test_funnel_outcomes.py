@@ -228,6 +228,19 @@ def test_one_group_alone_is_compared_with_nothing() -> None:
     assert any("no two groups" in note for note in alone.notes)
 
 
+def test_a_side_without_a_lead_old_enough_leaves_nothing_to_say() -> None:
+    now, young = won_of({"a": (0, 1)}), events_of(("y", "new", 175, "a"), by=["source"])
+    sold = events_of(("z", "sale", 0, "a"), by=["source"])  # the stage is known, no lead reached it
+    result = conversion_difference(
+        now.vstack(sold), before=young.vstack(sold), steps=["new", "sale"], within_days=30,
+        as_of=AS_OF,
+    )  # fmt: skip
+    row = result.table.row(0, named=True)
+    assert (row["n"], row["n_other"]) == (1, 0)
+    assert [row[name] for name in ("estimate", "conf_low", "p_value", "p_adjusted")] == [None] * 4
+    assert "nothing can be said" in str(result)
+
+
 def test_differences_are_the_same_on_every_backend(backend: ToBackend) -> None:
     events = won_of({"a": (50, 100), "b": (20, 100), "c": (30, 100)})
     assert_frame_equal(compare(backend(events)), compare(events))

@@ -562,8 +562,21 @@ file = "people.csv"
 
 def test_a_repeated_key_is_refused(tmp_path: Path) -> None:
     keyed = MAPPING.replace('decimal = ","', 'decimal = ","\nkey = "Клиент"')
-    with pytest.raises(InputError, match="1 rows repeat one, the first is row 4"):
+    with pytest.raises(InputError, match="1 of 3 rows repeat one, the first is row 4"):
         take(tmp_path, keyed)
+
+
+def test_rows_that_repeat_a_key_are_left_out_by_a_rule(tmp_path: Path) -> None:
+    rule = '{ reason = "entered twice", column = "Клиент", is = "repeated" }'
+    table = take(tmp_path, MAPPING.replace("leave_out = [", f"leave_out = [{rule}, "))
+    assert table["revenue"].to_list() == [1234.5]
+    left = {item["reason"]: item["rows"] for item in said(tmp_path / "out", "left_out")}
+    assert left == {"entered twice": 1, "the sum is not known": 1}
+
+
+def test_a_file_split_at_the_wrong_sign_is_told_its_separator(tmp_path: Path) -> None:
+    with pytest.raises(ColumnError, match="read as one column: state its separator = ';'"):
+        take(tmp_path, MAPPING.replace('separator = ";"', 'separator = "|"'))
 
 
 def test_decimals_are_rounded_only_when_told(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_list_tells_the_notebooks_and_what_they_take(
         (("run", "retention", "-p", "as_of=June"), "takes a date"),
         (("run", "retention", "--lang", "de"), "Pages are written in: en, ru"),
         (("batch", "reports/absent.toml"), "cannot be opened"),
+        (("batch", "reports/demmo.toml"), "did you mean 'demo.toml'"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_words(
@@ -52,6 +53,7 @@ def test_what_cannot_be_done_is_refused_in_words(
     arguments: tuple[str, ...],
     said: str,
 ) -> None:
+    (project / "reports" / "demo.toml").write_text("", encoding="utf-8")
     assert run(monkeypatch, *arguments) == REFUSED
     error = capsys.readouterr().err
     assert said in error
@@ -63,6 +65,7 @@ def test_a_dry_run_lists_and_makes_nothing(
 ) -> None:
     plan = 'notebooks = ["retention"]\ndealerships = ["network", "North"]\nout = "out"'
     (project / "reports" / "p.toml").write_text(plan, encoding="utf-8")
+    monkeypatch.setenv("COLUMNS", "40")  # what a window would bound does not bound a file
     assert run(monkeypatch, "batch", "reports/p.toml", "--dry-run") == 0
     out = capsys.readouterr().out
     assert "north/retention.en.html" in out
@@ -94,7 +97,9 @@ def test_a_batch_sums_up_in_json_what_became_of_it(
     plan = 'notebooks = ["retention", "bad"]\nout = "out"'
     (project / "reports" / "p.toml").write_text(plan, encoding="utf-8")
     assert run(monkeypatch, "batch", "reports/p.toml", "--json", "--workers", "1") == 1
-    said = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    assert "1 of 2 reports" in err
+    said = json.loads(out)
     counts = {name: said[name] for name in ("made", "unchanged", "failed", "waiting")}
     assert counts == {"made": 1, "unchanged": 0, "failed": 1, "waiting": 0}
     assert said["exit_status"] == 1

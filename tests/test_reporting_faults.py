@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pypdf import PdfReader
 from toy_notebooks import PARAMETERS, Cell, write_notebook, write_project
 
 from crm_analysis.errors import ReportError
@@ -287,8 +288,17 @@ def test_a_worker_that_is_killed_costs_its_report_only(project: Path) -> None:
     source = (
         "import os, signal, psutil\npsutil.Process().parent().kill()\nimport time\ntime.sleep(9)"
     )
-    write_notebook(project / "notebooks" / "parricide.ipynb", [("code", source)])
-    text = 'out = "worker"\n[[report]]\nnotebook = "parricide"\n[[report]]\nnotebook = "good"\n'
+    cells: list[Cell] = [("markdown", "# Blows of fate"), ("code", source)]
+    write_notebook(project / "notebooks" / "parricide.ipynb", cells)
+    text = (
+        'out = "worker"\nformats = ["html", "pdf"]\n'
+        '[[report]]\nnotebook = "parricide"\n[[report]]\nnotebook = "good"\n'
+    )
     batch = make_batch(open_batch(write_plan(project, text, "worker")), workers=1)
     assert [outcome.status for outcome in batch.outcomes] == ["failed", "made"]
-    assert "The worker that made this report ended by itself" in page_of(batch, "parricide")
+    said = "The worker that made this report ended by itself"
+    assert said in page_of(batch, "parricide")
+    printed = PdfReader(batch.out / "parricide.en.pdf").pages[0].extract_text()
+    assert "Blows of fate" in printed
+    assert said in " ".join(printed.split())
+    assert batch.outcomes[0].result["title"] == "Blows of fate"

@@ -29,7 +29,7 @@ from crm_analysis import (
     top_box_score,
 )
 from crm_analysis.satisfaction import adjusted_wald_interval, case_topics, count_scores
-from crm_analysis.wording import speaking
+from crm_analysis.wording import number, speaking
 
 REFERENCE = Path(__file__).parent / "reference" / "satisfaction"
 CASES = {
@@ -429,7 +429,7 @@ def test_groups_that_differ_are_named() -> None:
     assert "differ by more than chance" in str(result)
     # What is named is the shrunk value, not the raw extreme.
     low = result.table.sort("shrunk").row(0, named=True)
-    assert f"runs from {low['shrunk']:.1f} (13)" in str(result)
+    assert f"runs from {number(low['shrunk'], 1)} (13)" in str(result)
     between = result.table["shrunk"].to_numpy()
     raw = result.table["estimate"].to_numpy()
     assert np.ptp(between) < np.ptp(raw)

@@ -312,6 +312,14 @@ def test_an_unknown_question_is_answered_with_the_list(tiny_network: Path) -> No
         open_warehouse(tiny_network).scores("npss")
 
 
+def test_where_no_question_is_asked_nobody_has_answered(tiny_network: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_network, tmp_path / "copy")
+    for name in ("survey_questions", "survey_answers", "surveys"):
+        file = copy / f"{name}.parquet"
+        pl.read_parquet(file).clear().write_parquet(file)
+    assert open_warehouse(copy).scores("nps").collect().is_empty()
+
+
 @pytest.mark.parametrize("months", [0, -1, 1.5, True])
 def test_inactive_months_is_a_whole_number(tiny_network: Path, months: int) -> None:
     with pytest.raises(InputError, match="inactive_months"):

@@ -269,7 +269,8 @@ def _compared(pairs: pl.DataFrame, by: tuple[str, ...], conf_level: float) -> pl
         )
         bounds = ratio / spread, ratio * spread
     # Where nobody or everybody converts on both sides nothing speaks for a difference.
-    p_value = np.where(pooled * (1 - pooled) == 0, 1.0, 2 * special.ndtr(-np.abs(z)))
+    nothing = (pooled * (1 - pooled) == 0) & (n_1 > 0) & (n_2 > 0)
+    p_value = np.where(nothing, 1.0, 2 * special.ndtr(-np.abs(z)))
     own = {
         "rate": p_1, "rate_other": p_2, "rate_ratio": ratio, "rate_ratio_low": bounds[0],
         "rate_ratio_high": bounds[1], "p_value": p_value, "p_adjusted": holm(p_value),

@@ -305,7 +305,7 @@ def _condition(spec: Any, where: str) -> Condition:
             f"it has {listed(tests)}."
         )
     test = tests[0]
-    _check_word(spec, "is", ("missing", "filled"), where)
+    _check_word(spec, "is", ("missing", "filled", "repeated"), where)
     if test in ("before", "after", "earlier_than") and "format" not in spec:
         raise InputError(
             f"{where} compares dates of {spec['column']!r} without saying how they are written. "

@@ -207,8 +207,9 @@ def _check_key(frame: pl.DataFrame, source: Source) -> None:
     if again.height:
         raise InputError(
             f"The key {listed(source.key)} of {source.label} was to name each row once; "
-            f"{again.height} rows repeat one, the first is row {again[ROW][0]}. Correct the "
-            "export, or name the columns that tell rows apart."
+            f"{again.height} of {frame.height} rows repeat one, the first is row "
+            f"{again[ROW][0]}. Correct the export, name the columns that tell rows apart, or take "
+            "'key' out and leave such rows out of the tables by a rule with is = \"repeated\"."
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 
 import polars as pl
 
@@ -24,6 +24,7 @@ ROW = "__row__"
 """Column of the row's number in its file, the header being row 1."""
 
 _YEARS = (1900, 2100)
+_SEPARATORS = (";", "\t", "|", ",")
 
 
 def want_column(frame: pl.DataFrame, column: str, file: str) -> pl.Series:
@@ -32,9 +33,17 @@ def want_column(frame: pl.DataFrame, column: str, file: str) -> pl.Series:
         have = [name for name in frame.columns if name != ROW]
         raise ColumnError(
             f"The mapping asks for the column {column!r}{near(column, have)} of {file}. "
-            f"It has: {listed(have, most=40)}. Correct the mapping."
+            f"It has: {listed(have, most=40)}. {_what_next(have)}"
         )
     return frame[column]
+
+
+def _what_next(columns: list[str]) -> str:
+    """Say what to mend: a file that was read as one column was split at the wrong sign."""
+    between = next((sign for sign in _SEPARATORS if len(columns) == 1 and sign in columns[0]), None)
+    if between is None:
+        return "Correct the mapping."
+    return f"It was read as one column: state its separator = {between!r} in its source."
 
 
 def normal(text: str) -> str:
@@ -67,7 +76,7 @@ def holds(frame: pl.DataFrame, condition: Condition, file: str, decimal: str = "
     column = want_column(frame, condition.column, file)
     test, value = condition.test, condition.value
     if test == "is":
-        return column.is_null() if value == "missing" else column.is_not_null()
+        return _is(column, value)
     if test in ("one_of", "not_one_of"):
         wanted = [normal(str(item)) for item in value]
         texts = all_normal(column)
@@ -78,6 +87,13 @@ def holds(frame: pl.DataFrame, condition: Condition, file: str, decimal: str = "
         found = numbers < value if test == "less_than" else numbers > value
         return found.fill_null(value=False)
     return _compare_dates(frame, column, condition, file)
+
+
+def _is(column: pl.Series, value: str) -> pl.Series:
+    if value == "missing":
+        return column.is_null()
+    filled = column.is_not_null()
+    return filled & ~column.is_first_distinct() if value == "repeated" else filled
 
 
 def _compare_dates(
@@ -169,7 +185,9 @@ def parse_numbers(
 
 def shown_value(value: object, *, personal: bool) -> str:
     """Write a value for a message; what may name a living person is not shown."""
-    return "a personal value, not shown" if personal else repr(value)
+    if personal:
+        return "a personal value, not shown"
+    return value.isoformat(" ") if isinstance(value, datetime) else repr(value)
 
 
 def _refuse(

@@ -88,7 +88,7 @@ class ProcessValue(ModelEstimates):
 
 def _process(process: str) -> str:
     return {
-        "car": _("cars"),
+        "car": _("sales of cars"),
         "service": _("service"),
         ALL_PROCESSES: _("together"),
     }.get(process, process)

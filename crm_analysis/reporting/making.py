@@ -147,7 +147,7 @@ class _Making:
         kind = result.get("failure", {}).get("kind")
         if kind == "worker":
             with suppress(OSError):
-                failure_page(job, result["failure"])
+                result.update(failure_page(job, result["failure"], root=batch.root))
         ended = replace(batch.outcomes[index], status=status, result=result, older={})
         self._end(index, ended)
         if kind == "disk":

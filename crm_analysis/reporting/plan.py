@@ -195,10 +195,16 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ReportError(
-            f"The plan {path} cannot be opened: {error.strerror}. Plans lie in reports/*.toml."
+            f"The plan {path} cannot be opened: {error.strerror}{_plan_near(path)}. "
+            "Plans lie in reports/*.toml."
         ) from error
     except ValueError as error:  # not TOML, or not text in UTF-8
         raise ReportError(f"The plan {path} is not TOML: {error}.") from error
+
+
+def _plan_near(path: Path) -> str:
+    found = path.parent.glob("*.toml") if path.parent.is_dir() else ()
+    return near(path.name, [other.name for other in found])
 
 
 def _check_keys(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crm_analysis.errors import ReportError
 from crm_analysis.files import write_whole
 from crm_analysis.reporting.pool import Job
 from crm_analysis.reporting.runs import Run
@@ -15,7 +16,16 @@ from crm_analysis.reporting.runs import Run
 if TYPE_CHECKING:
     from crm_analysis.reporting.batch import Batch
 
-__all__ = ["MANIFEST", "MEMORY", "STATUSES", "Outcome", "made_before", "manifest", "write_json"]
+__all__ = [
+    "MANIFEST",
+    "MEMORY",
+    "STATUSES",
+    "Outcome",
+    "failure_page",
+    "made_before",
+    "manifest",
+    "write_json",
+]
 
 MANIFEST = "batch.json"
 MEMORY = ".memory.json"
@@ -94,19 +104,56 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     write_whole(path, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
 
 
-def failure_page(job: Job, failure: Mapping[str, Any]) -> None:
-    """Write the page of a report whose worker was lost, and could not write it."""
-    import nbformat
+def failure_page(job: Job, failure: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
+    """Write the page and the PDF of a report whose worker was lost, and could not write them.
 
+    Returns
+    -------
+    dict
+        What an index says of the report: its `title` and `as_of`.
+
+    Raises
+    ------
+    OSError
+        They could not be written.
+    """
     from crm_analysis.reporting.beside import put_beside
     from crm_analysis.reporting.execute import Failure
+    from crm_analysis.reporting.messages import translate_notebook
     from crm_analysis.reporting.render import Facts, make_exporter, render_failure
     from crm_analysis.wording import speaking
 
-    facts = Facts.from_json(job.facts).without_pdf()
-    empty = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
-    with speaking(job.run.lang):
-        page = render_failure(empty, job.run, facts, Failure(**failure), make_exporter())
-    write_whole(job.path, page.html)
-    job.path.with_suffix(".pdf").unlink(missing_ok=True)  # of a time when it could be made
+    run, facts, said = job.run, Facts.from_json(job.facts), Failure(**failure)
+    notebook = _as_written(root / run.notebook)
+    with speaking(run.lang):
+        translate_notebook(notebook)  # its title stands over the failure
+        printed = _printed(notebook, run, facts, said) if "pdf" in run.formats else None
+        shown = facts if printed is not None else facts.without_pdf()
+        page = render_failure(notebook, run, shown, said, make_exporter())
     put_beside(job.path, {})
+    if "html" in run.formats or printed is None:
+        write_whole(job.path, page.html)
+    if printed is not None:
+        write_whole(job.path.with_suffix(".pdf"), printed)
+    else:  # one of a time when it could be made would mislead
+        job.path.with_suffix(".pdf").unlink(missing_ok=True)
+    return page.summary
+
+
+def _as_written(path: Path) -> Any:
+    """Read a notebook from its file; one that cannot be read has nothing to say."""
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError):
+        return nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
+
+
+def _printed(notebook: Any, run: Run, facts: Any, failure: Any) -> bytes | None:
+    from crm_analysis.reporting.pdf import Press
+
+    try:
+        return Press().failure(notebook, run, facts, failure)
+    except ReportError:
+        return None

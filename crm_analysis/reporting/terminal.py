@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
@@ -13,11 +14,14 @@ from crm_analysis.reporting.making import make_batch
 from crm_analysis.reporting.pool import cores
 from crm_analysis.reporting.runs import Run
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 _IN_PATH = {"dealership", "lang"}
 """Parameters that the path of the page says already."""
+
+_WHOLE = 1_000
+"""Letters to a line where no window bounds it."""
+
+_STEPS = 10
+"""How often a batch whose progress goes into a file says how far it is."""
 
 __all__ = ["list_runs", "make_with_progress", "reason", "tell"]
 
@@ -34,7 +38,9 @@ def list_runs(batch: Batch, out: Console) -> None:
         )
         texts = (run.path, " ".join(run.formats), run.notebook, values, _state(batch, outcome))
         table.add_row(*map(escape, texts))
-    out.print(table)
+    # Into a file or a pipe the rows go whole: a path that is broken in two cannot be searched for.
+    wide = out if out.is_terminal else Console(file=out.file, width=_WHOLE, highlight=False)
+    wide.print(table)
     made, unchanged = len(batch.unfinished), batch.count("unchanged")
     left = batch.count("waiting") - made
     text = f"{made} to make, {unchanged} unchanged" + (f", {left} left out" if left else "")
@@ -88,11 +94,19 @@ def make_with_progress(batch: Batch, workers: int | None, err: Console, *, isola
                 path = escape(outcome.run.path)
                 bar.console.print(f"[red]failed[/]  {path}  {escape(reason(outcome))}")
             bar.update(task, advance=1, left=left())
+            if not err.is_terminal:
+                _note(err, total - len(batch.unfinished), total, left())
 
         def begun(run: Run) -> None:
             bar.update(task, description=escape(run.path), left=left())
 
         make_batch(batch, workers=workers, isolate=isolate, progress=ended, started=begun)
+
+
+def _note(err: Console, done: int, total: int, left: str) -> None:
+    """Write a line into a log, which shows no moving bar, at every tenth of a batch."""
+    if done < total and done * _STEPS // total > (done - 1) * _STEPS // total:
+        err.print(f"{done} of {total} reports{f'; {left} left' if left else ''}", soft_wrap=True)
 
 
 def _about(seconds: float) -> str:

@@ -482,7 +482,7 @@ class Warehouse:
         Raises
         ------
         InputError
-            No scale question has this code.
+            There are scale questions, and none has this code.
         """
         if "scores" in self.tables:
             return self.table("scores")
@@ -492,7 +492,7 @@ class Warehouse:
     def _check_question(self, question: str) -> None:
         scales = self.table("survey_questions").filter(pl.col("type").cast(pl.String) == "scale")
         codes = scales.select("code").collect().to_series().to_list()
-        if question not in codes:
+        if codes and question not in codes:  # where nothing is asked at all, nobody has answered
             raise InputError(
                 f"Scores of question {question!r} were asked for{near(question, codes)}; the scale "
                 f"questions are: {listed(codes)}. Choose one of these."
@@ -518,7 +518,7 @@ class Warehouse:
         Raises
         ------
         InputError
-            No scale question has this code.
+            There are scale questions, and none has this code.
         """
         self._check_question(question)
         return opinions.asked(
@@ -556,7 +556,7 @@ class Warehouse:
         Raises
         ------
         InputError
-            No scale question has this code.
+            There are scale questions, and none has this code.
         """
         self._check_question(question)
         return opinions.customer_scores(
