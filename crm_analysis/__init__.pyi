@@ -33,6 +33,8 @@ from .funnel import ConversionDifference as ConversionDifference
 from .funnel import ConversionFunnel as ConversionFunnel
 from .funnel import Losses as Losses
 from .funnel import PipelineVelocity as PipelineVelocity
+from .funnel import SalesCycle as SalesCycle
+from .funnel import StageCost as StageCost
 from .funnel import StalledLeads as StalledLeads
 from .funnel import TimeInStage as TimeInStage
 from .funnel import conversion_difference as conversion_difference
@@ -40,6 +42,8 @@ from .funnel import conversion_funnel as conversion_funnel
 from .funnel import loss_reasons as loss_reasons
 from .funnel import loss_stage as loss_stage
 from .funnel import pipeline_velocity as pipeline_velocity
+from .funnel import sales_cycle as sales_cycle
+from .funnel import stage_cost as stage_cost
 from .funnel import stalled_leads as stalled_leads
 from .funnel import time_in_stage as time_in_stage
 from .intake import intake_report as intake_report
