@@ -343,5 +343,5 @@ def test_a_networks_cycle_costs_what_its_tables_say(tiny_network: Path) -> None:
     of_old = advertised.filter(~pl.col("opportunity_id").is_in(young.implode()))
     assert found.table["cost"][0] >= of_old["cost"].sum() > 0
     calls = spent.filter(pl.col("kind") == "contacts")["cost"].sum()
-    assert float(found.table["cost"].sum()) <= of_old["cost"].sum() + float(calls)
+    assert float(found.table["cost"].sum()) <= float(of_old["cost"].sum()) + float(calls)
     assert len(crm.lead_cost_rule(call_cost=5, message_cost=1)) == 2

@@ -289,7 +289,7 @@ def _notes(table: pl.DataFrame, by: tuple[str, ...]) -> tuple[str, ...]:
     n_open, n = int(table["n_open"].sum()), int(table["n"].sum())
     if n_open:
         notes.append(
-            _("{n} leads ({share}) were neither won nor lost within the window, as far as they were "
-              "watched.", n=number(n_open), share=percent(n_open / n))
+            _("{n} leads ({share}) were neither won nor lost within the window, as far as they "
+              "were watched.", n=number(n_open), share=percent(n_open / n))
         )  # fmt: skip
     return (*notes, *small_n_notes(table, by, what=_("leads")))

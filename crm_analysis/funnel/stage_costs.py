@@ -385,8 +385,8 @@ def _sums(leads: Frame, n: int, by: Sequence[str], unit_col: str) -> pl.DataFram
         passed = nw.col(f"came{min(k + 1, n)}")
         sums += [
             came.sum().alias(f"n{k}"), cost.sum().alias(f"c{k}"),
-            (cost * cost).sum().alias(f"cc{k}"), (cost * passed).sum().alias(f"cm{k}"), days.sum().alias(f"d{k}"),
-            (days * days).sum().alias(f"dd{k}"),
+            (cost * cost).sum().alias(f"cc{k}"), (cost * passed).sum().alias(f"cm{k}"),
+            days.sum().alias(f"d{k}"), (days * days).sum().alias(f"dd{k}"),
         ]  # fmt: skip
     counted = collect(leads.group_by(*keys_of(by), "mixed").agg(*sums), by=by)
     return one_group_each(counted, by, unit_col)
