@@ -114,6 +114,7 @@ from .managers import Completeness as Completeness
 from .managers import ContactFrequency as ContactFrequency
 from .managers import DataDefects as DataDefects
 from .managers import IdentityConsolidation as IdentityConsolidation
+from .managers import LeadsInWork as LeadsInWork
 from .managers import ManagerScorecard as ManagerScorecard
 from .managers import PlanAttainment as PlanAttainment
 from .managers import ProcessCompliance as ProcessCompliance
@@ -134,6 +135,7 @@ from .managers import first_time_fix as first_time_fix
 from .managers import greetings_due as greetings_due
 from .managers import greetings_sent as greetings_sent
 from .managers import identity_consolidation as identity_consolidation
+from .managers import leads_in_work as leads_in_work
 from .managers import logged_before_contract as logged_before_contract
 from .managers import manager_scorecard as manager_scorecard
 from .managers import margin_per_deal as margin_per_deal

@@ -22,12 +22,12 @@ from crm_analysis.frames import (
     check_conf_level,
     check_one_of,
     check_since,
-    check_whole,
     collect,
     group_names,
     keys_of,
     open_table,
 )
+from crm_analysis.funnel.attempts import check_within_days
 from crm_analysis.funnel.lead_events import (
     Columns,
     Frame,
@@ -41,6 +41,7 @@ from crm_analysis.funnel.lead_events import (
     with_mixed,
     with_stage_text,
 )
+from crm_analysis.funnel.results import days_text
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, amount, date_text, number, percent, word_of
 
@@ -132,7 +133,7 @@ def stage_cost(
     end_stages: Sequence[str] = ("lost",),
     hours: Mapping[str, float] | None = None,
     hour_cost: float | None = None,
-    within_days: int = 90,
+    within_days: float = 90,
     since: date | None = None,
     currency: str | None = None,
     as_of: date,
@@ -168,8 +169,8 @@ def stage_cost(
         Hours of work that coming to a stage takes, by stage, once a lead; with `hour_cost`.
     hour_cost : float, optional
         What an hour of work costs, in currency units.
-    within_days : int
-        Whole days from a lead's first event for which costs and time are counted.
+    within_days : float
+        Days from a lead's first event for which costs and time are counted.
     since : date, optional
         First day of the leads counted, by their first event.
     currency : str, optional
@@ -224,7 +225,7 @@ def stage_cost(
     names = check_steps(stages, "stages")
     ends = check_ends(names, end_stages)
     work = _check_work(names, hours, hour_cost)
-    within_days = check_whole("within_days", within_days)
+    within_days = _check_window(within_days)
     check_one_of("ci_method", ci_method, ("linearised",))
     as_of, by = check_as_of(as_of), group_names(by, taken=_TAKEN)
     since = None if since is None else check_since(since, as_of)
@@ -249,6 +250,16 @@ def stage_cost(
         currency=currency,
         sales=sales,
     )
+
+
+def _check_window(within_days: float) -> float:
+    days = check_within_days(within_days)
+    if math.isinf(days):
+        raise InputError(
+            "Costs were asked for without a window: only of leads that have had one is it known "
+            "what they cost. Pass 'within_days' as a number of days, such as 90."
+        )
+    return days
 
 
 def _check_work(
@@ -282,13 +293,13 @@ def _leads(
     frame: Frame,
     stages: tuple[str, ...],
     ends: tuple[str, ...],
-    within_days: int,
+    within_days: float,
     since: date | None,
     as_of: date,
     by: Sequence[str],
 ) -> Frame:
     """Return one row a lead: when it came to each stage, how far, until when, its days in each."""
-    end, window = last_second(as_of), within_days * SECONDS_PER_DAY
+    end, window = last_second(as_of), int(within_days * SECONDS_PER_DAY + 1e-6)
     frame = with_stage_text(frame).filter(
         nw.col("at") <= end, nw.col("stage").is_in([*stages, *ends])
     )
@@ -476,10 +487,10 @@ def _definition(stages: tuple[str, ...], within_days: int, since: date | None, a
         "What was spent on leads while they stood in each of the stages {stages}, over the leads "
         "that went on from it; a sale bears the costs of all who did not buy. A lead stands in the "
         "furthest stage it has come to; what is spent until it comes to the next counts in it. "
-        "Counted are leads that began{period} and at least {n} days before {day}, "
-        "with costs and time of {n} days. Intervals are those of a ratio over leads.",
-        stages=", ".join(map(word_of, stages[:-1])), n=number(within_days), day=date_text(as_of),
-        period=period,
+        "Counted are leads that began{period} and at least {days} before {day}, "
+        "with costs and time of {days}. Intervals are those of a ratio over leads.",
+        stages=", ".join(map(word_of, stages[:-1])), days=days_text(within_days),
+        day=date_text(as_of), period=period,
     )  # fmt: skip
 
 
