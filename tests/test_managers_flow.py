@@ -46,10 +46,10 @@ def test_leads_in_work_are_counted_hour_by_hour() -> None:
     closed = (over >= 59) & (over < 119)
     came = (opened >= 59) & (opened < 119)
     assert (row["n_opened"], row["n_closed"]) == (came.sum(), closed.sum())
-    assert row["n_before"] == ((opened < 59) & (over >= 59)).sum()
-    assert row["n_open"] == ((opened < 119) & (over >= 119)).sum()
+    assert row["n_at_start"] == ((opened < 59) & (over >= 59)).sum()
+    assert row["n_at_end"] == ((opened < 119) & (over >= 119)).sum()
     assert row["mean_days"] == pytest.approx(lasts[closed].mean(), abs=1e-9)
-    assert row["ratio"] == pytest.approx(
+    assert row["flow_ratio"] == pytest.approx(
         row["estimate"] / (came.sum() / 60 * lasts[closed].mean()), abs=1e-9
     )
 
@@ -63,7 +63,7 @@ def test_where_leads_flow_steadily_littles_law_holds_as_often_as_it_should() -> 
         leads = flowing(rng.uniform(-281, 119, n), rng.gamma(1.5, 8, n))
         row = leads_in_work(leads, **PERIOD).table.row(0, named=True)
         held += row["conf_low"] <= 3 * 12 <= row["conf_high"]
-        inside += row["ratio_low"] <= 1 <= row["ratio_high"]
+        inside += row["flow_low"] <= 1 <= row["flow_high"]
     # 3 standard errors of 100 draws around 95 %, over which no share goes by much.
     assert min(held, inside) / draws > 0.95 - 3 * math.sqrt(0.95 * 0.05 / draws)
 
@@ -73,7 +73,7 @@ def test_leads_that_nobody_closes_are_told_by_the_ratio() -> None:
     opened = rng.uniform(-281, 119, 1200)
     forgotten = rng.random(1200) < 0.2
     found = leads_in_work(flowing(opened, np.where(forgotten, 1000, 10)), **PERIOD)
-    assert found.table["ratio_low"].item() > 1.1
+    assert found.table["flow_low"].item() > 1.1
     assert "stay open longer" in found.sentence()
     assert found.importance() > 0
     steady = leads_in_work(flowing(opened, np.full(1200, 10)), **PERIOD)
@@ -89,5 +89,5 @@ def test_leads_in_work_by_group_are_those_of_each_group_alone(backend: ToBackend
         alone = leads_in_work(leads.filter(pl.col("team") == team), **PERIOD).table
         assert_frame_equal(found.table.filter(pl.col("team") == team).drop("team"), alone)
     nobody = leads_in_work(leads.clear(), **PERIOD)
-    assert nobody.table.select("n", "ratio").row(0) == (0, None)
+    assert nobody.table.select("n", "flow_ratio").row(0) == (0, None)
     assert any("no leads" in note for note in nobody.notes)

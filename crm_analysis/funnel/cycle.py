@@ -29,7 +29,7 @@ __all__ = ["SalesCycle", "sales_cycle"]
 
 _MINUTES_PER_DAY = 1440
 _COUNTS = ("n_won", "n_lost", "n_open")
-_DAYS = ("p90", "p90_low", "p90_high", "mean_days", "mean_error", "mean_low", "mean_high")
+_DAYS = ("late_days", "late_low", "late_high", "mean_days", "mean_error", "mean_low", "mean_high")
 
 FEW_SALES = 10
 """Below it the times of those won are read with care, however many leads there were."""
@@ -39,8 +39,8 @@ FEW_SALES = 10
 class SalesCycle(Estimates):
     """Days from the first enquiry to the contract, of those won: one row per group.
 
-    The table has, beside the usual five, ``n_won``, ``n_lost``, ``n_open``, ``win_rate``, ``p90``,
-    ``mean_days`` and their bounds; see `sales_cycle`.
+    The table has, beside the usual five, ``n_won``, ``n_lost``, ``n_open``, ``win_rate``,
+    ``late_days``, ``mean_days`` and their bounds; see `sales_cycle`.
     """
 
     columns_with_unit: ClassVar[tuple[str, ...]] = (*Estimates.columns_with_unit, *_DAYS)
@@ -71,7 +71,7 @@ class SalesCycle(Estimates):
         return _(
             "Half of the sales come within {value} of the first enquiry, nine in ten within "
             "{late} days; the mean is {mean}.",
-            value=self.value_text(row), late=amount(row["p90"], self.unit),
+            value=self.value_text(row), late=amount(row["late_days"], self.unit),
             mean=amount(row["mean_days"], self.unit),
         )  # fmt: skip
 
@@ -138,9 +138,9 @@ def sales_cycle(
     SalesCycle
         Per group ``n`` (leads), ``n_won``, ``n_lost`` (within the days), ``n_open`` (neither, as
         far as was watched), ``win_rate`` (share won within the days), ``estimate`` (median days of
-        those won, whole minutes), ``conf_low``, ``conf_high``, ``p90`` (days within which nine in
-        ten of them come), ``p90_low``, ``p90_high``, ``mean_days``, ``mean_error``, ``mean_low``
-        and ``mean_high``. A median has no standard error: ``std_error`` is null. Null where nobody
+        those won, whole minutes), ``conf_low``, ``conf_high``, ``late_days`` (days within which
+        nine in ten of them come), ``late_low``, ``late_high``, ``mean_days``,
+        ``mean_error``, ``mean_low`` and ``mean_high``. A median has no standard error: ``std_error`` is null. Null where nobody
         was won, or no lead was watched so long.
 
     Raises
@@ -215,8 +215,8 @@ def _cycle_rows(
     columns: dict[str, Any] = {
         "win_rate": [one.share for one in times],
         **{
-            f"p90{end}": [one[k] / _MINUTES_PER_DAY for one in late]
-            for k, end in enumerate(("", "_low", "_high"))
+            f"late{end}": [one[k] / _MINUTES_PER_DAY for one in late]
+            for k, end in enumerate(("_days", "_low", "_high"))
         },
         "mean_days": mean, "mean_error": error, "mean_low": np.maximum(mean - half, 0),
         "mean_high": mean + half,

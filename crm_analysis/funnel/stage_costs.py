@@ -481,7 +481,9 @@ def _ratio(
 # Say --------------------------------------------------------------------------------------
 
 
-def _definition(stages: tuple[str, ...], within_days: int, since: date | None, as_of: date) -> str:
+def _definition(
+    stages: tuple[str, ...], within_days: float, since: date | None, as_of: date
+) -> str:
     period = "" if since is None else " " + _("from {since} on", since=date_text(since))
     return _(
         "What was spent on leads while they stood in each of the stages {stages}, over the leads "

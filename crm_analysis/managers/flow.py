@@ -30,9 +30,9 @@ from crm_analysis.wording import _, amount, date_text, interval_text, number, pe
 
 __all__ = ["LeadsInWork", "leads_in_work"]
 
-_COUNTS = ("n_before", "n_opened", "n_closed", "n_open")
-_FLOW = ("opened_per_day", "mean_days", "expected")
-_RATIO = ("ratio", "ratio_low", "ratio_high")
+_COUNTS = ("n_at_start", "n_opened", "n_closed", "n_at_end")
+_FLOW = ("opened_per_day", "mean_days", "by_flow")
+_RATIO = ("flow_ratio", "flow_low", "flow_high")
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -41,31 +41,31 @@ class LeadsInWork(Estimates):
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
-        counts, numbers = dict.fromkeys(_COUNTS, "count"), ("opened_per_day", "expected", *_RATIO)
+        counts, numbers = dict.fromkeys(_COUNTS, "count"), ("opened_per_day", "by_flow", *_RATIO)
         return super().units() | counts | dict.fromkeys(numbers, "number") | {"mean_days": "days"}
 
     def sentence(self) -> str:
         """Say how many leads are in work, and whether their flow explains so many."""
-        if self.by or self.table.height != 1 or self.table["ratio_low"][0] is None:
+        if self.by or self.table.height != 1 or self.table["flow_low"][0] is None:
             return super().sentence()
         row = self.table.row(0, named=True)
         return _(
             "{name}: {value}. {opened} came a day and those closed had taken {days} days, which "
             "makes {expected}; {verdict} (ratio {ratio}, {interval}).",
             name=self.name, value=self.value_text(row), opened=number(row["opened_per_day"], 1),
-            days=amount(row["mean_days"], "days"), expected=number(row["expected"]),
-            verdict=_verdict(row["ratio_low"], row["ratio_high"]), ratio=number(row["ratio"], 2),
-            interval=interval_text(row["ratio_low"], row["ratio_high"], "number"),
+            days=amount(row["mean_days"], "days"), expected=number(row["by_flow"]),
+            verdict=_verdict(row["flow_low"], row["flow_high"]), ratio=number(row["flow_ratio"], 2),
+            interval=interval_text(row["flow_low"], row["flow_high"], "number"),
         )  # fmt: skip
 
     def importance(self) -> float:
         """Return by how much at least more, or fewer, are in work than their flow explains."""
-        if self.by or self.table.height != 1 or self.table["ratio_low"][0] is None:
+        if self.by or self.table.height != 1 or self.table["flow_low"][0] is None:
             return super().importance()
         row = self.table.row(0, named=True)
-        low, high = row["ratio_low"] - 1, row["ratio_high"] - 1
+        low, high = row["flow_low"] - 1, row["flow_high"] - 1
         far = low > _LITTLE or high < -_LITTLE
-        return least_size(low, high, value=row["ratio"]) if far else 0.0
+        return least_size(low, high, value=row["flow_ratio"]) if far else 0.0
 
 
 _LITTLE = 0.1
@@ -129,11 +129,11 @@ def leads_in_work(
     Returns
     -------
     LeadsInWork
-        Per group ``n_before`` (in work as the period began), ``n_opened``, ``n_closed``, ``n_open``
-        (in work at its end), ``n`` (all that were in work in it), ``estimate`` (in work at a time,
-        on average), ``std_error``, ``conf_low``, ``conf_high``, ``opened_per_day``, ``mean_days``
-        (of those closed), ``expected`` (their product), ``ratio`` (estimate / expected),
-        ``ratio_low`` and ``ratio_high``. Null where none was opened or closed.
+        Per group ``n_at_start`` (in work as the period began), ``n_opened``, ``n_closed``,
+        ``n_at_end`` (in work at its end), ``n`` (all that were in work in it),
+        ``estimate`` (in work at a time, on average), ``std_error``, ``conf_low``, ``conf_high``, ``opened_per_day``, ``mean_days``
+        (of those closed), ``by_flow`` (their product), ``flow_ratio`` (estimate / by_flow),
+        ``flow_low`` and ``flow_high``. Null where none was opened or closed.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def leads_in_work(
     >>> over = [day + timedelta(days=10) for day in opened]
     >>> leads = pl.DataFrame({"opened_at": opened, "won_at": over, "closed_at": over})
     >>> found = leads_in_work(leads, since=date(2026, 2, 1), as_of=date(2026, 2, 28))
-    >>> found.table.select("estimate", "opened_per_day", "mean_days", "ratio").row(0)
+    >>> found.table.select("estimate", "opened_per_day", "mean_days", "flow_ratio").row(0)
     (10.0, 1.0, 10.0, 1.0)
     """
     as_of, by = check_as_of(as_of), group_names(by, taken=(*_COUNTS, *_FLOW, *_RATIO))
@@ -238,15 +238,16 @@ def _flow_table(
         half = z * np.sqrt(np.maximum(variance, 0))
         known = np.isfinite(ratio) & (total["c"] > 1)
         columns = {
-            "opened_per_day": arrivals, "mean_days": lasts, "expected": expected, "ratio": ratio,
-            "ratio_low": np.where(known, ratio * np.exp(-half), np.nan),
-            "ratio_high": np.where(known, ratio * np.exp(half), np.nan),
+            "opened_per_day": arrivals, "mean_days": lasts, "by_flow": expected,
+            "flow_ratio": ratio,
+            "flow_low": np.where(known, ratio * np.exp(-half), np.nan),
+            "flow_high": np.where(known, ratio * np.exp(half), np.nan),
         }  # fmt: skip
         spread = np.exp(z * error / mean)
         five = five_columns(total["n"], mean, error, mean / spread, mean * spread)
     counts = {
-        "n_before": total["n"] - total["a"], "n_opened": total["a"], "n_closed": total["c"],
-        "n_open": total["n"] - total["c"],
+        "n_at_start": total["n"] - total["a"], "n_opened": total["a"], "n_closed": total["c"],
+        "n_at_end": total["n"] - total["c"],
     }  # fmt: skip
     whole = {name: pl.Series(v.astype(np.int64)) for name, v in counts.items()}
     own = {
