@@ -139,9 +139,9 @@ def sales_cycle(
         Per group ``n`` (leads), ``n_won``, ``n_lost`` (within the days), ``n_open`` (neither, as
         far as was watched), ``win_rate`` (share won within the days), ``estimate`` (median days of
         those won, whole minutes), ``conf_low``, ``conf_high``, ``late_days`` (days within which
-        nine in ten of them come), ``late_low``, ``late_high``, ``mean_days``,
-        ``mean_error``, ``mean_low`` and ``mean_high``. A median has no standard error: ``std_error`` is null. Null where nobody
-        was won, or no lead was watched so long.
+        nine in ten of them come), ``late_low``, ``late_high``, ``mean_days``, ``mean_error``,
+        ``mean_low`` and ``mean_high``. A median has no standard error: ``std_error`` is null.
+        Null where nobody was won, or no lead was watched so long.
 
     Raises
     ------

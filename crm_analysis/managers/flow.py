@@ -130,10 +130,11 @@ def leads_in_work(
     -------
     LeadsInWork
         Per group ``n_at_start`` (in work as the period began), ``n_opened``, ``n_closed``,
-        ``n_at_end`` (in work at its end), ``n`` (all that were in work in it),
-        ``estimate`` (in work at a time, on average), ``std_error``, ``conf_low``, ``conf_high``, ``opened_per_day``, ``mean_days``
-        (of those closed), ``by_flow`` (their product), ``flow_ratio`` (estimate / by_flow),
-        ``flow_low`` and ``flow_high``. Null where none was opened or closed.
+        ``n_at_end`` (in work at its end), ``n`` (all that were in work in it), ``estimate`` (in
+        work at a time, on average), ``std_error``, ``conf_low``, ``conf_high``,
+        ``opened_per_day``, ``mean_days`` (of those closed), ``by_flow`` (their product),
+        ``flow_ratio`` (estimate / by_flow), ``flow_low`` and ``flow_high``. Null where none was
+        opened or closed.
 
     Raises
     ------
