@@ -36,6 +36,8 @@ from .funnel import ConversionDifference as ConversionDifference
 from .funnel import ConversionFunnel as ConversionFunnel
 from .funnel import Losses as Losses
 from .funnel import PipelineVelocity as PipelineVelocity
+from .funnel import SalesCycle as SalesCycle
+from .funnel import StageCost as StageCost
 from .funnel import StalledLeads as StalledLeads
 from .funnel import TimeInStage as TimeInStage
 from .funnel import conversion_difference as conversion_difference
@@ -43,6 +45,8 @@ from .funnel import conversion_funnel as conversion_funnel
 from .funnel import loss_reasons as loss_reasons
 from .funnel import loss_stage as loss_stage
 from .funnel import pipeline_velocity as pipeline_velocity
+from .funnel import sales_cycle as sales_cycle
+from .funnel import stage_cost as stage_cost
 from .funnel import stalled_leads as stalled_leads
 from .funnel import time_in_stage as time_in_stage
 from .intake import intake_report as intake_report
@@ -113,6 +117,7 @@ from .managers import Completeness as Completeness
 from .managers import ContactFrequency as ContactFrequency
 from .managers import DataDefects as DataDefects
 from .managers import IdentityConsolidation as IdentityConsolidation
+from .managers import LeadsInWork as LeadsInWork
 from .managers import ManagerScorecard as ManagerScorecard
 from .managers import PayScheme as PayScheme
 from .managers import PaySimulation as PaySimulation
@@ -136,6 +141,7 @@ from .managers import first_time_fix as first_time_fix
 from .managers import greetings_due as greetings_due
 from .managers import greetings_sent as greetings_sent
 from .managers import identity_consolidation as identity_consolidation
+from .managers import leads_in_work as leads_in_work
 from .managers import logged_before_contract as logged_before_contract
 from .managers import manager_scorecard as manager_scorecard
 from .managers import margin_per_deal as margin_per_deal

@@ -171,6 +171,61 @@ def test_a_window_that_is_none_is_refused_and_never_replaced(window: Any) -> Non
         conversion_funnel(log((1, "a", 0)), steps=["a", "b"], within_days=window, as_of=LATER)
 
 
+# --- events that leave a lead out, and first and last touch -------------------------------------
+
+
+def test_an_excluded_event_between_two_steps_leaves_the_lead_out() -> None:
+    case = CASES["ph_exclusion_full_window"]
+    funnel = conversion_funnel(
+        case_events(case), steps=case["call"]["steps"], within_days=case_window(case),
+        exclude=[rule["event"] for rule in case["call"]["exclude"]], as_of=LATER,
+    )  # fmt: skip
+    assert funnel.table["n_reached"].to_list() == case["expected"]["counts"]
+    assert any("1 lead had an excluded event" in note for note in funnel.notes)
+    assert "Left out are leads with x" in funnel.definition
+
+
+PAIRS = [
+    *[(unit, "landed", f"2018-{day}") for unit, day in (
+        (1, "07-01"), (2, "07-01"), (3, "07-02"), (4, "07-01"), (4, "07-04"), (5, "07-10"),
+        (5, "07-12"), (6, "07-07"), (6, "07-08"), (8, "08-01"), (8, "08-03"))],
+    *[(unit, "registered", f"2018-{day}") for unit, day in (
+        (1, "07-02"), (3, "07-02"), (4, "06-10"), (4, "07-02"), (5, "07-11"), (6, "07-10"),
+        (6, "07-11"), (7, "07-07"), (8, "08-02"), (8, "08-04"))],
+]  # fmt: skip
+"""The example of funneljoin's README (MIT), commit 9e5cc4c, type "first-first": 5 pairs."""
+
+
+def test_first_touch_and_first_purchase_are_a_funnel_of_first_events() -> None:
+    events = pl.DataFrame(PAIRS, schema=["opportunity_id", "stage", "happened_at"], orient="row")
+    events = events.with_columns(pl.col("happened_at").str.to_date())
+    given_: dict[str, Any] = {"steps": ["landed", "registered"], "within_days": math.inf}
+    first = events.group_by("opportunity_id", "stage").agg(pl.col("happened_at").min())
+    assert reached(first, as_of=LATER, **given_) == [7, 5]
+    # Who had registered before and came again is a pair of ours: the enquiry is the unit.
+    assert reached(events, as_of=LATER, anchor="first", **given_) == [7, 6]
+
+
+def excluded(
+    events: list[tuple[str, int]], steps: Sequence[str], window: float, anchor: str, end: float
+) -> bool:
+    """Whether a lead has "x" after a start, within the window and before all steps were made."""
+    events = [event for event in events if event[1] <= end]
+    entries = [at for stage, at in events if stage == steps[0]]
+    starts = [
+        at for at in entries if at + window <= end and (anchor == "attempt" or at == min(entries))
+    ]
+
+    def done(until: int) -> bool:
+        before = [event for event in events if event[1] <= until]
+        return has_chain(before, steps, window, "ordered", starts.__contains__)
+
+    return any(
+        start < at <= start + window and not done(at)
+        for start in starts for stage, at in events if stage == "x"
+    )  # fmt: skip
+
+
 # --- the slow twin --------------------------------------------------------------------------
 
 
@@ -293,6 +348,65 @@ def test_counts_equal_the_slow_twin(problem: dict[str, Any], order: Any, anchor:
     )  # fmt: skip
     assert found == slow_counts(events, problem["steps"], problem["window"], order, anchor, end)
     assert found == sorted(found, reverse=True)
+
+
+@pytest.mark.parametrize("anchor", ["attempt", "first"])
+@settings(max_examples=25, deadline=None)
+@given(problem=problems)
+def test_leads_left_out_are_those_of_the_slow_twin(problem: dict[str, Any], anchor: Any) -> None:
+    events: list[Event] = problem["events"]
+    end, steps, window = 24 * problem["as_of_day"] - 1 / 3600, problem["steps"], problem["window"]
+    if min(at for _, _, at in events) > end:
+        return
+    out = {
+        unit for unit in {unit for unit, _, _ in events}
+        if excluded([(s, at) for u, s, at in events if u == unit], steps, window, anchor, end)
+    }  # fmt: skip
+    funnel = conversion_funnel(
+        log(*events), steps=steps, within_days=window / 24, anchor=anchor, exclude=["x"],
+        as_of=date(2025, 12, 31) + timedelta(problem["as_of_day"]),
+    )  # fmt: skip
+    kept = [event for event in events if event[0] not in out]
+    assert funnel.table["n_reached"].to_list() == slow_counts(
+        kept, steps, window, "ordered", anchor, end
+    )
+    told = [note for note in funnel.notes if "excluded event" in note]
+    assert (len(told), [note.startswith(str(len(out))) for note in told]) == (
+        bool(out), [True] * bool(out)
+    )  # fmt: skip
+
+
+def test_what_is_excluded_must_lie_between_steps() -> None:
+    events = log((1, "a", 0))
+    given_: dict[str, Any] = {"steps": ["a", "b"], "within_days": 1, "as_of": LATER}
+    with pytest.raises(InputError, match="one of the two"):
+        conversion_funnel(events, exclude=["b"], **given_)
+    with pytest.raises(InputError, match="nothing lies between"):
+        conversion_funnel(events, exclude=["x"], order="strict", **given_)
+    with pytest.raises(InputError, match="must list stages"):
+        conversion_funnel(events, exclude="x", **given_)
+
+
+def test_leads_belong_to_their_first_or_last_known_touch() -> None:
+    rows = [  # of one lead: unknown, then web, then phone; of another only phone
+        (1, "a", 0, None), (1, "b", 1, "web"), (1, "c", 2, "phone"), (1, "x", 3, "outdoor"),
+        (2, "a", 0, "phone"),
+    ]  # fmt: skip
+    events = log(*[row[:3] for row in rows]).with_columns(
+        source=pl.Series([row[3] for row in rows], dtype=pl.Enum(["web", "phone", "outdoor"]))
+    )
+    given_: dict[str, Any] = {"steps": ["a", "b", "c"], "within_days": 1, "as_of": LATER}
+
+    def counted(touch: Any) -> dict[str, int]:
+        funnel = conversion_funnel(events, touch=touch, by="source", **given_)
+        return dict(funnel.overall().table.select("source", "n").iter_rows())
+
+    assert counted("first") == {"web": 1, "phone": 1}
+    assert counted("last") == {"phone": 2}
+    with pytest.raises(InputError, match="more than one group"):
+        counted("lead")
+    whole = conversion_funnel(events, touch="last", **given_)
+    assert whole.table["n_reached"].to_list() == [2, 1, 1]
 
 
 @settings(max_examples=40, deadline=None)
@@ -584,6 +698,21 @@ def test_funnels_are_the_same_on_every_backend(backend: ToBackend, order: Any) -
         args = given_ | {"steps": steps, "order": order, "anchor": anchor, "by": "source"}
         equal(conversion_funnel(backend(events), **args).table,
               conversion_funnel(events, **args).table)  # fmt: skip
+
+
+def test_exclusion_and_touch_are_the_same_on_every_backend(backend: ToBackend) -> None:
+    rng = np.random.default_rng(11)
+    rows = [
+        (int(rng.integers(9)), str(rng.choice(STAGES)), int(rng.integers(70))) for _ in range(60)
+    ]
+    events = log(*rows).with_columns(team=pl.Series([str(rng.integers(3)) for _ in rows]))
+    given_: dict[str, Any] = {
+        "steps": ["a", "b", "c"], "within_days": 2, "exclude": ["x"], "touch": "last",
+        "as_of": LATER, "by": "team",
+    }  # fmt: skip
+    wanted, found = (conversion_funnel(table, **given_) for table in (events, backend(events)))
+    equal(found.table, wanted.table)
+    assert found.notes == wanted.notes
 
 
 def test_times_in_stages_are_the_same_on_every_backend(backend: ToBackend) -> None:

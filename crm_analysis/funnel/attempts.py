@@ -23,9 +23,11 @@ from crm_analysis.frames import collect, keys_of
 from crm_analysis.funnel.lead_events import (
     Columns,
     Frame,
+    Touch,
     group_marks,
     last_second,
     one_group_each,
+    touched,
     with_mixed,
     with_stage_text,
 )
@@ -68,6 +70,8 @@ def count_attempts(
     within_days: float,
     order: Order,
     anchor: Anchor,
+    exclude: tuple[str, ...] = (),
+    touch: Touch = "lead",
     as_of: date,
     by: Sequence[str] = (),
 ) -> pl.DataFrame:
@@ -77,8 +81,8 @@ def count_attempts(
     -------
     polars DataFrame
         The columns of `by`, ``depth`` (steps reached by the deepest attempt that is old enough
-        to be judged, 0 when there is none), ``young`` (1 when an attempt started too recently
-        to be judged) and ``n_units``.
+        to be judged, 0 when there is none, -1 where an excluded event leaves the lead out),
+        ``young`` (1 when an attempt started too recently to be judged) and ``n_units``.
 
     Raises
     ------
@@ -88,14 +92,15 @@ def count_attempts(
     end = last_second(as_of)
     window = _ALWAYS if math.isinf(within_days) else int(within_days * SECONDS_PER_DAY + 1e-6)
     cutoff = end if math.isinf(within_days) else end - window
-    if order == "ordered" and len(set(steps)) == len(steps):
+    if by and touch != "lead":
+        frame = touched(frame, steps, end, by, touch)
+    if not exclude and order == "ordered" and len(set(steps)) == len(steps):
         sorted_events = sort_events(frame, steps, end, by, columns.unit)
         if sorted_events is not None:
             return _count_sorted(sorted_events, len(steps), window, cutoff, anchor, by)
     frame = with_stage_text(frame).filter(nw.col("at") <= end)
-    return one_group_each(
-        _count_planned(frame, steps, window, cutoff, order, anchor, by), by, columns.unit
-    )
+    counted = _count_planned(frame, steps, window, cutoff, order, anchor, by, exclude)
+    return one_group_each(counted, by, columns.unit)
 
 
 # Events in memory: one sort, one pass -----------------------------------------------------
@@ -160,16 +165,19 @@ def _count_planned(
     order: Order,
     anchor: Anchor,
     by: Sequence[str],
+    exclude: tuple[str, ...] = (),
 ) -> pl.DataFrame:
     stages = tuple(dict.fromkeys(steps))
     codes = [stages.index(step) for step in steps]
     if order != "strict":
-        frame = frame.filter(nw.col("stage").is_in(list(stages)))
-    frame = _moments(frame, stages, by)
+        frame = frame.filter(nw.col("stage").is_in([*stages, *exclude]))
+    frame = _moments(frame, stages, by, exclude)
     frame = _with_starts(frame, entry=None if order == "unordered" else "c0", anchor=anchor,
                          cutoff=cutoff)  # fmt: skip
     reach = {"ordered": _reach_in_order, "strict": _reach_strictly, "unordered": _reach_any}
     frame = reach[order](frame, codes, window)
+    if exclude:
+        frame = _leave_out(frame, len(codes), window)
     frame = frame.group_by("unit").agg(
         nw.col("depth").max(), nw.col("young").max(), *group_marks(by, gathered=True).values()
     )
@@ -185,11 +193,17 @@ def _count_planned(
 # Moments and starts -----------------------------------------------------------------------
 
 
-def _moments(frame: Frame, stages: tuple[str, ...], by: Sequence[str]) -> Frame:
+def _moments(
+    frame: Frame, stages: tuple[str, ...], by: Sequence[str], exclude: tuple[str, ...]
+) -> Frame:
     """Gather events into moments: one row per lead and second, with a count of each stage."""
+    stage = nw.col("stage")
+    wanted = {f"c{i}": stage == name for i, name in enumerate(stages)}
+    if exclude:
+        wanted["excluded"] = stage.is_in(list(exclude))
     counts = [
-        nw.when(nw.col("stage") == stage).then(1).otherwise(0).sum().cast(nw.Int64).alias(f"c{i}")
-        for i, stage in enumerate(stages)
+        nw.when(this).then(1).otherwise(0).sum().cast(nw.Int64).alias(name)
+        for name, this in wanted.items()
     ]
     return frame.group_by("unit", "at").agg(*counts, *group_marks(by, gathered=False).values())
 
@@ -261,6 +275,22 @@ def _at_floor(step: int) -> nw.Expr:
         picked = nw.when(nw.col(f"floor{step}") == i).then(nw.col(f"before{i}")).otherwise(picked)
     nothing = nw.col(f"floor{step}") == step
     return nw.when(nothing).then(nw.lit(_NEVER)).otherwise(picked)
+
+
+def _leave_out(frame: Frame, n_steps: int, window: int) -> Frame:
+    """Give depth -1 to leads with an excluded event after a start and before all steps are made.
+
+    Of the starts before an event the latest is the last whose window is still open.
+    """
+    frame = _so_far(_just_before(frame, "chain1", "started"), "depth")
+    between = (nw.col("at") - nw.col("started") <= window) & (nw.col("depth") < n_steps)
+    out = nw.when((nw.col("excluded") > 0) & between).then(nw.lit(1)).otherwise(nw.lit(0))
+    frame = frame.with_columns(out.max().over("unit").alias("out"))
+    left_out = nw.col("out") > 0
+    return frame.with_columns(
+        nw.when(left_out).then(nw.lit(-1)).otherwise(nw.col("depth")).alias("depth"),
+        nw.when(left_out).then(nw.lit(0)).otherwise(nw.col("young")).alias("young"),
+    )
 
 
 # Three orders -----------------------------------------------------------------------------

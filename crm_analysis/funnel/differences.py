@@ -16,6 +16,7 @@ from crm_analysis.errors import InputError, listed
 from crm_analysis.estimates import Estimates, five_columns, group_label, p_text
 from crm_analysis.frames import check_conf_level, check_one_of, group_names
 from crm_analysis.funnel.attempts import Anchor, Order
+from crm_analysis.funnel.lead_events import Touch
 from crm_analysis.funnel.rates import conversion_funnel
 from crm_analysis.survival import holm
 from crm_analysis.uncertainty import newcombe_difference, normal_quantile
@@ -110,6 +111,8 @@ def conversion_difference(
     within_days: float,
     order: Order = "ordered",
     anchor: Anchor = "attempt",
+    exclude: Sequence[str] = (),
+    touch: Touch = "lead",
     before: object = None,
     reference: str | float | None = None,
     as_of: date,
@@ -124,7 +127,7 @@ def conversion_difference(
 
     Parameters
     ----------
-    events, unit_col, stage_col, at_col, steps, within_days, order, anchor, as_of
+    events, unit_col, stage_col, at_col, steps, within_days, order, anchor, exclude, touch, as_of
         As for `conversion_funnel`; only leads that have had their window are counted.
     before : table, optional
         Events of an earlier period's leads, with the same columns: one comparison, of both
@@ -182,7 +185,8 @@ def conversion_difference(
     _check_asked(by, before, reference)
     rules: dict[str, Any] = {
         "unit_col": unit_col, "stage_col": stage_col, "at_col": at_col, "steps": steps,
-        "within_days": within_days, "order": order, "anchor": anchor, "as_of": as_of,
+        "within_days": within_days, "order": order, "anchor": anchor, "exclude": exclude,
+        "touch": touch, "as_of": as_of,
     }  # fmt: skip
     funnel = conversion_funnel(events, by=by, **rules)
     counted = funnel.overall().table.select(*by, "n", "n_reached")

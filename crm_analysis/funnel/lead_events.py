@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import narwhals.stable.v2 as nw
 import polars as pl
@@ -16,8 +16,10 @@ from crm_analysis.frames import Asked, collect, keys_of, open_table
 from crm_analysis.wording import _, word_of
 
 __all__ = [
+    "TOUCHES",
     "Columns",
     "Frame",
+    "Touch",
     "check_ends",
     "check_steps",
     "group_marks",
@@ -26,11 +28,14 @@ __all__ = [
     "open_events",
     "refuse_mixed",
     "stage_notes",
+    "touched",
     "with_mixed",
     "with_stage_text",
 ]
 
 Frame = nw.LazyFrame[Any]
+Touch = Literal["lead", "first", "last"]
+TOUCHES: tuple[Touch, ...] = ("lead", "first", "last")
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,25 @@ def with_mixed(frame: Frame, by: Sequence[str]) -> Frame:
         frame = frame.with_columns(
             nw.when(mixed).then(nw.lit(1)).otherwise(nw.col("mixed")).alias("mixed")
         )
+    return frame
+
+
+def touched(frame: Frame, steps: Sequence[str], end: int, by: Sequence[str], touch: Touch) -> Frame:
+    """Give every event of a lead the group of its first or last step at which one is known.
+
+    Of several values at that moment the least is taken, whatever the order of rows.
+    """
+    frame = with_stage_text(frame)
+    schema = frame.collect_schema()
+    at, step = nw.col("at"), nw.col("stage").is_in(list(steps)) & (nw.col("at") <= end)
+    for key in keys_of(by):
+        if schema[key] in (nw.Categorical, nw.Enum):
+            frame = frame.with_columns(nw.col(key).cast(nw.String))
+        moment = nw.when(step & ~nw.col(key).is_null()).then(at)
+        moment = moment.min() if touch == "first" else moment.max()
+        frame = frame.with_columns(moment.over("unit").alias("touched_at"))
+        value = nw.when(step & (at == nw.col("touched_at"))).then(nw.col(key)).min()
+        frame = frame.with_columns(value.over("unit").alias(key))
     return frame
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from crm_analysis.errors import InputError, listed
 from crm_analysis.estimates import five_columns, small_n_notes
 from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
 from crm_analysis.funnel.attempts import (
@@ -20,7 +21,14 @@ from crm_analysis.funnel.attempts import (
     check_within_days,
     count_attempts,
 )
-from crm_analysis.funnel.lead_events import Columns, check_steps, open_events, stage_notes
+from crm_analysis.funnel.lead_events import (
+    TOUCHES,
+    Columns,
+    Touch,
+    check_steps,
+    open_events,
+    stage_notes,
+)
 from crm_analysis.funnel.results import ConversionFunnel, days_text
 from crm_analysis.uncertainty import wilson_interval
 from crm_analysis.wording import _, date_text, number, plural, word_of
@@ -38,6 +46,8 @@ def conversion_funnel(
     within_days: float,
     order: Order = "ordered",
     anchor: Anchor = "attempt",
+    exclude: Sequence[str] = (),
+    touch: Touch = "lead",
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
@@ -68,11 +78,19 @@ def conversion_funnel(
     anchor : {"attempt", "first"}
         Attempt: any event of the first step may start an attempt and the deepest one counts.
         First: only the lead's first such event starts one. (Unordered: an event of any step.)
+    exclude : sequence of str
+        Stages that leave a lead out of the count, both above and below the line: one with such an
+        event after an event that starts an attempt, within the window from it, and before the
+        moment at which it first has all steps. At the very moment of either it is no matter. Only
+        with "ordered".
+    touch : {"lead", "first", "last"}
+        To which group a lead belongs. Lead: all of its events have the same. First, last: to that
+        of its first or last event of one of the steps, of those whose group is known.
     as_of : date
         Last day the data covers, to its end. Attempts whose window ends after it are too young to
         be judged and count neither way; leads with no other attempt are left out.
     by : str or sequence of str
-        Group columns, the same in all events of a lead.
+        Group columns, the same in all events of a lead but for `touch`.
     conf_level : float
     ci_method : {"wilson"}
 
@@ -90,7 +108,7 @@ def conversion_funnel(
     ------
     InputError
         Fewer than two steps, a window that is not above 0 (or None), a lead in several groups,
-        an `as_of` before every event.
+        an `as_of` before every event, a step that is excluded or an order without a between.
     ColumnError
         A column is missing, of another type, or null.
 
@@ -117,6 +135,8 @@ def conversion_funnel(
     within_days = check_within_days(within_days)
     check_one_of("order", order, ORDERS)
     check_one_of("anchor", anchor, ANCHORS)
+    check_one_of("touch", touch, TOUCHES)
+    excluded = _check_excluded(exclude, names, order)
     check_one_of("ci_method", ci_method, ("wilson",))
     as_of, by = check_as_of(as_of), group_names(by)
     conf_level = check_conf_level(conf_level)
@@ -125,7 +145,7 @@ def conversion_funnel(
     notes = stage_notes(frame, names, columns=columns, as_of=as_of)
     counted = count_attempts(
         frame, columns=columns, steps=names, within_days=within_days, order=order,
-        anchor=anchor, as_of=as_of, by=by,
+        anchor=anchor, exclude=excluded, touch=touch, as_of=as_of, by=by,
     )  # fmt: skip
     shown = _any_of(len(names)) if order == "unordered" else names
     table = _funnel_table(counted, shown, by, conf_level)
@@ -133,13 +153,41 @@ def conversion_funnel(
         table=table,
         name=_("Sales funnel"),
         unit="share",
-        definition=_definition(names, within_days, order, anchor, as_of),
+        definition=" ".join(
+            (
+                _definition(names, within_days, order, anchor, as_of),
+                *_rules(excluded, touch if by else "lead"),
+            )
+        ),
         by=by,
         conf_level=conf_level,
         notes=(*notes, *_notes(table, counted, by, within_days)),
         steps=shown,
         within_days=within_days,
     )
+
+
+def _check_excluded(
+    exclude: Sequence[str], steps: tuple[str, ...], order: Order
+) -> tuple[str, ...]:
+    """Return the excluded stages as a tuple, or say why they cannot be."""
+    if isinstance(exclude, str) or not isinstance(exclude, Iterable):
+        raise InputError(
+            f"'exclude' must list stages; got {exclude!r}. Pass, for example, exclude=['lost']."
+        )
+    names = tuple(str(stage) for stage in exclude)
+    both = [name for name in names if name in steps]
+    if both:
+        raise InputError(
+            f"The steps {listed(steps)} were asked for without leads that have {listed(both)} in "
+            "between. A stage is a step or is excluded: name it in one of the two."
+        )
+    if names and order != "ordered":
+        raise InputError(
+            f"Leads with {listed(names)} between two steps were to be left out, in the order "
+            f"{order!r}, in which nothing lies between. Pass order='ordered'."
+        )
+    return names
 
 
 def _any_of(n_steps: int) -> tuple[str, ...]:
@@ -219,13 +267,34 @@ def _definition(
     )
 
 
+def _rules(exclude: tuple[str, ...], touch: Touch) -> tuple[str, ...]:
+    """Say who is left out, and to which group a lead belongs, where it is not plain."""
+    rules = []
+    if exclude:
+        rules.append(
+            _("Left out are leads with {stages} after the first step, within its window and before "
+              "all steps were made.", stages=", ".join(map(word_of, exclude)))
+        )  # fmt: skip
+    if touch == "first":
+        rules.append(_("A lead belongs to the group of its first step."))
+    if touch == "last":
+        rules.append(_("A lead belongs to the group of its last step."))
+    return tuple(rules)
+
+
 def _notes(
     table: pl.DataFrame, counted: pl.DataFrame, by: tuple[str, ...], within_days: float
 ) -> tuple[str, ...]:
     depth, young = pl.col("depth"), pl.col("young") == 1
     n_young = int(counted.filter((depth == 0) & young)["n_units"].sum())
     n_again = int(counted.filter((depth > 0) & young)["n_units"].sum())
+    n_out = int(counted.filter(depth < 0)["n_units"].sum())
     notes = []
+    if n_out:
+        notes.append(
+            plural(n_out, "{n} lead had an excluded event between the steps and is left out.",
+                   "{n} leads had an excluded event between the steps and are left out.")
+        )  # fmt: skip
     if n_young:
         notes.append(
             plural(n_young, "{n} lead started too recently to be judged and is left out.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import polars as pl
@@ -18,18 +18,29 @@ from numpy.typing import NDArray
 from crm_analysis.frames import keys_of
 from crm_analysis.funnel.lead_events import Frame, refuse_mixed
 
-__all__ = ["Block", "SortedEvents", "first_of_each", "runs", "sort_events"]
+__all__ = [
+    "Block",
+    "SortedEvents",
+    "first_of_each",
+    "first_of_each_code",
+    "runs",
+    "sort_events",
+]
 
 Whole = NDArray[np.int64]
 
-_BITS = 62
-"""Bits of a whole number that may be filled, one spared beside the sign."""
+_BITS = 63
+"""Bits of a whole number that may be filled: all but the sign."""
 
 _BLOCK = 1 << 18
 """Events looked at in one go: a few arrays of so many lie in the processor's cache."""
 
 _SPARSE = 4
 """Numbers of leads may range over so many times their events before they are renumbered."""
+
+
+_MOST_NUMBERED = 1 << 16
+"""Whole numbers of groups that lie in so narrow a range are not looked up one by one."""
 
 
 class Block(NamedTuple):
@@ -53,41 +64,61 @@ class SortedEvents:
     Attributes
     ----------
     keys : ndarray of int64, shape (events,)
-        Lead, moment and stage in one number, ascending.
+        Lead, moment, stage and group in one number, ascending.
     groups : polars DataFrame
-        The columns of `by`, one row per group.
+        The columns of `by`, one row per number of a group.
+    unit_col : str
+        The user's name of the lead's column.
     """
 
     keys: Whole
     groups: pl.DataFrame
-    group_of: NDArray[np.uint32] | None
+    unit_col: str
     first_at: int
     moment_bits: int
     code_bits: int
+    group_bits: int
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the events in blocks that never cut a lead in two."""
-        shift = self.moment_bits + self.code_bits
+        """Yield the events in blocks that never cut a lead in two.
+
+        Raises
+        ------
+        InputError
+            A lead lies in several groups.
+        """
+        shift = self._shift
         low = 0
         while low < len(self.keys):
             high = self._end_of_lead(min(low + _BLOCK, len(self.keys)), shift)
             part, low = self.keys[low:high], high
             lead = part >> shift
-            at = (part >> self.code_bits) & ((1 << self.moment_bits) - 1)
-            code = part & ((1 << self.code_bits) - 1)
             new = np.concatenate([[True], lead[1:] != lead[:-1]])
             number = np.cumsum(new) - 1
-            leads = lead[new]
-            group = np.zeros(len(leads), np.int64)
-            if self.group_of is not None:
-                group = self.group_of[leads].astype(np.int64)
-            yield Block(number, at + self.first_at, code, len(leads), group)
+            at = (part >> self.code_bits + self.group_bits) & ((1 << self.moment_bits) - 1)
+            code = (part >> self.group_bits) & ((1 << self.code_bits) - 1)
+            own = part & ((1 << self.group_bits) - 1)
+            group = own[new]
+            if self.group_bits and (own != group[number]).any():
+                self._refuse()
+            yield Block(number, at + self.first_at, code, len(group), group)
+
+    @property
+    def _shift(self) -> int:
+        return self.moment_bits + self.code_bits + self.group_bits
+
+    def _refuse(self) -> NoReturn:
+        """Say how many leads lie in several groups."""
+        lead, group = self.keys >> self._shift, self.keys & ((1 << self.group_bits) - 1)
+        other = (lead[1:] == lead[:-1]) & (group[1:] != group[:-1])
+        mixed, whole = len(np.unique(lead[1:][other])), len(np.unique(lead))
+        refuse_mixed(mixed, whole, self.groups.columns, self.unit_col)
 
     def _end_of_lead(self, at: int, shift: int) -> int:
-        if at == len(self.keys):
-            return at
-        past = ((int(self.keys[at - 1]) >> shift) + 1) << shift
-        return int(np.searchsorted(self.keys, past))
+        last = int(self.keys[at - 1]) >> shift
+        if at == len(self.keys) or last == int(self.keys[-1]) >> shift:
+            return len(self.keys)
+        return int(np.searchsorted(self.keys, (last + 1) << shift))
 
 
 def sort_events(
@@ -107,35 +138,36 @@ def sort_events(
     unit_col : str
         The user's name of the lead's column.
 
-    Raises
-    ------
-    InputError
-        A lead lies in several groups.
     """
     native = frame.to_native()
     if not isinstance(native, pl.LazyFrame):
         return None
+    whole = native.collect_schema()["unit"].is_integer()
+    span = _span(native, end, by, whole=whole)
+    if span.high - span.low > _SPARSE * span.n_events + _BLOCK:
+        native = native.with_columns(pl.col("unit").rank("dense").cast(pl.Int64))
+        span = _span(native, end, by, whole=True)
     events = native.with_columns(_code(native, stages).alias("code")).filter(
         pl.col("at") <= end, pl.col("code") > 0
     )
-    unit = pl.col("unit")
-    whole = native.collect_schema()["unit"].is_integer()
-    low, high, first_at, last_at, n_events = _span(events, whole=whole)
-    if high - low > _SPARSE * n_events + _BLOCK:
-        events = events.with_columns(unit.rank("dense").cast(pl.Int64))
-        low, high, first_at, last_at, n_events = _span(events, whole=True)
-    n_leads = high - low + 1
-    moment_bits, code_bits = (last_at - first_at).bit_length(), len(stages).bit_length()
-    if (high - low).bit_length() + moment_bits + code_bits > _BITS:
+    groups, events = _numbered(events, by, span)
+    sizes = (
+        (span.high - span.low).bit_length(),
+        max(span.last_at - span.first_at, 0).bit_length(),
+        len(stages).bit_length(),
+        (groups.height - 1).bit_length() if by else 0,
+    )
+    if sum(sizes) > _BITS:
         return None
-    lead = unit.cast(pl.Int64) - low
-    key = lead * (1 << moment_bits + code_bits) + (pl.col("at") - first_at) * (1 << code_bits)
-    key = key + pl.col("code")
+    _lead_bits, moment_bits, code_bits, group_bits = sizes
+    key = (pl.col("unit").cast(pl.Int64) - span.low) * (1 << moment_bits + code_bits + group_bits)
+    key = key + (pl.col("at") - span.first_at) * (1 << code_bits + group_bits)
+    key = key + pl.col("code").cast(pl.Int64) * (1 << group_bits)
+    key = key + pl.col("group") if by else key
     keys = events.select(key.cast(pl.Int64)).collect(engine="streaming").to_series().to_numpy()
     keys = np.array(keys)  # polars' own memory must not be written to
     keys.sort()
-    groups, group_of = _groups(events.with_columns(lead.alias("unit")), n_leads, by, unit_col)
-    return SortedEvents(keys, groups, group_of, first_at, moment_bits, code_bits)
+    return SortedEvents(keys, groups, unit_col, span.first_at, moment_bits, code_bits, group_bits)
 
 
 def _code(native: pl.LazyFrame, stages: Sequence[str]) -> pl.Expr:
@@ -150,46 +182,70 @@ def _code(native: pl.LazyFrame, stages: Sequence[str]) -> pl.Expr:
     return code
 
 
-def _span(events: pl.LazyFrame, *, whole: bool) -> tuple[int, int, int, int, int]:
-    """Return the first and last lead and moment, and the number of events."""
+class _Span(NamedTuple):
+    """First and last lead and moment, number of events, first and last number of a group."""
+
+    low: int
+    high: int
+    first_at: int
+    last_at: int
+    n_events: int
+    first_group: int | None
+    last_group: int | None
+
+
+def _span(native: pl.LazyFrame, end: int, by: Sequence[str], *, whole: bool) -> _Span:
+    """Find how far leads, moments and numbered groups reach, whatever the stage."""
     unit, at = pl.col("unit"), pl.col("at")
-    ends = [unit.min(), unit.max()] if whole else [pl.lit(0), pl.lit(1 << _BITS)]
-    row = events.select(
-        ends[0].cast(pl.Int64).alias("a"), ends[1].cast(pl.Int64).alias("b"),
-        at.min().alias("c"), at.max().alias("d"), pl.len().cast(pl.Int64).alias("e"),
+    ends = [unit.min(), unit.max()] if whole else [pl.lit(0), pl.lit(1 << 62)]
+    groups = [pl.lit(None), pl.lit(None)]
+    if len(by) == 1 and native.collect_schema()[keys_of(by)[0]].is_integer():
+        groups = [pl.col(keys_of(by)[0]).min(), pl.col(keys_of(by)[0]).max()]
+    row = native.select(
+        *[one.cast(pl.Int64).alias(name) for one, name in zip(ends, "ab", strict=True)],
+        at.min().alias("c"), at.max().clip(upper_bound=end).alias("d"),
+        pl.len().cast(pl.Int64).alias("e"),
+        *[one.cast(pl.Int64).alias(name) for one, name in zip(groups, "fg", strict=True)],
     ).collect(engine="streaming").row(0)  # fmt: skip
-    n_events = row[4]
-    return (0, 0, 0, 0, 0) if n_events == 0 else row
+    return _Span(*row) if row[4] else _Span(0, 0, 0, 0, 0, None, None)
 
 
-def _groups(
-    events: pl.LazyFrame, n_leads: int, by: Sequence[str], unit_col: str
-) -> tuple[pl.DataFrame, NDArray[np.uint32] | None]:
-    """Number the groups and find that of each lead, or refuse leads that lie in several."""
+def _numbered(
+    events: pl.LazyFrame, by: Sequence[str], span: _Span
+) -> tuple[pl.DataFrame, pl.LazyFrame]:
+    """Return the groups in the order of their numbers, and the events with them as ``group``."""
     keys = keys_of(by)
     if not by:
-        return pl.DataFrame({"": [0]}).select([]), None
-    groups = events.select(keys).unique().collect(engine="streaming")
-    numbered = groups.with_row_index("group")
-    pairs = (
-        events.join(numbered.lazy(), on=list(keys), nulls_equal=True)
-        .select(pl.col("unit").cast(pl.UInt32 if n_leads < 2**32 else pl.Int64), "group")
-        .collect(engine="streaming")
-    )
-    lead, group = (pairs[name].to_numpy() for name in ("unit", "group"))
-    group_of = np.zeros(n_leads, np.uint32)
-    group_of[lead] = group
-    other = group_of[lead] != group
-    if other.any():
-        refuse_mixed(len(np.unique(lead[other])), len(np.unique(lead)), by, unit_col)
+        return pl.DataFrame({"": [0]}).select([]), events
     names = dict(zip(keys, by, strict=True))
-    return groups.rename(names), group_of
+    if span.first_group is not None and span.last_group is not None:
+        # Whole numbers that lie close are numbered by subtraction, which needs no join.
+        width = span.last_group - span.first_group + 1
+        if width < _MOST_NUMBERED:
+            number = pl.col(keys[0]).cast(pl.Int64) - span.first_group
+            values = [*range(span.first_group, span.last_group + 1), None]
+            groups = pl.DataFrame({keys[0]: values}, schema_overrides={
+                keys[0]: events.collect_schema()[keys[0]]
+            })  # fmt: skip
+            return groups.rename(names), events.with_columns(number.fill_null(width).alias("group"))
+    groups = events.select(keys).unique().collect(engine="streaming")
+    numbered = groups.with_row_index("group").with_columns(pl.col("group").cast(pl.Int64))
+    joined = events.join(numbered.lazy(), on=list(keys), nulls_equal=True)
+    return groups.rename(names), joined
 
 
 def runs(values: Whole) -> tuple[Whole, Whole]:
     """Return the distinct values of a sorted array, and how often each stands there."""
     first = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])[: len(values)])
     return values[first], np.diff(np.append(first, len(values)))
+
+
+def first_of_each_code(block: Block, n_codes: int, otherwise: int) -> Whole:
+    """Return each lead's first moment of each stage, shape (n_codes, leads), codes from 1."""
+    out = np.full(n_codes * block.n_leads, otherwise, np.int64)
+    place = (block.code - 1) * block.n_leads + block.lead
+    out[place[::-1]] = block.at[::-1]  # of an index that comes twice, the last value stays
+    return out.reshape(n_codes, block.n_leads)
 
 
 def first_of_each(lead: Whole, value: Whole, n_leads: int, otherwise: int) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -32,30 +32,47 @@ from crm_analysis.wording import _, amount, date_text, number, percent, plural
 __all__ = ["PipelineVelocity", "pipeline_velocity"]
 
 
+_TAKEN = (
+    "n_open", "n_fresh", "n_won", "win_rate", "mean_margin", "cycle_days", "lead_days", "classic",
+    "classic_low", "classic_high",
+)  # fmt: skip
+_CLASSIC = ("classic", "classic_low", "classic_high")
+
+
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class PipelineVelocity(Estimates):
     """Money a day, and the four figures that make it; see `pipeline_velocity`."""
 
+    columns_with_unit: ClassVar[tuple[str, ...]] = (*Estimates.columns_with_unit, *_CLASSIC)
+
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
-        return super().units() | {
-            "n_open": "count", "n_won": "count", "win_rate": "share", "mean_margin": "money",
-            "cycle_days": "days",
-        }  # fmt: skip
+        counts = dict.fromkeys(("n_open", "n_fresh", "n_won"), "count")
+        days = dict.fromkeys(("cycle_days", "lead_days"), "days")
+        return super().units() | counts | days | {"win_rate": "share", "mean_margin": "money"}
 
     def sentence(self) -> str:
-        """Return the velocity with what it is made of."""
+        """Return the velocity with what it is made of, and what the usual formula makes of it."""
         if self.by or self.table.height != 1 or self.table["estimate"][0] is None:
             return super().sentence()
         row = self.table.row(0, named=True)
         return _(
-            "{name}: {value}, from {n_open} open leads, {rate} of which would be won, {margin} a "
-            "sale and {days} from the opening to the contract.",
-            name=self.name, value=self.value_text(row), n_open=number(row["n_open"]),
-            rate=percent(row["win_rate"]),
-            margin=amount(row["mean_margin"], "money", currency=self.currency),
-            days=plural(round(row["cycle_days"]), "{n} day", "{n} days"),
+            "{name}: {value}, from {n} leads in work, {rate} of which are won at {margin} a sale, "
+            "after {days} in work, won or not. The usual formula, in which every lead takes the "
+            "{cycle} of those won, says {classic} ({low} to {high}).",
+            name=self.name, value=self.value_text(row), n=number(row["n_fresh"]),
+            rate=percent(row["win_rate"]), margin=self._money(row["mean_margin"]),
+            days=_days(row["lead_days"]), cycle=_days(row["cycle_days"]),
+            classic=self._money(row["classic"]), low=self._money(row["classic_low"]),
+            high=self._money(row["classic_high"]),
         )  # fmt: skip
+
+    def _money(self, value: float | None) -> str:
+        return amount(value, "money", currency=self.currency)
+
+
+def _days(days: float) -> str:
+    return plural(round(days), "{n} day", "{n} days")
 
 
 def pipeline_velocity(
@@ -73,14 +90,18 @@ def pipeline_velocity(
     conf_level: float = 0.95,
     ci_method: str = "delta",
 ) -> PipelineVelocity:
-    r"""How much margin does the pipeline bring in a day (open x win rate x margin / cycle).
+    r"""How much margin does the pipeline bring in a day (leads in work x margin per day of work).
 
-    .. math:: V = n_{open} \cdot \frac{k}{n} \cdot \frac{\sum m}{k} \cdot \frac{k}{\sum d}
+    .. math:: V = n_{fresh} \frac{\sum m}{\sum t}, \qquad
+              V_{classic} = n_{open} \cdot \frac{k}{n} \cdot \frac{\sum m}{k} \cdot \frac{k}{\sum d}
 
-    Win rate, margin and cycle are all of the same leads: those opened since `since` and at least
-    `within_days` before `as_of`, of which k were won within the days. By Little's law V is the
-    flow of margin where the pipeline is neither filling nor emptying and lost leads are closed as
-    fast as the others are won; where they linger, V says more than comes in.
+    Margin m and time t are of the leads opened since `since` and at least `within_days` before
+    `as_of`: what those won within the days brought, over the days that all of them were in work,
+    won, lost or still open, each for no longer than `within_days`; :math:`n_{fresh}` are the leads
+    now in work for no longer. By Little's law V is the flow of margin where the pipeline is neither
+    filling nor emptying, however long lost leads linger. The usual formula puts the days d of the
+    k that were won in place of all leads' time: it is the flow only where lost leads are closed as
+    fast as the others are won, and says more than comes in where they linger.
 
     Parameters
     ----------
@@ -100,16 +121,18 @@ def pipeline_velocity(
     by : str or sequence of str
     conf_level : float
     ci_method : {"delta"}
-        Interval on the log scale from the variance between leads; how many are open is known, and
-        has none.
+        Intervals on the log scale from the variance between leads; how many are open is known,
+        and has none.
 
     Returns
     -------
     PipelineVelocity
-        Per group ``n_open`` (open on `as_of`), ``n`` (leads that say how they go), ``n_won``,
-        ``win_rate``, ``mean_margin``, ``cycle_days`` (mean), ``estimate`` (money a day),
-        ``std_error``, ``conf_low``, ``conf_high``. Null where none was won or the margin is not
-        above 0 for the interval.
+        Per group ``n_open`` (open on `as_of`), ``n_fresh`` (for no longer than `within_days`),
+        ``n`` (leads that say how they go), ``n_won``, ``win_rate``, ``mean_margin``,
+        ``cycle_days`` (mean, of those won), ``lead_days`` (mean days in work, of all),
+        ``estimate`` (money a day), ``std_error``, ``conf_low``, ``conf_high``, and by the usual
+        formula ``classic``, ``classic_low``, ``classic_high``. Null where none was won or the
+        margin is not above 0 for the interval.
 
     Raises
     ------
@@ -132,12 +155,14 @@ def pipeline_velocity(
     ...     "closed_at": [date(2026, 2, 1)] * 4 + [None] * 10,
     ...     "margin": [1000, 3000] + [None] * 12,
     ... })
-    >>> pipeline_velocity(leads, as_of=date(2026, 5, 31)).table["estimate"].item()
-    500.0
+    >>> velocity = pipeline_velocity(leads, as_of=date(2026, 5, 31))
+    >>> asked = ("lead_days", "cycle_days", "estimate", "classic")
+    >>> velocity.table.select(pl.col(asked).round(1)).row(0)
+    (25.5, 20.0, 392.2, 500.0)
     """
     within_days = check_whole("within_days", within_days)
     check_one_of("ci_method", ci_method, ("delta",))
-    as_of, by = check_as_of(as_of), group_names(by, taken=("n_open", "n_won", "win_rate"))
+    as_of, by = check_as_of(as_of), group_names(by, taken=_TAKEN)
     since = None if since is None else check_since(since, as_of)
     conf_level = check_conf_level(conf_level)
     asked = {
@@ -153,9 +178,11 @@ def pipeline_velocity(
         name=_("Margin that the pipeline brings a day"),
         unit="money",
         definition=_(
-            "Leads open on {day}, times the share won within {n} days, times the mean margin of a "
-            "sale, over the mean days from the opening to the contract; the last three are of "
-            "leads opened{since} and at least {n} days before. Delta method on the log scale.",
+            "Leads in work on {day} for no more than {n} days, times the margin that a day in work "
+            "brings: what leads opened{since} and at least {n} days before brought within {n} "
+            "days, over the days they were in work, won or not. Beside it the usual formula: open "
+            "leads, times share won, times mean margin, over the mean days of those won. Delta "
+            "method on the log scale.",
             day=date_text(as_of), n=number(within_days),
             since="" if since is None else " " + _("since {day}", day=date_text(since)),
         ),
@@ -181,9 +208,13 @@ def _sums(
     ripe = (opened + window <= end) if first is None else (
         (opened + window <= end) & (opened >= first)
     )  # fmt: skip
-    one, zero = nw.lit(1.0), nw.lit(0.0)
+    one, zero, none = nw.lit(1.0), nw.lit(0.0), nw.lit(0)
+    still = (won > end) & (closed > end)
+    over = nw.when(won < closed).then(won).otherwise(closed)
     frame = frame.with_columns(
-        nw.when((won > end) & (closed > end)).then(nw.lit(1)).otherwise(nw.lit(0)).alias("open"),
+        nw.when(still).then(nw.lit(1)).otherwise(none).alias("open"),
+        nw.when(still & (opened + window > end)).then(nw.lit(1)).otherwise(none).alias("fresh"),
+        nw.when(over - opened < window).then(over - opened).otherwise(nw.lit(window)).alias("work"),
         nw.when(ripe).then(one).otherwise(zero).alias("i"),
         nw.when(ripe & (won <= end) & (won - opened <= window))
         .then(one)
@@ -196,62 +227,83 @@ def _sums(
         nw.when(yes & known).then(one).otherwise(zero).alias("p"),
         nw.when(yes).then((won - opened).cast(nw.Float64) / SECONDS_PER_DAY).otherwise(zero)
         .alias("d"),
+        (nw.col("i") * nw.col("work").cast(nw.Float64) / SECONDS_PER_DAY).alias("t"),
     )  # fmt: skip
     products = [
         (nw.col(a) * nw.col(b)).sum().alias(f"{a}{b}")
         for i, a in enumerate(_PARTS)
         for b in _PARTS[i:]
     ]
-    sums = [nw.col("open").sum().alias("n_open"), *[nw.col(x).sum() for x in _PARTS], *products]
+    sums = [
+        nw.col("open").sum().alias("n_open"),
+        nw.col("fresh").sum().alias("n_fresh"),
+        *[nw.col(x).sum() for x in _PARTS],
+        *products,
+    ]
     if by:
         return collect(frame.group_by(*keys_of(by)).agg(*sums), by=by)
     whole = collect(frame.select(*sums))
     return whole.with_columns(pl.all().fill_null(0))
 
 
-_PARTS = ("i", "w", "m", "p", "d")
-"""Counted, won, margin, margin known, days: one number each a lead."""
+_PARTS = ("i", "w", "m", "p", "d", "t")
+"""Counted, won, margin, margin known, days to the contract and in work: one number each a lead."""
 
 
 def _velocity(sums: pl.DataFrame, by: tuple[str, ...], conf_level: float) -> pl.DataFrame:
-    total = {name: sums[name].to_numpy().astype(np.float64) for name in ("n_open", *_PARTS)}
+    names = ("n_open", "n_fresh", *_PARTS)
+    total = {name: sums[name].to_numpy().astype(np.float64) for name in names}
     with np.errstate(divide="ignore", invalid="ignore"):
-        rate, margin = total["w"] / total["i"], total["m"] / total["p"]
-        days = total["d"] / total["w"]
-        value = total["n_open"] * rate * margin / days
-        # log V = 2 log W + log M - log P - log D - log I, but for what is known.
-        slope = {"w": 2, "m": 1, "p": -1, "d": -1, "i": -1}
-        variance = np.zeros(sums.height)
-        for i, a in enumerate(_PARTS):
-            for j, b in enumerate(_PARTS):
-                both = sums[f"{a}{b}" if i <= j else f"{b}{a}"].to_numpy()
-                variance += slope[a] * slope[b] * both / (total[a] * total[b])
-        spread = np.sqrt(np.maximum(variance, 0))
-        half = normal_quantile(conf_level) * spread
-        certain = np.isfinite(half) & (value > 0) & (total["w"] > 1)
-        low = np.where(certain, value * np.exp(-half), np.nan)
-        high = np.where(certain, value * np.exp(half), np.nan)
-        error = np.where(certain, value * spread, np.nan)
-    parts = {"win_rate": rate, "mean_margin": margin, "cycle_days": days}
+        margin = total["m"] / total["p"]
+        parts = {
+            "win_rate": total["w"] / total["i"], "mean_margin": margin,
+            "cycle_days": total["d"] / total["w"], "lead_days": total["t"] / total["i"],
+        }  # fmt: skip
+        flow = total["n_fresh"] * total["w"] * margin / total["t"]
+        classic = total["n_open"] * parts["win_rate"] * margin / parts["cycle_days"]
+    # What is the product of powers of sums has a log that is the sum of theirs, by these factors.
+    sound = _bounds(sums, total, flow, {"w": 1, "m": 1, "p": -1, "t": -1}, conf_level)
+    usual = _bounds(sums, total, classic, {"w": 2, "m": 1, "p": -1, "d": -1, "i": -1}, conf_level)
+    parts |= dict(zip(_CLASSIC, (classic, *usual[1:]), strict=True))
     own = {
         name: pl.Series(np.where(np.isfinite(x), x, np.nan), dtype=pl.Float64).fill_nan(None)
         for name, x in parts.items()
     }
+    five = five_columns(total["i"], flow, *sound)
     return (
-        sums.select(*by, pl.col("n_open", "w").cast(pl.Int64))
+        sums.select(*by, pl.col("n_open", "n_fresh", "w").cast(pl.Int64))
         .rename({"w": "n_won"})
-        .with_columns(**own, **five_columns(total["i"], value, error, low, high))
-        .select(*by, "n_open", "n", "n_won", *own, "estimate", "std_error", "conf_low", "conf_high")
-    )
+        .with_columns(**own, **five)
+        .select(*by, "n_open", "n_fresh", "n_won", *(n for n in own if n not in _CLASSIC), *five,
+                *_CLASSIC)
+    )  # fmt: skip
+
+
+def _bounds(
+    sums: pl.DataFrame, total: dict[str, Any], value: Any, slope: dict[str, int], conf_level: float
+) -> tuple[Any, Any, Any]:
+    """Return the standard error and the bounds of a product of powers of sums over leads."""
+    variance = np.zeros(sums.height)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for a, power_a in slope.items():
+            for b, power_b in slope.items():
+                pair = f"{a}{b}" if _PARTS.index(a) <= _PARTS.index(b) else f"{b}{a}"
+                variance += power_a * power_b * sums[pair].to_numpy() / (total[a] * total[b])
+        spread = np.sqrt(np.maximum(variance, 0))
+        half = normal_quantile(conf_level) * spread
+        certain = np.isfinite(half) & (value > 0) & (total["w"] > 1)
+        bounds = (value * spread, value * np.exp(-half), value * np.exp(half))
+    error, low, high = (np.where(certain, one, np.nan) for one in bounds)
+    return error, low, high
 
 
 def _notes(table: pl.DataFrame, sums: pl.DataFrame, by: tuple[str, ...]) -> tuple[str, ...]:
     if table.is_empty():
         return (_("There are no leads: nothing can be said."),)
     notes: tuple[str, ...] = (
-        _("Every open lead counts alike here, whatever its stage and age, and as if lost leads "
-          "were closed as fast as the others are won: where they linger, the figure is too high. "
-          "The forecast of the pipeline tells leads apart."),
+        _("Every lead in work counts alike here, whatever its stage and age, and the pipeline is "
+          "taken to be neither filling nor emptying. The forecast of the pipeline tells leads "
+          "apart."),
     )  # fmt: skip
     missing = int((sums["w"] - sums["p"]).sum())
     if missing:

@@ -22,6 +22,7 @@ from crm_analysis.managers.discipline import (
     response_time,
 )
 from crm_analysis.managers.duplicates import IdentityConsolidation, identity_consolidation
+from crm_analysis.managers.flow import LeadsInWork, leads_in_work
 from crm_analysis.managers.loads import TrafficDistribution, traffic_distribution, workload
 from crm_analysis.managers.margin import margin_per_deal
 from crm_analysis.managers.pay import PaySimulation, pay_simulation
@@ -38,6 +39,7 @@ __all__ = [
     "ContactFrequency",
     "DataDefects",
     "IdentityConsolidation",
+    "LeadsInWork",
     "ManagerScorecard",
     "PayScheme",
     "PaySimulation",
@@ -61,6 +63,7 @@ __all__ = [
     "greetings_due",
     "greetings_sent",
     "identity_consolidation",
+    "leads_in_work",
     "logged_before_contract",
     "manager_scorecard",
     "margin_per_deal",

@@ -2,8 +2,8 @@
 
 Everything here starts from counts at distinct durations: how many entered, ended (of each cause)
 and were censored. `kaplan_meier` and `aalen_johansen` say what share has ended, `quantile` and
-`restricted_mean` how long it takes, `log_rank` whether groups differ, `exposure` and
-`rate_ratio` how fast.
+`restricted_mean` how long it takes, `cause_times` how long to one cause of several, `log_rank`
+whether groups differ, `exposure` and `rate_ratio` how fast.
 """
 
 from crm_analysis.survival.causes import CumulativeIncidence, aalen_johansen
@@ -14,6 +14,7 @@ from crm_analysis.survival.comparisons import (
     log_rank,
     log_rank_p_value,
 )
+from crm_analysis.survival.conditional import CauseTimes, cause_times
 from crm_analysis.survival.counts import DurationCounts, count_durations
 from crm_analysis.survival.curves import (
     KaplanMeier,
@@ -27,6 +28,7 @@ from crm_analysis.survival.curves import (
 from crm_analysis.survival.rates import RateRatio, exposure, rate_ratio
 
 __all__ = [
+    "CauseTimes",
     "Comparison",
     "CumulativeIncidence",
     "DurationCounts",
@@ -37,6 +39,7 @@ __all__ = [
     "Weights",
     "aalen_johansen",
     "at_risk",
+    "cause_times",
     "count_durations",
     "exposure",
     "holm",

@@ -671,6 +671,33 @@ class Warehouse:
         """Return `leads` with ``sold_on``, ``revenue`` and ``margin`` of the sale, null without."""
         return views.lead_sales(self.table)
 
+    def lead_costs(
+        self, *, call_cost: float | None = None, message_cost: float | None = None
+    ) -> pl.LazyFrame:
+        """Return what was spent on each lead, and when.
+
+        Parameters
+        ----------
+        call_cost, message_cost : float, optional
+            Cost of one call and of one message, in currency units, as in `ledger`;
+            `lead_cost_rule` says what was assumed.
+
+        Returns
+        -------
+        polars.LazyFrame
+            `opportunity_id, happened_at, cost, kind`; kinds are ``advertising`` (a lead's share of
+            the year's, on its opening) and ``contacts`` (calls and messages made for it).
+        """
+        costs = books.unit_costs(self.currency, call=call_cost, message=message_cost)
+        return books.lead_costs(self.table, self.tables, costs)
+
+    def lead_cost_rule(
+        self, *, call_cost: float | None = None, message_cost: float | None = None
+    ) -> tuple[str, ...]:
+        """Say in sentences what `lead_costs` assumes, with the same arguments."""
+        costs = books.unit_costs(self.currency, call=call_cost, message=message_cost)
+        return books.lead_cost_rule(self.tables, costs, self.currency)
+
     def spend(self, *, channel_sources: Mapping[str, str] | None = None) -> pl.LazyFrame:
         """Return advertising money by day, dealership and channel.
 

@@ -20,6 +20,8 @@ from crm_analysis.wording import _, number, percent, word_of
 __all__ = [
     "USUAL_COSTS",
     "UnitCosts",
+    "lead_cost_rule",
+    "lead_costs",
     "ledger",
     "ledger_of_purchases",
     "ledger_rule",
@@ -150,10 +152,13 @@ def _of_service(tables: Tables) -> pl.LazyFrame:
 
 
 def _of_contacts(tables: Tables, costs: UnitCosts) -> pl.LazyFrame:
-    spoken = pl.col("kind").cast(pl.String) == "call"
-    cost = pl.when(spoken).then(pl.lit(costs.call)).otherwise(pl.lit(costs.message))
     done = tables("contacts").filter(pl.col("done_at").is_not_null())
-    return _parted(done, pl.col("done_at").dt.date(), contacts=-cost)
+    return _parted(done, pl.col("done_at").dt.date(), contacts=-_price(costs))
+
+
+def _price(costs: UnitCosts) -> pl.Expr:
+    spoken = pl.col("kind").cast(pl.String) == "call"
+    return pl.when(spoken).then(pl.lit(costs.call)).otherwise(pl.lit(costs.message))
 
 
 def _of_cases(tables: Tables) -> pl.LazyFrame:
@@ -168,8 +173,10 @@ _CELL = ["dealership_id", "year", "source"]
 def _leads(tables: Tables) -> pl.LazyFrame:
     opened = pl.col("opened_at").dt.date()
     return tables("opportunities").select(
+        "opportunity_id",
         "customer_id",
         "dealership_id",
+        "opened_at",
         source=pl.col("source").cast(pl.String),
         day=opened,
         year=opened.dt.year(),
@@ -191,22 +198,80 @@ def _spend(tables: Tables) -> pl.LazyFrame:
     return spent.join(n_leads, on=_CELL, how="left")
 
 
-def _of_advertising(tables: Tables) -> pl.LazyFrame:
-    """Share each calendar year's spend of a dealership among the leads that it may have brought.
+def _advertised(tables: Tables) -> pl.LazyFrame:
+    """Return leads with their share of the advertising, ``cost``.
 
-    A channel's spend goes in equal parts to the year's leads of the source under which its leads
-    arrive; where there is none, to all leads of that dealership and year. A year, because
-    advertising works on after its month, and a budget is made for one.
+    A channel's spend of a calendar year at a dealership goes in equal parts to the year's leads of
+    the source under which its leads arrive; where there is none, to all leads of that dealership
+    and year. A year, because advertising works on after its month, and a budget is made for one.
     """
     wide = _CELL[:2]
     own = _spend(tables).drop_nulls("n").select(*_CELL, own=pl.col("spend") / pl.col("n"))
     rest = _spend(tables).filter(pl.col("n").is_null()).group_by(wide).agg(pl.col("spend").sum())
     n_all = _leads(tables).group_by(wide).agg(n=pl.len())
     shared = rest.join(n_all, on=wide).select(*wide, all=pl.col("spend") / pl.col("n"))
-    known = _leads(tables).drop_nulls("customer_id")
-    priced = known.join(own, on=_CELL, how="left").join(shared, on=wide, how="left")
+    priced = _leads(tables).join(own, on=_CELL, how="left").join(shared, on=wide, how="left")
     cost = pl.col("own").fill_null(0.0) + pl.col("all").fill_null(0.0)
-    return _parted(priced, pl.col("day"), advertising=-cost)
+    return priced.with_columns(cost.alias("cost"))
+
+
+def _of_advertising(tables: Tables) -> pl.LazyFrame:
+    known = _advertised(tables).drop_nulls("customer_id")
+    return _parted(known, pl.col("day"), advertising=-pl.col("cost"))
+
+
+# Leads ------------------------------------------------------------------------------------
+
+
+def lead_costs(tables: Tables, names: tuple[str, ...], costs: UnitCosts) -> pl.LazyFrame:
+    """Return what was spent on each lead, and when (see `Warehouse.lead_costs`)."""
+    parts = [
+        pl.LazyFrame(
+            schema={"opportunity_id": pl.Int64, "happened_at": pl.Datetime("us"),
+                    "cost": pl.Float64, "kind": pl.String}
+        )
+    ]  # fmt: skip
+    if set(names) >= _ADVERTISING_TABLES:
+        parts.append(_lead_cost(_advertised(tables), "opened_at", pl.col("cost"), "advertising"))
+    if "contacts" in names and costs.priced_contacts:
+        made = tables("contacts").filter(
+            pl.col("done_at").is_not_null() & pl.col("opportunity_id").is_not_null()
+        )
+        parts.append(_lead_cost(made, "done_at", _price(costs), "contacts"))
+    return pl.concat(parts).filter(pl.col("cost") > 0)
+
+
+def _lead_cost(frame: pl.LazyFrame, at: str, cost: pl.Expr, kind: str) -> pl.LazyFrame:
+    return frame.select(
+        "opportunity_id", pl.col(at).cast(pl.Datetime("us")).alias("happened_at"),
+        cost.cast(pl.Float64).alias("cost"), pl.lit(kind).alias("kind"),
+    )  # fmt: skip
+
+
+def lead_cost_rule(
+    names: tuple[str, ...], costs: UnitCosts, currency: str | None
+) -> tuple[str, ...]:
+    """Say what `lead_costs` assumes, and what it leaves out for want of data."""
+    advertised = set(names) >= _ADVERTISING_TABLES
+    called = "contacts" in names and costs.priced_contacts
+    parts = {_("advertising"): advertised, _("contacts"): called}
+    missing = [part for part, there in parts.items() if not there]
+    rules = [_shared_equally()] if advertised else []
+    rules += [_price_of_contacts(costs, currency)] if called else []
+    rules += (
+        [_("Left out, for want of data: {parts}.", parts=", ".join(missing))] if missing else []
+    )
+    return tuple(rules)
+
+
+def _shared_equally() -> str:
+    return _(
+        "A year's advertising is shared equally among the leads of the source it advertises for, "
+        "whether they bought or not."
+    )
+
+
+# Rules ------------------------------------------------------------------------------------
 
 
 def ledger_rule(names: tuple[str, ...], costs: UnitCosts, currency: str | None) -> tuple[str, ...]:
@@ -223,12 +288,7 @@ def ledger_rule(names: tuple[str, ...], costs: UnitCosts, currency: str | None) 
     if "contacts" in names and costs.priced_contacts:
         rules.append(_price_of_contacts(costs, currency))
     if set(names) >= _ADVERTISING_TABLES:
-        rules.append(
-            _(
-                "A year's advertising is shared equally among the leads of the source it "
-                "advertises for, whether they bought or not."
-            )
-        )
+        rules.append(_shared_equally())
     missing = _left_out(names, costs)
     if missing:
         rules.append(_("Left out, for want of data: {parts}.", parts=", ".join(missing)))
