@@ -674,10 +674,12 @@ def _stands(card: KeyFigure, against: str) -> str:
 
 
 def definitions(*results: Estimates) -> Block:
-    """Return what each result means and what to mind: the end of a page."""
-    rows = {(result.name, result.definition): None for result in results}
+    """Return what each result means: the end of a page. Figures that mean the same share a row."""
+    names: dict[str, dict[str, None]] = {}
+    for result in results:
+        names.setdefault(result.definition, {})[result.name] = None
     table = BlockTable(
         (Column("name", _("Figure")), Column("definition", _("What it means"))),
-        tuple(rows),
+        tuple(("; ".join(said), definition) for definition, said in names.items()),
     )
     return Block(kind="notice", table=table)
