@@ -436,16 +436,22 @@ def test_groups_that_differ_are_named() -> None:
 
 
 def test_small_groups_can_be_spared_the_sight_but_still_count() -> None:
-    scores = [10.0, 9.0, 7.0] * 20 + [9.0, 8.0, 5.0] * 20 + [3.0, 8.0]
-    whole = nps(answers(scores, employee_id=[1] * 60 + [2] * 60 + [3] * 2), by="employee_id")
+    scores = [10.0, 9.0, 7.0] * 20 + [9.0, 8.0, 5.0] * 20 + [3.0, 8.0] + [4.0] * 9
+    whole = nps(
+        answers(scores, employee_id=[1] * 60 + [2] * 60 + [3] * 2 + [4] * 9), by="employee_id"
+    )
     shown = whole.at_least(10)
     assert shown.table["employee_id"].to_list() == [1, 2]
     assert shown.p_value == whole.p_value
     assert_frame_equal(shown.table, whole.table.head(2))
-    assert "1 group with fewer than 10 answers is compared but not shown." in shown.notes
+    assert "2 groups with fewer than 10 answers are compared but not shown." in shown.notes
     assert any("30 answers in: 3" in note for note in whole.notes)
     assert not any("30 answers in" in note for note in shown.notes)
     assert whole.at_least(2) is whole
+    # One small group alone is the whole less the others: the next smallest goes with it.
+    alone = whole.at_least(5)
+    assert alone.table["employee_id"].to_list() == [1, 2]
+    assert any("could be worked out" in note for note in alone.notes)
 
 
 def test_two_groups_are_compared_but_not_shrunk() -> None:
