@@ -222,7 +222,6 @@ from .retention import retention_difference as retention_difference
 from .retention import service_retention as service_retention
 from .retention import sold_and_serviced as sold_and_serviced
 from .satisfaction import CaseResolution as CaseResolution
-from .satisfaction import CaseTopics as CaseTopics
 from .satisfaction import ClassScores as ClassScores
 from .satisfaction import Drivers as Drivers
 from .satisfaction import NonresponseCheck as NonresponseCheck
@@ -232,7 +231,6 @@ from .satisfaction import ScoreShares as ScoreShares
 from .satisfaction import SilentDeparture as SilentDeparture
 from .satisfaction import TypicalRequests as TypicalRequests
 from .satisfaction import WeightedScore as WeightedScore
-from .satisfaction import case_topics as case_topics
 from .satisfaction import complaint_resolution as complaint_resolution
 from .satisfaction import customer_effort_score as customer_effort_score
 from .satisfaction import dissatisfied_value as dissatisfied_value
@@ -277,6 +275,7 @@ from .segments import relationship_transitions as relationship_transitions
 from .segments import rfm_segments as rfm_segments
 from .segments import state_transitions as state_transitions
 from .segments import value_concentration as value_concentration
+from .segments import value_per_customer as value_per_customer
 from .warehouse import Warehouse as Warehouse
 from .warehouse import open_warehouse as open_warehouse
 from .wording import set_language as set_language

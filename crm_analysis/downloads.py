@@ -13,13 +13,17 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from crm_analysis.blocks import FILE_NAME, Block, BlockFile
 from crm_analysis.errors import InputError
+from crm_analysis.estimates import withheld
 from crm_analysis.exports import csv_text
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from crm_analysis.estimates import Estimates
 
 __all__ = ["downloadable"]
@@ -42,8 +46,9 @@ def downloadable(result: Estimates, *, name: str, least_n: int = _LEAST_N) -> Bl
         Name of the files, in small letters, digits and underscores: ``"sales_cube"``. One page has
         each name once.
     least_n : int
-        The numbers of a row that rests on fewer cases are left out of the files, as a cube leaves
-        them out by itself, totals that would give them away included: see `sales_cube`.
+        The numbers of a row that rests on fewer cases are left out of the files, and those of
+        further rows where a total over all, or over one value of a column, would give it away. A
+        cube does so by itself: see `sales_cube`.
 
     Returns
     -------
@@ -83,5 +88,27 @@ def _without_small(result: Estimates, least_n: int) -> pl.DataFrame:
     if "hidden" in table.columns:
         return table
     numbers = [c for c in table.select(_NUMBERS).columns if c not in result.by]
-    small = pl.col("n") < least_n
-    return table.with_columns(pl.when(~small).then(pl.col(c)).alias(c) for c in numbers)
+    hidden = pl.Series(_hidden(table, result.by, least_n))
+    return table.with_columns(pl.when(~hidden).then(pl.col(c)).alias(c) for c in numbers)
+
+
+def _hidden(table: pl.DataFrame, by: tuple[str, ...], least_n: int) -> NDArray[np.bool_]:
+    """Say which rows to blank, so that no total over all, or over one group, gives them away."""
+    n = table["n"].fill_null(0).to_numpy()
+    hidden = withheld(n, least_n)
+    if len(by) < 2:
+        return hidden | (n == 0)
+    rows = table.select(by).with_row_index("row")
+    sums = [
+        part["row"].to_numpy()
+        for name in by
+        for part in rows.partition_by(name, maintain_order=True)
+    ]
+    while True:
+        wider = hidden.copy()
+        for inside in sums:
+            wider[inside] = withheld(n[inside], least_n, already=wider[inside])
+        wider = withheld(n, least_n, already=wider)
+        if (wider == hidden).all():
+            return wider | (n == 0)
+        hidden = wider

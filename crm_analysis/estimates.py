@@ -34,7 +34,7 @@ from crm_analysis.wording import ABSENT, Unit, _, amount, interval_text, number,
 if TYPE_CHECKING:
     from great_tables import GT
     from matplotlib.axes import Axes
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "FIVE",
@@ -57,6 +57,9 @@ FIVE = ("n", "estimate", "std_error", "conf_low", "conf_high")
 
 SMALL_N = 30
 """Below this many units an estimate carries a caution."""
+
+FEW = 5
+"""What fewer customers brought or owe is not shown: it would be what one of them did."""
 
 MOST_FINDINGS = 5
 """A reader takes no more from the head of a page."""
@@ -331,6 +334,58 @@ def group_label(row: Mapping[str, Any], by: Sequence[str]) -> str:
     if not by:
         return _("all")
     return " · ".join(word_of(row[name]) for name in by)
+
+
+def withheld(
+    n: ArrayLike, least_n: int, *, already: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """Choose the rows not to show: those of too few cases, and what would give them away.
+
+    One small row alone follows from the whole by subtraction, and so does the sum of several that
+    are still too few together: the next smallest are withheld with them until neither holds.
+
+    Parameters
+    ----------
+    n : array_like, shape (k,)
+        Cases of each row, which together make a whole that is known.
+    least_n : int
+    already : ndarray of bool, optional
+        Rows that are withheld in any case.
+
+    Examples
+    --------
+    >>> withheld([50, 3, 20, 9], 5).tolist(), withheld([50, 0, 20], 5).tolist()
+    ([False, True, False, True], [False, False, False])
+    """
+    cases = np.asarray(n, np.float64)
+    hidden = (cases > 0) & (cases < least_n)
+    if already is not None:
+        hidden |= already
+    if not hidden.any():
+        return hidden
+    for row in np.argsort(cases, kind="stable"):
+        if hidden.sum() > 1 and cases[hidden].sum() >= least_n:
+            break
+        hidden[row] |= cases[row] > 0
+    return hidden
+
+
+def without_few(
+    table: pl.DataFrame, columns: Sequence[str], *, count: str, least_n: int = FEW
+) -> pl.DataFrame:
+    """Return a table of one whole's parts without the numbers of parts of too few, as null."""
+    hidden = pl.Series(withheld(table[count].fill_null(0).to_numpy(), least_n))
+    return table.with_columns(pl.when(~hidden).then(pl.col(name)).alias(name) for name in columns)
+
+
+def few_notes(table: pl.DataFrame, *, count: str, least_n: int = FEW) -> tuple[str, ...]:
+    """Say that numbers of a few are not shown, where `without_few` will leave some out."""
+    if not withheld(table[count].fill_null(0).to_numpy(), least_n).any():
+        return ()
+    return (
+        _("What belongs to fewer than {n} is not shown, nor what would give it away.",
+          n=number(least_n)),
+    )  # fmt: skip
 
 
 def five_columns(
@@ -674,10 +729,12 @@ def _stands(card: KeyFigure, against: str) -> str:
 
 
 def definitions(*results: Estimates) -> Block:
-    """Return what each result means and what to mind: the end of a page."""
-    rows = {(result.name, result.definition): None for result in results}
+    """Return what each result means: the end of a page. Figures that mean the same share a row."""
+    names: dict[str, dict[str, None]] = {}
+    for result in results:
+        names.setdefault(result.definition, {})[result.name] = None
     table = BlockTable(
         (Column("name", _("Figure")), Column("definition", _("What it means"))),
-        tuple(rows),
+        tuple(("; ".join(said), definition) for definition, said in names.items()),
     )
     return Block(kind="notice", table=table)

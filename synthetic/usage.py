@@ -292,6 +292,9 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
             "survey_questions": ("question_id", "code", "type", "scale_min", "scale_max"),
             "survey_answers": ("survey_id", "question_id", "value"),
         },
+        "case_values": _DEALERSHIP
+        | _BOUGHT
+        | {"cases": ("dealership_id", "customer_id", "kind", "about", "opened_at")},
         "customer_scores": _DEALERSHIP
         | _BOUGHT
         | {
@@ -398,6 +401,7 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "director": (
             "answers",
             "car_parc",
+            "deal_margins",
             "lead_events",
             "leads",
             "purchases",
@@ -424,7 +428,7 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "pipeline": ("lead_events", "lead_sales"),
         "service_head": ("car_events", "car_parc", "purchases", "service_visits"),
-        "client_service": ("asked", "customer_scores", "scores"),
+        "client_service": ("asked", "case_values", "customer_scores", "scores"),
         "data_quality": (
             "billed_deals",
             "lead_events",
@@ -440,6 +444,7 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "leads",
             "manager_loads",
             "planned_contacts",
+            "sales",
             "scores",
             "typed_in",
         ),
@@ -480,6 +485,7 @@ DIRECT: Mapping[str, Columns] = MappingProxyType(
         "client_service": {
             "surveys": ("customer_id", "kind", "sent_at", "answered_at", "channel"),
             "cases": (
+                "customer_id",
                 "kind",
                 "about",
                 "opened_at",

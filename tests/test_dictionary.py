@@ -142,6 +142,9 @@ _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
         tables, views.purchases(tables), question="nps", within_days=30
     ),
     "question_scores": opinions.question_scores,
+    "case_values": lambda tables: opinions.case_values(
+        tables, views.purchases(tables), since=date(2024, 1, 1), as_of=date(2025, 1, 1)
+    ),
     "customer_scores": lambda tables: opinions.customer_scores(
         tables,
         views.purchases(tables),

@@ -51,14 +51,28 @@ def parquet(data: bytes) -> pl.DataFrame:
 
 
 def test_the_files_hold_the_table_and_small_rows_are_blank() -> None:
-    files = files_of(estimates(50, 3))
+    files = files_of(estimates(50, 3, 4))
     assert list(files) == ["teams.csv", "teams.parquet"]
     table = parquet(files["teams.parquet"])
-    assert table.row(0) == estimates(50, 3).table.row(0)
+    assert table.row(0) == estimates(50, 3, 4).table.row(0)
     assert table.row(1) == ("b", *[None] * 5)
     rows = list(csv.reader(io.StringIO(files["teams.csv"].decode("utf-8-sig"))))
     assert rows[2] == ["b", "", "", "", "", ""]
     assert parquet(files_of(estimates(50, 3), least_n=1)["teams.parquet"]).row(1)[1] == 3
+
+
+def test_no_small_row_of_a_file_follows_from_the_others() -> None:
+    """One blank row would be the whole less the rest: the smallest of those goes with it."""
+    table = parquet(files_of(estimates(50, 3, 20, 9))["teams.parquet"])
+    assert table["n"].to_list() == [50, None, 20, None]
+    two = pl.DataFrame(
+        {"place": ["x", "x", "x", "y", "y", "y"], "kind": ["a", "b", "c"] * 2,
+         "n": [9, 3, 8, 20, 30, 40]}
+    ).with_columns(estimate=0.5, std_error=0.1, conf_low=0.4, conf_high=0.6)  # fmt: skip
+    whole = Estimates(table=two, name="Share", unit="share", definition="", by=("place", "kind"))
+    n = parquet(files_of(whole)["teams.parquet"])["n"].to_list()
+    # Each blank has another in its row and in its column, so that no margin gives it away.
+    assert n == [9, None, None, 20, None, None]
 
 
 def test_a_cube_brings_its_own_suppression() -> None:

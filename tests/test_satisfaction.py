@@ -28,7 +28,7 @@ from crm_analysis import (
     score_distribution,
     top_box_score,
 )
-from crm_analysis.satisfaction import adjusted_wald_interval, case_topics, count_scores
+from crm_analysis.satisfaction import adjusted_wald_interval, count_scores, typical_requests
 from crm_analysis.wording import number, speaking
 
 REFERENCE = Path(__file__).parent / "reference" / "satisfaction"
@@ -436,16 +436,22 @@ def test_groups_that_differ_are_named() -> None:
 
 
 def test_small_groups_can_be_spared_the_sight_but_still_count() -> None:
-    scores = [10.0, 9.0, 7.0] * 20 + [9.0, 8.0, 5.0] * 20 + [3.0, 8.0]
-    whole = nps(answers(scores, employee_id=[1] * 60 + [2] * 60 + [3] * 2), by="employee_id")
+    scores = [10.0, 9.0, 7.0] * 20 + [9.0, 8.0, 5.0] * 20 + [3.0, 8.0] + [4.0] * 9
+    whole = nps(
+        answers(scores, employee_id=[1] * 60 + [2] * 60 + [3] * 2 + [4] * 9), by="employee_id"
+    )
     shown = whole.at_least(10)
     assert shown.table["employee_id"].to_list() == [1, 2]
     assert shown.p_value == whole.p_value
     assert_frame_equal(shown.table, whole.table.head(2))
-    assert "1 group with fewer than 10 answers is compared but not shown." in shown.notes
+    assert "2 groups with fewer than 10 answers are compared but not shown." in shown.notes
     assert any("30 answers in: 3" in note for note in whole.notes)
     assert not any("30 answers in" in note for note in shown.notes)
     assert whole.at_least(2) is whole
+    # One small group alone is the whole less the others: the next smallest goes with it.
+    alone = whole.at_least(5)
+    assert alone.table["employee_id"].to_list() == [1, 2]
+    assert any("could be worked out" in note for note in alone.notes)
 
 
 def test_two_groups_are_compared_but_not_shrunk() -> None:
@@ -790,21 +796,19 @@ def test_topics_of_cases_can_be_counted_by_hand(backend: Callable[[pl.DataFrame]
             "opened_at": [date(2026, 6, day) for day in (1, 2, 3, 4, 5, 6)],
         }
     )
-    whole = case_topics(backend(cases), since=date(2026, 6, 2), as_of=date(2026, 6, 5))
-    assert whole.table.select("topic", "n_cases", "n").rows() == [
-        ("waiting", 2, 4), ("price", 1, 4), ("staff", 1, 4),
+    asked = {"since": date(2026, 6, 2), "as_of": date(2026, 6, 5)}
+    whole = typical_requests(backend(cases), **asked)
+    assert whole.table.select("topic", "n_cases", "n").rows()[:1] == [("waiting", 2, 4)]
+    assert whole.sentence().startswith("What cases are about: most often “waiting”, 50.0%")
+    complaints = typical_requests(backend(cases), kind="complaint", **asked)
+    assert complaints.table.select("topic", "n_cases", "n").rows()[:2] == [
+        ("waiting", 2, 3), ("staff", 1, 3),
     ]  # fmt: skip
-    assert whole.sentence().startswith("Most often it is about “waiting”, 50.0%")
-    by_kind = case_topics(backend(cases), by="kind", as_of=date(2026, 6, 30))
-    assert by_kind.table.group_by("kind").agg(pl.col("estimate").sum()).sort("kind").rows() == [
-        ("complaint", 1.0), ("request", 1.0),
-    ]  # fmt: skip
-    assert "complaint – “waiting”, 50.0%" in by_kind.sentence()
+    assert complaints.sentence().startswith("What complaints are about: most often “waiting”")
 
 
 def test_without_cases_there_are_no_topics() -> None:
     cases = pl.DataFrame(schema={"about": pl.String, "opened_at": pl.Datetime})
-    found = case_topics(cases, as_of=date(2026, 6, 30))
+    found = typical_requests(cases, since=date(2026, 6, 1), as_of=date(2026, 6, 30))
     assert found.table.is_empty()
     assert "nothing can be said" in found.sentence()
-    assert found.notes == ("Only 0 cases: read with care.",)

@@ -34,6 +34,12 @@ UNSURE = 0.05
 MOST_GROUPS = 6
 """Groups that a finding lists in full; of more, only those concerned."""
 
+DRAWS = 1_000
+"""Resamples of groups behind an interval."""
+
+FOUR_FIFTHS = 0.8
+"""What the best fifth brings by the rule of thumb."""
+
 LEAST_EXPECTED = 10
 """Ends that must have been expected before their absence is called a filter of the export."""
 
@@ -210,6 +216,45 @@ def _not_positive(frame: pl.DataFrame, audit: Audit, source: Source, as_of: date
     return Finding("not_positive" if n else "positive", values)
 
 
+def _few_bring_most(
+    frame: pl.DataFrame, audit: Audit, source: Source, as_of: date
+) -> Finding:
+    """Ask how much the best fifth of the groups bring, with the bootstrap over groups."""
+    del as_of
+    group = want_column(frame, audit.asked["by"], source.label).cast(pl.String)
+    column = want_column(frame, audit.asked["column"], source.label)
+    numbers = parse_numbers(
+        column, frame[ROW], source.label, decimal=source.decimal, thousands=source.thousands
+    )
+    brought = (
+        pl.DataFrame({"group": group, "value": numbers})
+        .drop_nulls()
+        .group_by("group")
+        .agg(pl.col("value").sum())
+        .filter(pl.col("value") > 0)
+        .sort("value", "group", descending=[True, False])["value"]
+        .to_numpy()
+    )
+    drawn = np.random.default_rng(0).choice(brought, (DRAWS, len(brought))) if len(brought) else []
+    shares = [_best_fifth(np.sort(one)[::-1]) for one in drawn]
+    values = {
+        "file": source.label,
+        "column": column.name,
+        "by": audit.asked["by"],
+        "n_groups": len(brought),
+        "share_best": _best_fifth(brought) if len(brought) else None,
+        "share_low": float(np.quantile(shares, 0.025)) if shares else None,
+        "share_high": float(np.quantile(shares, 0.975)) if shares else None,
+    }
+    holds = not shares or values["share_high"] >= FOUR_FIFTHS
+    return Finding("few_bring_most" if holds else "few_do_not_bring_most", values)
+
+
+def _best_fifth(falling: np.ndarray[Any, Any]) -> float:
+    best = falling[: max(round(len(falling) / 5), 1)]
+    return float(best.sum() / falling.sum())
+
+
 def _same(frame: pl.DataFrame, audit: Audit, source: Source, as_of: date) -> Finding:
     del as_of
     columns = list(audit.asked["columns"])
@@ -244,5 +289,6 @@ _AUDITS: Mapping[str, Callable[[pl.DataFrame, Audit, Source, date], Finding]] = 
     "differs_by_month_of_quarter": _differs_by_month,
     "capped": _capped,
     "not_positive": _not_positive,
+    "few_bring_most": _few_bring_most,
     "same": _same,
 }

@@ -22,6 +22,7 @@ _ROUTINE = frozenset(
         "blanks",
         "differs_in_quarter_by_chance",
         "extra",
+        "few_bring_most",
         "fresh",
         "left_empty",
         "missing_by_chance",
@@ -184,6 +185,14 @@ def _templates() -> Mapping[str, str]:
             "longest finished one took ({days} days): abandoned, perhaps, rather than open."
         ),
         "fresh": _("{file}: no row without {then} is older than the longest finished one took."),
+        "few_bring_most": _(
+            "{file}: the best fifth of {n_groups} values of {by} bring {share_best} of {column} "
+            "({share_low} to {share_high})."
+        ),
+        "few_do_not_bring_most": _(
+            "{file}: the best fifth of {n_groups} values of {by} bring {share_best} of {column} "
+            "({share_low} to {share_high}): the rule that a fifth bring four fifths does not hold."
+        ),
         "differs": _(
             "{file}: the share of {of} among {among} runs from {share_low} ({low}) to "
             "{share_high} ({high}) over {n_groups} values of {by}: more than chance ({p})."

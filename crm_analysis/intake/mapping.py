@@ -106,6 +106,7 @@ AUDITS: Mapping[str, Keys] = {
     },
     "capped": {"column": str},
     "not_positive": {"column": str},
+    "few_bring_most": {"column": str, "by": str},
     "same": {"columns": list},
 }
 """Questions that can be put to an export, and what each needs to know."""

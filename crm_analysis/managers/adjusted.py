@@ -207,8 +207,8 @@ def adjusted_conversion(
         name=_("Conversion, given the same leads"),
         unit="share",
         definition=_(
-            "Share of all leads opened at least {when} before {as_of} that a manager would have "
-            "turned into a contract within {when}, from what became of their own, given: {traits}.",
+            "Share of all leads opened at least {when} before {as_of} that each would have turned "
+            "into a contract within {when}, judged by what became of its own, given: {traits}.",
             when=duration_text(within_days, "day"), as_of=date_text(as_of),
             traits=", ".join(word_of(name) for name in traits) or _("nothing"),
         ),

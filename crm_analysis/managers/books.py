@@ -40,11 +40,10 @@ class Reconciliation(Estimates):
         if not n:
             return super().sentence()
         total = {name: int(self.table[name].sum()) for name in _COUNTS}
-        agreed = total["n_matched"] + total["n_uncompared"]
         return _(
             "{share} of {n} sales are in the CRM and in the books alike; {crm} are only in the "
             "CRM, {books} only in the books, and {differ} differ in the amount.",
-            share=percent(agreed / n), n=number(n), crm=number(total["n_only_crm"]),
+            share=percent(total["n_matched"] / n), n=number(n), crm=number(total["n_only_crm"]),
             books=number(total["n_only_books"]), differ=number(total["n_differ"]),
         )  # fmt: skip
 
@@ -77,7 +76,7 @@ def reconciliation(
     crm_col, books_col : str
         Whether the CRM, and whether the books, know of it.
     crm_amount_col, books_amount_col : str
-        What either says it came to; null: not said, and then nothing is compared.
+        What either says it came to; null: not said, and then the sale counts neither way.
     happened_col : str
         Day by which a sale belongs to a period (the same for both, so that none falls between).
     tolerance : float
@@ -94,8 +93,8 @@ def reconciliation(
     Reconciliation
         Columns of `by`, ``n_matched``, ``n_differ``, ``n_only_crm``, ``n_only_books``,
         ``n_uncompared`` (in both, an amount not said), ``difference`` (books minus CRM, summed
-        over those that differ), ``n``, ``estimate`` (matched or uncompared), ``std_error``,
-        ``conf_low``, ``conf_high``.
+        over those that differ), ``n`` (without those uncompared), ``estimate`` (matched),
+        ``std_error``, ``conf_low``, ``conf_high``.
 
     Raises
     ------
@@ -120,13 +119,14 @@ def reconciliation(
     if since is not None:
         frame = frame.filter(nw.col("day") >= to_day_number(since))
     counted = _count(frame, by, tolerance)
-    agreed = counted["n_matched"] + counted["n_uncompared"]
+    judged = counted["total"] - counted["n_uncompared"]
     table = counted.select(
-        *by, *_COUNTS, "difference", **share_columns(agreed, counted["total"], conf_level)
+        *by, *_COUNTS, "difference", **share_columns(counted["n_matched"], judged, conf_level)
     )
     uncompared = int(table["n_uncompared"].sum())
     notes = (
-        (_("Of {n} sales an amount is not said, and it was not compared.", n=number(uncompared)),)
+        (_("Of {n} sales in both an amount is not said: they count neither way.",
+           n=number(uncompared)),)
         if uncompared else ()
     )  # fmt: skip
     return Reconciliation(

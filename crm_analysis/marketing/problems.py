@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Any
@@ -73,7 +73,8 @@ class Problems(Estimates):
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
-        return super().units() | {"p_value": "number", "q_value": "number"}
+        money = dict.fromkeys(("worth", "money", "money_low", "money_high"), "money")
+        return super().units() | {"p_value": "number", "q_value": "number"} | money
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -89,7 +90,7 @@ class Loss(Estimates):
             value=amount(row["value"], self.unit, currency=self.currency),
             others=amount(row["others"], self.unit, currency=self.currency),
         )  # fmt: skip
-        lost = _lost_text(row, self.currency)
+        lost = "; ".join(part for part in _amounts(row, self.currency) if part)
         return f"{said}: {lost}." if lost else f"{said}."
 
     def importance(self) -> float:
@@ -101,12 +102,29 @@ class Loss(Estimates):
         )  # fmt: skip
 
 
+_PER_CASE = {"share": 1.0, "points": 0.01, "money": 1.0}
+"""What one case counts in a difference of each unit; points are shares of answers in hundredths."""
+
+
 def _lost(row: dict[str, Any]) -> tuple[float, float, float] | None:
     """Return what a difference makes over all cases of the group: a positive size and its ends."""
-    if row["unit"] not in ("share", "money"):
+    if row["unit"] not in _PER_CASE:
         return None
-    low, high = sorted(abs(row["n"] * row[end]) for end in ("conf_low", "conf_high"))
-    return abs(row["n"] * row["estimate"]), low, high
+    cases = row["n"] * _PER_CASE[row["unit"]]
+    low, high = sorted(abs(cases * row[end]) for end in ("conf_low", "conf_high"))
+    return abs(cases * row["estimate"]), low, high
+
+
+def _amounts(row: dict[str, Any], currency: str | None) -> tuple[str, str]:
+    """Return what a difference makes in cases, and what those cases are worth."""
+    if row["money"] is None:
+        return _lost_text(row, currency), ""
+    money, low, high = (
+        amount(row[name], "money", currency=currency)
+        for name in ("money", "money_low", "money_high")
+    )
+    return _lost_text(row, currency), _("{money} ({low} to {high}) at {each} each", money=money,
+        low=low, high=high, each=amount(row["worth"], "money", currency=currency))  # fmt: skip
 
 
 def _lost_text(row: dict[str, Any], currency: str | None) -> str:
@@ -117,6 +135,9 @@ def _lost_text(row: dict[str, Any], currency: str | None) -> str:
     size, low, high = (amount(value, unit, currency=currency) for value in lost)
     if unit == "money":
         return _("{size} ({low} to {high}) less over its {n} cases",
+                 size=size, low=low, high=high, n=number(row["n"]))  # fmt: skip
+    if row["unit"] == "points":
+        return _("{size} ({low} to {high}) promoters fewer or detractors more among {n} answers",
                  size=size, low=low, high=high, n=number(row["n"]))  # fmt: skip
     if row["estimate"] > 0:
         return _("{size} ({low} to {high}) too many of {n}",
@@ -136,15 +157,16 @@ def _difference_text(row: dict[str, Any], currency: str | None) -> str:
     )  # fmt: skip
 
 
-_WORDS = ("measure", "group", "here", "others", "difference", "loss")
+_WORDS = ("measure", "group", "here", "others", "difference", "loss", "money")
 
 
 def _in_words(row: dict[str, Any], currency: str | None) -> dict[str, Any]:
     value, others = (amount(row[c], row["unit"], currency=currency) for c in ("value", "others"))
+    cases, money = _amounts(row, currency)
     return {
         "measure": row["measure"], "group": row["group"], "here": value, "others": others,
         "difference": _difference_text(row, currency),
-        "loss": _lost_text(row, currency) or ABSENT, "n": row["n"],
+        "loss": cases or ABSENT, "money": money or ABSENT, "n": row["n"],
     }  # fmt: skip
 
 
@@ -152,6 +174,7 @@ def problem_finder(
     results: Sequence[Estimates],
     *,
     high_is_bad: Collection[str] = (),
+    worth: Mapping[str, Estimates] | None = None,
     false_alarms: float = 0.1,
     only: str | None = None,
     conf_level: float = 0.95,
@@ -165,6 +188,9 @@ def problem_finder(
         figure that says lower is `better` more is worse.
     high_is_bad : collection of str
         Names of further figures of which more is worse, such as waiting times.
+    worth : mapping of str to Estimates, optional
+        By the name of a figure, what one of its cases is worth in money: a mean over all, or one
+        for each of the same groups. Conversion, say, times the margin of a car.
     false_alarms : float
         Share of false alarms to be expected among the groups that are named.
     only : str, optional
@@ -180,12 +206,15 @@ def problem_finder(
         ``std_error``, ``conf_low``, ``conf_high``,
         ``p_value`` (one side) and ``q_value``: only the groups that are named, the surest first.
         Because only those are named, their intervals are wider: of all intervals shown, no more
-        than ``1 - conf_level`` are expected to miss. `losses` says what each costs.
+        than ``1 - conf_level`` are expected to miss. ``worth`` (of one case), ``money`` (of all
+        that are missing or too many), ``money_low`` and ``money_high`` are null where no worth was
+        given; they allow for the uncertainty of both (delta method). `losses` says what each costs.
 
     Raises
     ------
     InputError
-        A name in `high_is_bad` that no figure has, or a share outside (0, 1).
+        A name in `high_is_bad` or `worth` that no figure has, a worth that is no money, or a share
+        outside (0, 1).
 
     References
     ----------
@@ -193,12 +222,8 @@ def problem_finder(
     (intervals of what was selected).
     """
     conf_level = check_conf_level(conf_level)
-    known = [result.name for result in results]
-    for name in high_is_bad:
-        if name not in known:
-            raise InputError(
-                f"high_is_bad names {name!r}{near(name, known)}; the figures are: {listed(known)}."
-            )
+    worth = worth or {}
+    _check_names(results, high_is_bad, worth)
     if not 0 < false_alarms < 1:
         raise InputError(f"'false_alarms' lies between 0 and 1; got {false_alarms}. Pass 0.1.")
     rows = [
@@ -216,9 +241,10 @@ def problem_finder(
     missed = (1 - conf_level) * worse.height / max(table.height, 1)
     half = normal_quantile(1 - missed) * error if worse.height else error
     five = five_columns(worse["n"], gap, error, gap - half, gap + half)
+    named = worse.select("measure", "group", "unit", "value", "others", "spread").with_columns(**five)
     return Problems(
-        table=worse.select("measure", "group", "unit", "value", "others", "spread").with_columns(
-            **five, p_value=worse["p_value"], q_value=worse["q_value"]
+        table=named.with_columns(
+            *_money(named, half, worth), p_value=worse["p_value"], q_value=worse["q_value"]
         ),
         name=_("Where it goes worse than elsewhere"),
         unit="number",
@@ -230,7 +256,7 @@ def problem_finder(
         ),
         by=("measure", "group"),
         conf_level=conf_level,
-        currency=next((result.currency for result in results if result.currency), None),
+        currency=next((r.currency for r in (*results, *worth.values()) if r.currency), None),
         n_compared=table.height,
     )
 
@@ -240,6 +266,58 @@ _SCHEMA = {
     "others": pl.Float64, "spread": pl.Float64, "n": pl.Int64, "difference": pl.Float64,
     "error": pl.Float64, "p_value": pl.Float64,
 }  # fmt: skip
+
+
+def _check_names(
+    results: Sequence[Estimates], high_is_bad: Collection[str], worth: Mapping[str, Estimates]
+) -> None:
+    known = [result.name for result in results]
+    for asked, names in (("high_is_bad", high_is_bad), ("worth", worth)):
+        for name in names:
+            if name not in known:
+                raise InputError(
+                    f"{asked} names {name!r}{near(name, known)}; the figures are: {listed(known)}."
+                )
+    for name, mean in worth.items():
+        if mean.unit != "money":
+            raise InputError(
+                f"The worth of a case of {name!r} is given in the unit {mean.unit!r}. Pass a mean "
+                "in money, such as margin_per_deal()."
+            )
+
+
+def _money(
+    named: pl.DataFrame, half: NDArray[Any], worth: Mapping[str, Estimates]
+) -> tuple[pl.Series, ...]:
+    """Return what a case is worth, and what all that are missing or too many are, bounded."""
+    rows = [
+        _worth_of(row, float(wide), worth)
+        for row, wide in zip(named.to_dicts(), half, strict=True)
+    ]
+    columns = ("worth", "money", "money_low", "money_high")
+    return tuple(
+        pl.Series(name, [row[place] for row in rows], pl.Float64)
+        for place, name in enumerate(columns)
+    )
+
+
+def _worth_of(
+    row: dict[str, Any], half: float, worth: Mapping[str, Estimates]
+) -> tuple[float | None, ...]:
+    """Multiply the cases by their mean worth; half widths add up as relative errors do."""
+    nothing = (None,) * 4
+    mean, lost = worth.get(row["measure"]), _lost(row)
+    if mean is None or lost is None or row["unit"] == "money":
+        return nothing
+    mine = [r for r in mean.table.to_dicts() if not mean.by or group_label(r, mean.by) == row["group"]]
+    if not mine or mine[0]["estimate"] is None or mine[0]["conf_low"] is None:
+        return nothing
+    each = mine[0]["estimate"]
+    each_half = (mine[0]["conf_high"] - mine[0]["conf_low"]) / 2
+    cases = lost[0]
+    cases_half = row["n"] * _PER_CASE[row["unit"]] * half
+    wide = sqrt((each * cases_half) ** 2 + (cases * each_half) ** 2)
+    return each, each * cases, each * cases - wide, each * cases + wide
 
 
 def _against(result: Estimates, high_is_bad: bool) -> list[tuple[Any, ...]]:

@@ -33,6 +33,7 @@ from crm_analysis.wording import (
     interval_text,
     number,
     percent,
+    plural,
     word_of,
 )
 
@@ -64,7 +65,7 @@ class SourceEffectiveness(Estimates):
     def sentence(self) -> str:
         """Say where a sale costs least and most, if money is known; else who converts.
 
-        A source with a handful of sales is not named while others have more: its cost is chance.
+        What a sale costs of a handful is chance: such a source is named for its money alone.
         """
         priced = self.table.drop_nulls("cost_per_sale").sort("cost_per_sale", maintain_order=True)
         known = priced.filter(pl.col("n_sold") >= _FEW_SALES)
@@ -73,13 +74,27 @@ class SourceEffectiveness(Estimates):
         if known.height < 2:
             return super().sentence()
         low, high = known.row(0, named=True), known.row(-1, named=True)
-        return _(
+        said = _(
             "Advertising costs {low} a sale at {low_source} ({low_interval}, {low_n} sales) and "
             "{high} at {high_source} ({high_interval}, {high_n} sales).",
             low=self._money(low["cost_per_sale"]), low_source=group_label(low, self.by),
             low_interval=self._between(low), low_n=number(low["n_sold"]),
             high=self._money(high["cost_per_sale"]), high_source=group_label(high, self.by),
             high_interval=self._between(high), high_n=number(high["n_sold"]),
+        )  # fmt: skip
+        return f"{said} {hardly}" if (hardly := self._hardly_any()) else said
+
+    def _hardly_any(self) -> str:
+        """Name the source on which most was spent for a handful of sales, if there is one."""
+        few = self.table.filter((pl.col("spend") > 0) & (pl.col("n_sold") < _FEW_SALES))
+        if few.is_empty() or few.height == self.table.drop_nulls("spend").height:
+            return ""
+        row = few.sort("spend", descending=True, maintain_order=True).row(0, named=True)
+        return plural(
+            row["n_sold"],
+            "The {spend} spent on {source} brought {n} sale.",
+            "The {spend} spent on {source} brought {n} sales.",
+            spend=self._money(row["spend"]), source=group_label(row, self.by),
         )  # fmt: skip
 
     def conversion_sentence(self) -> str:

@@ -6,7 +6,6 @@ others might have said is asked by `nonresponse_check`, `score_bounds` and `weig
 """
 
 from crm_analysis.satisfaction.answers import Period, ScoreCounts, count_scores
-from crm_analysis.satisfaction.cases import CaseTopics, case_topics
 from crm_analysis.satisfaction.drivers import Drivers, relative_importance, satisfaction_drivers
 from crm_analysis.satisfaction.index import satisfaction_index, survey_alpha
 from crm_analysis.satisfaction.nonresponse import (
@@ -32,13 +31,18 @@ from crm_analysis.satisfaction.scores import (
     top_box_score,
 )
 from crm_analysis.satisfaction.silence import SilentDeparture, silent_departure
-from crm_analysis.satisfaction.value import ClassScores, dissatisfied_value, value_weighted_score
+from crm_analysis.satisfaction.value import (
+    ClassScores,
+    DissatisfiedValue,
+    dissatisfied_value,
+    value_weighted_score,
+)
 from crm_analysis.satisfaction.weighting import WeightedScore, effective_n, rake, weighted_score
 
 __all__ = [
     "CaseResolution",
-    "CaseTopics",
     "ClassScores",
+    "DissatisfiedValue",
     "Drivers",
     "NonresponseCheck",
     "Period",
@@ -50,7 +54,6 @@ __all__ = [
     "TypicalRequests",
     "WeightedScore",
     "adjusted_wald_interval",
-    "case_topics",
     "complaint_resolution",
     "count_scores",
     "customer_effort_score",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 from scipy import special
 
+from crm_analysis import figures
 from crm_analysis.dates import to_day_number
+from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, p_text, share_columns
 from crm_analysis.frames import (
     Asked,
@@ -23,10 +25,19 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.satisfaction.answers import Floats, float_column
-from crm_analysis.satisfaction.cases import topic_bars
 from crm_analysis.survival import holm
-from crm_analysis.uncertainty import wilson_interval
-from crm_analysis.wording import Unit, _, date_text, interval_text, number, percent, word_of
+from crm_analysis.uncertainty import normal_quantile, wilson_interval
+from crm_analysis.wording import (
+    Unit,
+    _,
+    amount,
+    date_text,
+    interval_text,
+    number,
+    percent,
+    plural,
+    word_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,22 +57,43 @@ class TypicalRequests(Estimates):
     ----------
     fifth_share, fifth_low, fifth_high : float or None
         Share of the cases that the most frequent fifth of the kinds makes, and its interval.
+    kind : str or None
+        Which cases were counted, where not all.
     """
 
     fifth_share: float | None = None
     fifth_low: float | None = None
     fifth_high: float | None = None
+    kind: str | None = None
 
     def sentence(self) -> str:
         """Name the most frequent kind, what grows or shrinks, and how concentrated cases are."""
         if self.table.is_empty():
             return _("There are no {what}: nothing can be said.", what=_("cases"))
         first = self.table.row(0, named=True)
-        parts = [_("Most often it is about “{first}”, {value}", first=word_of(first["topic"]),
-                   value=self.value_text(first)), self._trend_text()]  # fmt: skip
+        people = self._people_text(first)
+        parts = [_("{name}: most often “{first}”, {value}", name=self.name,
+                   first=word_of(first["topic"]), value=self.value_text(first)),
+                 people, self._trend_text()]  # fmt: skip
         if self.fifth_share is not None:
             parts.append(self._pareto_text())
         return "; ".join(part for part in parts if part) + "."
+
+    def _people_text(self, row: dict[str, Any]) -> str:
+        """Say how many customers the most frequent kind touches, and what they bring."""
+        if row.get("value") is None:
+            return ""
+        money = (
+            amount(row[name], "money", currency=self.currency)
+            for name in ("value", "value_low", "value_high")
+        )
+        value, low, high = money
+        return plural(
+            row["n_customers"],
+            "it came from {n} customer, who brought {value} ({low} to {high})",
+            "it came from {n} customers, who brought {value} ({low} to {high})",
+            value=value, low=low, high=high,
+        )  # fmt: skip
 
     def _changed(self) -> pl.DataFrame:
         return self.table.filter(pl.col("p_holm") < 1 - self.conf_level).sort("p_holm")
@@ -93,13 +125,20 @@ class TypicalRequests(Estimates):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the shares, the largest on top, and return the Axes."""
-        return topic_bars(self, ax)
+        ax = figures.new_axes(ax)
+        labels = [word_of(topic) for topic in self.table["topic"]]
+        labelled = self.table.with_columns(pl.Series("label", labels, pl.String))
+        figures.bars(labelled, label="label", value="estimate", ax=ax, text=percent)
+        figures.write_units(ax, "share", axis="x")
+        ax.set_title(self.name)
+        return ax
 
     def units(self) -> dict[str, Unit]:
         """Return what each column of the table is measured in."""
-        counts: dict[str, Unit] = dict.fromkeys(("n_cases", "n_earlier"), "count")
+        counts: dict[str, Unit] = dict.fromkeys(("n_cases", "n_earlier", "n_customers"), "count")
         ratios: dict[str, Unit] = dict.fromkeys(("times", "times_low", "times_high"), "number")
-        return super().units() | counts | ratios | {"cumulative": "share"}
+        money: dict[str, Unit] = dict.fromkeys(("value", "value_low", "value_high"), "money")
+        return super().units() | counts | ratios | money | {"cumulative": "share"}
 
 
 def typical_requests(
@@ -107,6 +146,11 @@ def typical_requests(
     *,
     topic_col: str = "about",
     at_col: str = "opened_at",
+    kind: str | None = None,
+    kind_col: str = "kind",
+    customer_col: str | None = None,
+    value_col: str | None = None,
+    currency: str | None = None,
     since: date,
     as_of: date,
     conf_level: float = 0.95,
@@ -122,6 +166,13 @@ def typical_requests(
         One row per complaint, request or question, on any backend.
     topic_col, at_col : str
         What it is about (null is a kind of its own), and when it came.
+    kind, kind_col : str
+        Only cases of this kind, such as ``"complaint"``, and where a case says its own.
+    customer_col, value_col : str, optional
+        Who came (null: not known), and what that customer brought, the same in each of the
+        customer's rows: see `Warehouse.case_values`.
+    currency : str, optional
+        ISO code of the money.
     since, as_of : date
         First and last day of the period.
     conf_level : float
@@ -135,17 +186,21 @@ def typical_requests(
         all more frequent kinds), ``n_earlier`` (in the period before), ``times`` of the two with
         ``times_low``, ``times_high``, and ``p_holm`` (that it did not change, adjusted for the
         number of kinds). Ratios are null where the kind is new, and where the data begin later
-        than the period before.
+        than the period before. With customers ``n_customers`` stands beside ``n_cases``, and with
+        their money ``value``, ``value_low`` and ``value_high``: a customer with several cases of
+        a kind counts once in it.
 
     Raises
     ------
     InputError
-        A first day that is not before the last.
+        A first day that is not before the last, or money without customers.
     ColumnError
         A column is missing, of another type, or null.
 
     Notes
     -----
+    What the customers of a kind bring is bounded as a compound Poisson sum, whose variance is the
+    sum of squares: it says what to expect of another such period, not what a complaint costs.
     Given the number of a kind in both periods, how many fall in the later one is binomial with
     probability 1/2 if nothing changed; the interval of the ratio is Clopper and Pearson's of that
     probability. Cases are taken to come independently: one event that brings many of them, such
@@ -171,12 +226,32 @@ def typical_requests(
     as_of, conf_level = check_as_of(as_of), check_conf_level(conf_level)
     since = check_since(since, as_of)
     before = since - (as_of - since + timedelta(days=1))
-    counted, reaches = _count(cases, topic_col, at_col, before, since, as_of)
+    asked = {
+        "topic": Asked(topic_col, "text", "topic_col", nullable=True),
+        "day": Asked(at_col, "date", "at_col"),
+    }
+    if kind is not None:
+        asked["kind"] = Asked(kind_col, "text", "kind_col", nullable=True)
+    if value_col is not None and customer_col is None:
+        raise InputError(
+            f"Money of the column {value_col!r} was to be summed without customers, whose it is. "
+            "Pass customer_col too."
+        )
+    if customer_col is not None:
+        asked["customer"] = Asked(customer_col, "key", "customer_col", nullable=True)
+    if value_col is not None:
+        asked["value"] = Asked(value_col, "number", "value_col", nullable=True)
+    frame = open_table(cases, asked)
+    if kind is not None:
+        frame = frame.filter(nw.col("kind") == kind)
+    counted, reaches = _count(frame, before, since, as_of)
     table = _table(counted, conf_level, reaches=reaches)
+    if customer_col is not None:
+        table = _with_people(table, frame, since, as_of, conf_level, money=value_col is not None)
     fifth = _fifth(table, conf_level)
     return TypicalRequests(
-        table=table, name=_("What cases are about"), unit="share", by=("topic",),
-        conf_level=conf_level, key="typical_requests",
+        table=table, name=_name(kind), unit="share", by=("topic",),
+        conf_level=conf_level, key="typical_requests", kind=kind, currency=currency,
         definition=_(
             "Share of the cases opened from {since} to {as_of} that are about each topic, and how "
             "many times as many there were as from {before} on.",
@@ -187,15 +262,22 @@ def typical_requests(
     )  # fmt: skip
 
 
+def _name(kind: str | None) -> str:
+    known = {
+        "complaint": _("What complaints are about"),
+        "request": _("What requests are about"),
+        "information": _("What questions are about"),
+    }
+    if kind is None or kind not in known:
+        return _("What cases are about")
+    return known[kind]
+
+
 def _count(
-    cases: object, topic_col: str, at_col: str, before: date, since: date, as_of: date
+    frame: nw.LazyFrame[Any], before: date, since: date, as_of: date
 ) -> tuple[pl.DataFrame, bool]:
     """Count cases of each kind in both periods; say whether the data reach back so far."""
-    asked = {
-        "topic": Asked(topic_col, "text", "topic_col", nullable=True),
-        "day": Asked(at_col, "date", "at_col"),
-    }
-    frame = open_table(cases, asked).filter(nw.col("day") <= to_day_number(as_of))
+    frame = frame.filter(nw.col("day") <= to_day_number(as_of))
     first = to_day_number(since)
     period = nw.when(nw.col("day") >= first).then(nw.lit(2))
     period = period.when(nw.col("day") >= to_day_number(before)).then(nw.lit(1))
@@ -270,6 +352,43 @@ def _table(counted: pl.DataFrame, conf_level: float, *, reaches: bool) -> pl.Dat
            for name, values in extra.items()},
     ).select("topic", "n_cases", "n", "estimate", "std_error", "conf_low", "conf_high",
              "cumulative", "n_earlier", "times", "times_low", "times_high", "p_holm")  # fmt: skip
+
+
+def _with_people(
+    table: pl.DataFrame,
+    frame: nw.LazyFrame[Any],
+    since: date,
+    as_of: date,
+    conf_level: float,
+    *,
+    money: bool,
+) -> pl.DataFrame:
+    """Add how many customers each kind came from, and what they bring, bounded."""
+    inside = (nw.col("day") >= to_day_number(since)) & (nw.col("day") <= to_day_number(as_of))
+    value = nw.col("value") if money else nw.lit(0.0)
+    one = frame.filter(inside & ~nw.col("customer").is_null()).with_columns(value.alias("value"))
+    each = one.group_by("topic", "customer").agg(nw.col("value").max().alias("value"))
+    each = each.with_columns((nw.col("value") * nw.col("value")).alias("square"))
+    sums = each.group_by("topic").agg(
+        nw.len().alias("n_customers"), nw.col("value").sum().alias("value"),
+        nw.col("square").sum().alias("square"),
+    )  # fmt: skip
+    people = collect(sums, order=["topic"]).with_columns(
+        pl.col("topic").cast(pl.String), pl.col("n_customers").cast(pl.Int64)
+    )
+    table = table.join(
+        people, on="topic", how="left", nulls_equal=True, maintain_order="left"
+    ).with_columns(pl.col("n_customers").fill_null(0), pl.col("value", "square").fill_null(0.0))
+    half = normal_quantile(conf_level) * pl.col("square").sqrt()
+    bounds = {"value_low": (pl.col("value") - half).clip(0), "value_high": pl.col("value") + half}
+    before, after = table.columns[:2], [c for c in table.columns[2:] if c != "square"]
+    if not money:
+        return table.select(*before, "n_customers", *(c for c in after if c not in _PEOPLE))
+    rest = (c for c in after if c not in _PEOPLE)
+    return table.with_columns(**bounds).select(*before, "n_customers", *rest, "value", *bounds)
+
+
+_PEOPLE = ("n_customers", "value")
 
 
 def _fifth(table: pl.DataFrame, conf_level: float) -> tuple[float | None, ...]:

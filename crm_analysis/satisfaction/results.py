@@ -16,6 +16,7 @@ from crm_analysis.estimates import (
     group_label,
     groups_text,
     small_n_notes,
+    withheld,
 )
 from crm_analysis.satisfaction.answers import (
     LEAST_GROUPS,
@@ -91,12 +92,15 @@ class ScoreEstimates(Estimates):
         """Return the same answer without the rows that rest on fewer than `n` answers.
 
         They stay in the comparison and in what the others are shrunk toward; only the sight
-        of them is spared, and a note says how many they are.
+        of them is spared, and a note says how many they are. Where the whole would give them
+        away, the next smallest goes with them.
         """
-        shown = self.table.filter(pl.col("n") >= n)
-        hidden = self.table.height - shown.height
-        if not hidden:
+        away = withheld(self.table["n"].to_numpy(), n) | (self.table["n"] == 0).to_numpy()
+        if not away.any():
             return self
+        shown = self.table.filter(~pl.Series(away))
+        hidden = self.table.filter(pl.col("n") < n).height
+        beside = self.table.height - shown.height - hidden
         note = plural(
             hidden,
             "{n} group with fewer than {least} {what} is compared but not shown.",
@@ -109,6 +113,9 @@ class ScoreEstimates(Estimates):
             *small_n_notes(shown, self.by, what=self.what),
             *(said for said in self.notes if said not in small),
         )
+        if beside:
+            note += " " + _("The next smallest is left out too: from the whole and all others they "
+                            "could be worked out.")  # fmt: skip
         return replace(self, table=shown, notes=(*kept, note))
 
     def sentence(self) -> str:

@@ -32,7 +32,7 @@ from crm_analysis.wording import Unit, _, amount, date_text, number, percent, pl
 if TYPE_CHECKING:
     from crm_analysis.satisfaction.answers import Floats
 
-__all__ = ["ClassScores", "dissatisfied_value", "value_weighted_score"]
+__all__ = ["ClassScores", "DissatisfiedValue", "dissatisfied_value", "value_weighted_score"]
 
 CLASSES = ("A", "B", "C")
 
@@ -267,6 +267,31 @@ def _class_notes(table: pl.DataFrame, answered: pl.DataFrame) -> tuple[str, ...]
 # What the dissatisfied bring ---------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class DissatisfiedValue(Estimates):
+    """What share of the value comes from dissatisfied customers, and how much money it is."""
+
+    def sentence(self) -> str:
+        """Say how many of those who answered are dissatisfied, and what they bring."""
+        if self.by or self.table["estimate"].item() is None:
+            return super().sentence()
+        row = self.table.row(0, named=True)
+        money = {name: amount(row[name], "money", currency=self.currency)
+                 for name in ("value", "value_low", "value_high")}  # fmt: skip
+        if row["conf_low"] is None:
+            return super().sentence()
+        return _(
+            "{k} of the {n} customers who bought and answered are dissatisfied; they brought "
+            "{value} ({value_low} to {value_high}), {share} of what all these brought.",
+            k=number(row["n_low"]), n=number(row["n"]), share=percent(row["estimate"]), **money,
+        )  # fmt: skip
+
+    def units(self) -> dict[str, Unit]:
+        """Return what each column of the table is measured in."""
+        money: dict[str, Unit] = dict.fromkeys(("value", "value_low", "value_high"), "money")
+        return super().units() | money | {"n_low": "count", "customer_share": "share"}
+
+
 def dissatisfied_value(
     customers: object,
     *,
@@ -276,11 +301,12 @@ def dissatisfied_value(
     low_to: float,
     n_resamples: int = 1000,
     seed: int = 0,
+    currency: str | None = None,
     as_of: date,
     by: str | Sequence[str] = (),
     conf_level: float = 0.95,
     ci_method: str = "bootstrap",
-) -> Estimates:
+) -> DissatisfiedValue:
     r"""What share of the value comes from dissatisfied customers (bootstrap over customers).
 
     Parameters
@@ -289,16 +315,19 @@ def dissatisfied_value(
         As in `value_weighted_score`.
     low_to : float
         Scores up to this one are those of the dissatisfied.
+    currency : str, optional
+        ISO code of the money.
     by : str or sequence of str
     conf_level : float
     ci_method : {"bootstrap"}
 
     Returns
     -------
-    Estimates
+    DissatisfiedValue
         Columns of `by`, ``n`` (customers who answered and brought something), ``n_low`` (of
         them dissatisfied), ``customer_share`` (of them), ``estimate`` (share of their value),
-        ``std_error``, ``conf_low``, ``conf_high``. Null where nobody answered.
+        ``std_error``, ``conf_low``, ``conf_high``, and the same in money: ``value``,
+        ``value_low``, ``value_high``. Null where nobody answered.
 
     Raises
     ------
@@ -336,11 +365,12 @@ def dissatisfied_value(
         else [answered]
     )
     rows = [_value_row(part, low_to, n_resamples, seed, conf_level) for part in parts]
-    table = _value_table(rows)
+    totals = [float((part["value"] * part["n"]).sum()) for part in parts]
+    table = _in_money(_value_table(rows), totals)
     table = pl.concat([groups, table], how="horizontal") if names else table
-    return Estimates(
+    return DissatisfiedValue(
         table=table, name=_("Value of the dissatisfied"), unit="share", by=names,
-        conf_level=conf_level, key="dissatisfied_value", better="lower",
+        conf_level=conf_level, key="dissatisfied_value", better="lower", currency=currency,
         definition=_(
             "Share of what those who answered brought that comes from scores up to {cut}, and the "
             "share of customers who gave them. As of {as_of}.",
@@ -381,6 +411,12 @@ def _value_table(rows: Sequence[tuple[float, ...]]) -> pl.DataFrame:
             **{name: five[name] for name in ("estimate", "std_error", "conf_low", "conf_high")},
         }
     )
+
+
+def _in_money(table: pl.DataFrame, totals: Sequence[float]) -> pl.DataFrame:
+    whole = pl.Series(totals, dtype=pl.Float64)
+    names = {"value": "estimate", "value_low": "conf_low", "value_high": "conf_high"}
+    return table.with_columns(**{name: table[source] * whole for name, source in names.items()})
 
 
 def _silent_note(counted: pl.DataFrame) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from crm_analysis.segments.concentration import (
 from crm_analysis.segments.ladder import Ladder, ladder_transitions, loyalty_ladder
 from crm_analysis.segments.loyalty import LoyaltyLift, loyalty_activity, loyalty_lift
 from crm_analysis.segments.migration import class_migration
+from crm_analysis.segments.per_customer import value_per_customer
 from crm_analysis.segments.portrait import Portrait, customer_portrait
 from crm_analysis.segments.receivables import (
     Ageing,
@@ -52,4 +53,5 @@ __all__ = [
     "rfm_segments",
     "state_transitions",
     "value_concentration",
+    "value_per_customer",
 ]

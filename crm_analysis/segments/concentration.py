@@ -12,7 +12,14 @@ import polars as pl
 
 from crm_analysis import figures
 from crm_analysis.errors import InputError, listed
-from crm_analysis.estimates import Estimates, five_columns, group_label, small_n_notes
+from crm_analysis.estimates import (
+    Estimates,
+    few_notes,
+    five_columns,
+    group_label,
+    small_n_notes,
+    without_few,
+)
 from crm_analysis.frames import (
     check_as_of,
     check_conf_level,
@@ -141,6 +148,10 @@ class AbcClasses(Estimates):
 
     def _figure_height(self) -> float | None:
         return None
+
+    def _readable(self) -> pl.DataFrame:
+        shown = super()._readable()
+        return shown if self.by else without_few(shown, _MONEY, count="n_customers")
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
@@ -282,7 +293,8 @@ def abc_classes(
         ),
         by=by,
         conf_level=conf_level,
-        notes=_notes(values, table, by, a_share),
+        notes=_notes(values, table, by, a_share)
+        + (() if by else few_notes(table, count="n_customers")),
         currency=currency,
         customers=pl.concat([classified(part, cuts) for part in parts]).select(
             *by, "customer", "value", "abc_class"

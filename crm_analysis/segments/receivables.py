@@ -15,7 +15,14 @@ import polars as pl
 from crm_analysis import figures
 from crm_analysis.dates import to_day_number
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, five_columns, share_columns, small_n_notes
+from crm_analysis.estimates import (
+    Estimates,
+    few_notes,
+    five_columns,
+    share_columns,
+    small_n_notes,
+    without_few,
+)
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -67,13 +74,21 @@ class Ageing(Estimates):
         if self.by != ("bucket",):
             return super().plot(ax)
         ax = figures.new_axes(ax)
-        figures.bars(self.table, label="bucket", value="estimate", ax=ax, text=percent)
+        shown = self._spared(self.table).drop_nulls("estimate")
+        figures.bars(shown, label="bucket", value="estimate", ax=ax, text=percent)
         figures.write_units(ax, "share", axis="x")
         ax.set_title(self.name)
         return ax
 
     def _readable(self) -> pl.DataFrame:
-        return super()._readable().drop("from_days")
+        return self._spared(super()._readable()).drop("from_days")
+
+    def _spared(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Leave out what a few invoices come to: it would be what one customer owes."""
+        if self.by != ("bucket",):
+            return table
+        columns = ("owed", "estimate", "std_error", "conf_low", "conf_high")
+        return without_few(table, columns, count="n_invoices")
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
@@ -176,7 +191,7 @@ def receivables_ageing(
         ),
         by=(*by, "bucket"),
         conf_level=conf_level,
-        notes=_debtor_notes(owed, by),
+        notes=_debtor_notes(owed, by) + (() if by else few_notes(table, count="n_invoices")),
         currency=currency,
     )
 

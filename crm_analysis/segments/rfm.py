@@ -15,7 +15,13 @@ import polars as pl
 from crm_analysis import figures
 from crm_analysis.dates import to_day_number
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, share_columns, small_n_notes
+from crm_analysis.estimates import (
+    Estimates,
+    few_notes,
+    share_columns,
+    small_n_notes,
+    without_few,
+)
 from crm_analysis.frames import (
     check_as_of,
     check_conf_level,
@@ -116,6 +122,13 @@ class RfmSegments(Estimates):
         figures.write_units(ax, "share", axis="x")
         ax.set_title(self.name)
         return ax
+
+    def _readable(self) -> pl.DataFrame:
+        shown = super()._readable()
+        if self.by != ("segment",):
+            return shown
+        columns = ("value", "mean_value", "median_recency_days", "mean_frequency")
+        return without_few(shown, columns, count="n_customers")
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
@@ -231,7 +244,7 @@ def rfm_segments(
         ),
         by=(*by, "segment"),
         conf_level=conf_level,
-        notes=_notes(scored, by),
+        notes=_notes(scored, by) + (() if by else few_notes(table, count="n_customers")),
         currency=currency,
         customers=scored.drop("fm"),
         cuts=cuts,

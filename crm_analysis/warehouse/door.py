@@ -564,6 +564,24 @@ class Warehouse:
             as_of=as_of or self.as_of,
         )  # fmt: skip
 
+    def case_values(self, *, since: date, as_of: date | None = None) -> pl.LazyFrame:
+        """Return every complaint, request and question with what its customer is worth.
+
+        Parameters
+        ----------
+        since, as_of : date
+            First and last day of the period in which purchases count.
+
+        Returns
+        -------
+        polars.LazyFrame
+            The table of cases, and `revenue`: what the customer brought in the period, whole
+            currency units; 0 for nothing, and for a case without a customer.
+        """
+        return opinions.case_values(
+            self.table, self.purchases(), since=since, as_of=as_of or self.as_of
+        )
+
     def lead_events(self, *, since: date | None = None, until: date | None = None) -> pl.LazyFrame:
         """Return stage events with the opportunity's customer, manager, source and opening.
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from crm_analysis.warehouse.views import Tables
 
-__all__ = ["asked", "customer_scores", "question_scores"]
+__all__ = ["asked", "case_values", "customer_scores", "question_scores"]
 
 
 def _named(tables: Tables, frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -81,13 +81,7 @@ def customer_scores(
     tables: Tables, purchases: pl.LazyFrame, *, question: str, since: date, as_of: date
 ) -> pl.LazyFrame:
     """Return each customer who bought in the period, with revenue and the last score of it."""
-    inside = pl.col("happened_on").is_between(since, as_of)
-    brought = (
-        purchases.filter(inside)
-        .group_by("customer_id")
-        .agg(pl.col("revenue").sum())
-        .sort("customer_id")
-    )
+    brought = _brought(purchases, since, as_of).sort("customer_id")
     answered = (
         tables("surveys")
         .with_columns(answered_on=pl.col("answered_at").dt.date())
@@ -100,3 +94,17 @@ def customer_scores(
         .agg(pl.col("score").last())
     )
     return brought.join(last, on="customer_id", how="left", maintain_order="left")
+
+
+def case_values(
+    tables: Tables, purchases: pl.LazyFrame, *, since: date, as_of: date
+) -> pl.LazyFrame:
+    """Return every case with what its customer brought in the period."""
+    brought = _brought(purchases, since, as_of)
+    cases = tables("cases").join(brought, on="customer_id", how="left", maintain_order="left")
+    return cases.with_columns(pl.col("revenue").fill_null(0))
+
+
+def _brought(purchases: pl.LazyFrame, since: date, as_of: date) -> pl.LazyFrame:
+    inside = pl.col("happened_on").is_between(since, as_of)
+    return purchases.filter(inside).group_by("customer_id").agg(pl.col("revenue").sum())

@@ -141,6 +141,7 @@ def _document(story: Story, run: Run, facts: Facts) -> dict[str, Any]:
         "day": until,
         "about": words(" · ".join(text for text in (owner, until) if text)),
         "story": story.nodes,
+        "brief": story.brief,
         "made": [[label, words(" · ".join(values))] for label, values in provenance(run, facts)],
         "words": {"contents": _("Contents"), "made": _("How this report was made")},
     }

@@ -55,6 +55,9 @@ class Story:
         The solutions of a lesson's exercises, which paper cannot fold away: they follow at the end.
     heading : str
         The heading last come by.
+    brief : bool
+        Set small and close, for a reader who wants all of it on two or three sheets: the notebook
+        says so in its metadata.
     """
 
     title: str
@@ -63,6 +66,7 @@ class Story:
     closing: list[Node] = field(default_factory=list)
     solutions: list[Node] = field(default_factory=list)
     heading: str = ""
+    brief: bool = False
     _level: int = 0
 
     def level(self, asked: int, said: str) -> int:
@@ -95,6 +99,7 @@ def tell(notebook: Any, run: Run) -> Story:
     """
     notebook = deepcopy(notebook)
     story = Story(take_title(notebook.cells) or run.name.replace("_", " ").capitalize())
+    story.brief = bool(notebook.metadata.get("brief"))
     known = _definitions(notebook)
     for cell in split_opening(notebook.cells):
         if cell.metadata.get("page_section"):
@@ -135,9 +140,9 @@ def _where(failure: Failure) -> str:
 
 
 def _check_contents(story: Story) -> None:
-    """Keep the table of contents only where there is more than one section to find."""
+    """Keep the table of contents only where there is more than one section to find, and far off."""
     sections = sum(node["k"] == "heading" and node["level"] == 1 for node in story.nodes)
-    if sections < 2:
+    if sections < 2 or story.brief:
         story.nodes = [node for node in story.nodes if node["k"] != "contents"]
 
 
