@@ -186,7 +186,9 @@ def test_pipeline_flaws_are_said(taken: Mapping[str, Path]) -> None:
     assert quarter["share_high"] == pytest.approx(0.8065, abs=1e-3)
     (closed_first,) = said(folder, "none_left_out")
     assert closed_first["reason"] == "they were closed before they were engaged"
-    sold = pl.read_csv(ROOT / "tests" / "reference" / "pipeline" / "sales_pipeline.csv").drop_nulls("account")
+    sold = pl.read_csv(ROOT / "tests" / "reference" / "pipeline" / "sales_pipeline.csv").drop_nulls(
+        "account"
+    )
     sums = sold.group_by("account").agg(pl.col("close_value").sum())["close_value"].sort()
     (few,) = said(folder, "few_do_not_bring_most")
     assert few["n_groups"] == len(sums) == 85

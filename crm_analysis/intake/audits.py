@@ -216,9 +216,7 @@ def _not_positive(frame: pl.DataFrame, audit: Audit, source: Source, as_of: date
     return Finding("not_positive" if n else "positive", values)
 
 
-def _few_bring_most(
-    frame: pl.DataFrame, audit: Audit, source: Source, as_of: date
-) -> Finding:
+def _few_bring_most(frame: pl.DataFrame, audit: Audit, source: Source, as_of: date) -> Finding:
     """Ask how much the best fifth of the groups bring, with the bootstrap over groups."""
     del as_of
     group = want_column(frame, audit.asked["by"], source.label).cast(pl.String)

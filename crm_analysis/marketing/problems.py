@@ -241,7 +241,9 @@ def problem_finder(
     missed = (1 - conf_level) * worse.height / max(table.height, 1)
     half = normal_quantile(1 - missed) * error if worse.height else error
     five = five_columns(worse["n"], gap, error, gap - half, gap + half)
-    named = worse.select("measure", "group", "unit", "value", "others", "spread").with_columns(**five)
+    named = worse.select("measure", "group", "unit", "value", "others", "spread").with_columns(
+        **five
+    )
     return Problems(
         table=named.with_columns(
             *_money(named, half, worth), p_value=worse["p_value"], q_value=worse["q_value"]
@@ -291,8 +293,7 @@ def _money(
 ) -> tuple[pl.Series, ...]:
     """Return what a case is worth, and what all that are missing or too many are, bounded."""
     rows = [
-        _worth_of(row, float(wide), worth)
-        for row, wide in zip(named.to_dicts(), half, strict=True)
+        _worth_of(row, float(wide), worth) for row, wide in zip(named.to_dicts(), half, strict=True)
     ]
     columns = ("worth", "money", "money_low", "money_high")
     return tuple(
@@ -309,7 +310,9 @@ def _worth_of(
     mean, lost = worth.get(row["measure"]), _lost(row)
     if mean is None or lost is None or row["unit"] == "money":
         return nothing
-    mine = [r for r in mean.table.to_dicts() if not mean.by or group_label(r, mean.by) == row["group"]]
+    mine = [
+        r for r in mean.table.to_dicts() if not mean.by or group_label(r, mean.by) == row["group"]
+    ]
     if not mine or mine[0]["estimate"] is None or mine[0]["conf_low"] is None:
         return nothing
     each = mine[0]["estimate"]
