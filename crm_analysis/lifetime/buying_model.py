@@ -27,6 +27,7 @@ __all__ = [
     "BuyingModel",
     "Fitted",
     "Patterns",
+    "age_series",
     "check_repeaters",
     "climb",
     "follow_ages",
@@ -155,6 +156,16 @@ class BuyingModel(FittedModel):
             Accuracy sought, in decimal digits.
         """
 
+    def purchases(
+        self, patterns: Patterns, horizon: float, discount: float = 0.0, *, digits: float = 12
+    ) -> Floats:
+        """Return discounted purchases ahead of customers, active or not, shape (m,).
+
+        The parameters are those of `purchases_if_active`.
+        """
+        ahead = self.purchases_if_active(patterns, horizon, discount, digits=digits)
+        return np.asarray(self.active(patterns) * ahead)
+
     @abstractmethod
     def mean_purchases(self, times: Floats) -> Floats:
         """Return repeat purchases expected of a new customer until each time, shape of times."""
@@ -207,8 +218,7 @@ class BuyingModel(FittedModel):
         """
         check_horizon(horizon)
         patterns, shape = Patterns.of(x, t_x, T), np.broadcast(x, t_x, T).shape
-        ahead = self.purchases_if_active(patterns, float(horizon))
-        return (self.active(patterns) * ahead).reshape(shape)
+        return self.purchases(patterns, float(horizon)).reshape(shape)
 
     def expected_purchases_new(self, horizon: ArrayLike) -> Floats:
         """How many repeat purchases will a new customer make in `horizon`? (the mean).
@@ -257,8 +267,7 @@ class BuyingModel(FittedModel):
                 f"annual_discount_rate={annual_discount_rate!r}. Discount, or end the horizon."
             )
         patterns, shape = Patterns.of(x, t_x, T), np.broadcast(x, t_x, T).shape
-        ahead = self.purchases_if_active(patterns, float(horizon), discount)
-        return (self.active(patterns) * ahead).reshape(shape)
+        return self.purchases(patterns, float(horizon), discount).reshape(shape)
 
     def discount_per_unit(self, annual_rate: float) -> float:
         """Return the continuous discount rate per `unit` of an effective rate a year."""
@@ -407,9 +416,26 @@ def follow_ages(
     digits : float
         Accuracy sought, in decimal digits.
     """
+    series, basis = age_series(on_grid, T, alpha, digits=digits)
+    # einsum, because threads cost more than they give on products of this size.
+    return np.asarray(np.einsum("tk,...k->...t", basis, series), np.float64)
+
+
+def age_series(
+    on_grid: Callable[[Floats], Floats], T: Floats, alpha: float, *, digits: float
+) -> tuple[Floats, Floats]:
+    """Return what `follow_ages` multiplies: a series (…, c) and, at each age, its terms.
+
+    Returns
+    -------
+    series : ndarray, shape (…, c)
+        Chebyshev coefficients in ``log(alpha + T)``; the values themselves where ages are few.
+    basis : ndarray, shape (len(T), c)
+        ``basis @ series[…]`` are the values at the ages.
+    """
     n_points = 8 + int(2 * digits)
     if len(T) <= n_points:
-        return on_grid(T)
+        return on_grid(T), np.eye(len(T))
     log_age = np.log(alpha + T)
     low, high = float(log_age.min()), float(log_age.max())
     angle = np.pi * (np.arange(n_points) + 0.5) / n_points
@@ -419,7 +445,14 @@ def follow_ages(
     waves = np.cos(np.multiply.outer(order, angle)) * (2 / n_points)
     waves[0] /= 2
     where = np.clip((2 * log_age - low - high) / (high - low), -1, 1)
-    basis = np.cos(np.multiply.outer(np.arccos(where), order))
-    # einsum, because threads cost more than they give on products of this size.
     series = np.einsum("kj,...j->...k", waves, values)
-    return np.asarray(np.einsum("tk,...k->...t", basis, series), np.float64)
+    return series, _chebyshev(where, n_points)
+
+
+def _chebyshev(where: Floats, n: int) -> Floats:
+    """Chebyshev polynomials at points of [-1, 1] by their recurrence, shape (len(where), n)."""
+    waves = np.ones((n, len(where)))
+    waves[1] = where
+    for order in range(2, n):
+        waves[order] = 2 * where * waves[order - 1] - waves[order - 2]
+    return waves.T.copy()

@@ -65,7 +65,8 @@ def beta_nodes(a: Floats, b: Floats, n: int) -> tuple[Floats, Floats]:
     ratio[:, 1:] = (later + both) / (2 * later + both - 1)
     off = 4 * k * (k + at_one) * (k + at_zero) * ratio
     off = np.sqrt(off / ((2 * k + both) ** 2 * (2 * k + both + 1)))
-    pairs = [linalg.eigh_tridiagonal(d, e) for d, e in zip(diagonal, off, strict=True)]
+    # LAPACK's own routine: the checks around `eigh_tridiagonal` cost more than such a matrix.
+    pairs = [linalg.lapack.dstev(d, e)[:2] for d, e in zip(diagonal, off, strict=True)]
     value = np.array([nodes for nodes, _ in pairs]).reshape(-1, n)
     first = np.array([vectors[0] for _, vectors in pairs]).reshape(-1, n)
     return np.clip((1 + value) / 2, 1e-300, 1.0), first**2

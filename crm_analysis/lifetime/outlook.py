@@ -103,10 +103,7 @@ class Outlook:
 
     def purchases(self, model: BuyingModel, horizon: Horizon, digits: float = 12) -> Floats:
         """Discounted expected purchases over the horizon, per pattern."""
-        ahead = model.purchases_if_active(
-            self.patterns, horizon.length, horizon.discount, digits=digits
-        )
-        return np.asarray(model.active(self.patterns) * ahead)
+        return model.purchases(self.patterns, horizon.length, horizon.discount, digits=digits)
 
     def means(
         self,

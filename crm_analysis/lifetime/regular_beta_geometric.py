@@ -8,6 +8,7 @@ may stop after the first purchase too.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,9 +20,9 @@ from crm_analysis.lifetime.buying_model import (
     BuyingModel,
     Fitted,
     Patterns,
+    age_series,
     check_repeaters,
     climb,
-    follow_ages,
     unit_word,
 )
 from crm_analysis.lifetime.history import PurchaseHistory
@@ -379,37 +380,63 @@ class RegularBetaGeometric(BuyingModel):
 
     def active(self, patterns: Patterns) -> Floats:
         """Return the probability that each customer is still active."""
-        x, m = patterns.x, int(self.modified)
-        out = np.empty(len(x))
-        for at in range(0, len(x), CHUNK):
-            part = slice(at, at + CHUNK)
-            logs = _waiting_logs(self.theta, x[part], patterns.t_x[part], patterns.T[part], self.k)
-            stays = special.logsumexp(logs, axis=0)
-            may_stop = x[part] + m > 0
-            stops = np.log(self.a / np.maximum(self.b + x[part] + m - 1, _TINY))
-            out[part] = np.where(may_stop, special.expit(stays - stops), 1.0)
+        out = np.empty(len(patterns.x))
+        for part, _logs, stays in self._waiting(patterns):
+            out[part] = stays
         return out
 
     def purchases_if_active(
         self, patterns: Patterns, horizon: float, discount: float = 0.0, *, digits: float = 12
     ) -> Floats:
         """Return discounted purchases ahead of customers who are active at T."""
+        ahead = self._ahead(patterns, horizon, discount, digits)
+        out = np.empty(len(patterns.x))
+        for part, shares, _stays in self._waiting(patterns):
+            out[part] = ahead(part, shares)
+        return out
+
+    def purchases(
+        self, patterns: Patterns, horizon: float, discount: float = 0.0, *, digits: float = 12
+    ) -> Floats:
+        """Return discounted purchases ahead: both parts from one look at the waiting times."""
+        ahead = self._ahead(patterns, horizon, discount, digits)
+        out = np.empty(len(patterns.x))
+        for part, shares, stays in self._waiting(patterns):
+            out[part] = stays * ahead(part, shares)
+        return out
+
+    def _waiting(self, patterns: Patterns) -> Iterator[tuple[slice, Floats, Floats]]:
+        """Give patterns in parts, with the chance of each phase and of being active at all."""
+        m = int(self.modified)
+        for at in range(0, len(patterns.x), CHUNK):
+            part = slice(at, at + CHUNK)
+            x = patterns.x[part]
+            logs = _waiting_logs(self.theta, x, patterns.t_x[part], patterns.T[part], self.k)
+            top = logs.max(axis=0)
+            shares = np.exp(logs - top)
+            total = shares.sum(axis=0)
+            stops = np.log(self.a / np.maximum(self.b + x + m - 1, _TINY))
+            stays = np.where(x + m > 0, special.expit(top + np.log(total) - stops), 1.0)
+            yield part, shares / total, stays
+
+    def _ahead(
+        self, patterns: Patterns, horizon: float, discount: float, digits: float
+    ) -> Callable[[slice, Floats], Floats]:
+        """Return what averages purchases ahead over the phases of a part of the patterns."""
         m, x = int(self.modified), patterns.distinct_x
-        ahead = follow_ages(
+        series, basis = age_series(
             lambda T: _ahead_by_phase(self.theta, self.k, m, x, T, horizon, discount, digits),
             patterns.distinct_age,
             self.alpha,
             digits=digits,
         )
-        out = np.empty(len(patterns.x))
-        for at in range(0, len(out), CHUNK):
-            part = slice(at, at + CHUNK)
-            logs = _waiting_logs(
-                self.theta, patterns.x[part], patterns.t_x[part], patterns.T[part], self.k
-            )
-            phases = special.softmax(logs, axis=0)
-            out[part] = (phases * ahead[:, patterns.at_x[part], patterns.at_age[part]]).sum(axis=0)
-        return out
+
+        def averaged(part: slice, shares: Floats) -> Floats:
+            # Phases first: a pattern needs one x and one age, not the grid of both.
+            own = np.einsum("jm,jmc->mc", shares, series[:, patterns.at_x[part]])
+            return np.asarray(np.einsum("mc,mc->m", own, basis[patterns.at_age[part]]))
+
+        return averaged
 
     def mean_purchases(self, times: Floats) -> Floats:
         """Return repeat purchases expected of a new customer until each time."""
