@@ -148,21 +148,38 @@ def _drawing() -> Iterator[None]:
 
 
 def _put_ink(figure: Figure, draw: Callable[[Axes], object], height: float | None) -> None:
+    from matplotlib.layout_engine import TightLayoutEngine
+
     if height is not None:
         figure.set_figheight(height)
     draw(figure.add_subplot())
-    _wrap_titles(figure)
+    for ax in figure.axes:
+        _wrap_title(ax)
+        _leave_unmeasured(ax)
     if len(figure.axes) == 1:
-        # With nothing to align, one look at the words is enough; the house's engine takes two.
-        figure.set_layout_engine("tight", pad=_PAD)
+        # With nothing to align, one look at the words is enough; the house's engine takes two,
+        # and so does this one unless it is given no rectangle to fill.
+        figure.set_layout_engine(TightLayoutEngine(pad=_PAD, rect=None))
 
 
-def _wrap_titles(figure: Figure) -> None:
+def _wrap_title(ax: Axes) -> None:
     import matplotlib as mpl
+    from matplotlib.ticker import ScalarFormatter
 
     where = mpl.rcParams["axes.titlelocation"]
-    for ax in figure.axes:
-        ax.set_title(fill(ax.get_title(loc=where), _TITLE_LETTERS), loc=where)
+    # Only a power of ten over the axis, which our own units never write, would move a title up:
+    # matplotlib looks for it by measuring every label of the axis at each turn.
+    at = None if isinstance(ax.yaxis.get_major_formatter(), ScalarFormatter) else 1.0
+    if ax.xaxis.get_ticks_position() != "bottom":
+        at = None
+    ax.set_title(fill(ax.get_title(loc=where), _TITLE_LETTERS), loc=where, y=at)
+
+
+def _leave_unmeasured(ax: Axes) -> None:
+    """Fix where an axis would have its words if it had any: else each look measures its ticks."""
+    for axis in (ax.xaxis, ax.yaxis):
+        if not axis.get_label_text():
+            axis.set_label_coords(0, 0)
 
 
 def write_units(ax: Axes, unit: Unit, *, axis: str = "y", currency: str | None = None) -> None:
