@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
@@ -69,7 +70,15 @@ def house_style() -> AbstractContextManager[None]:
     """Return a ``with`` block in which figures look like ours; the style of before returns."""
     import matplotlib.style
 
-    return matplotlib.style.context(_STYLE)
+    return matplotlib.style.context(_house_settings())
+
+
+@cache
+def _house_settings() -> dict[str, Any]:
+    """Return what the file of our style says, read once."""
+    from matplotlib import rc_params_from_file
+
+    return dict(rc_params_from_file(_STYLE, use_default_template=False))
 
 
 def new_axes(ax: Axes | None = None) -> Axes:
@@ -100,10 +109,11 @@ def drawn(draw: Callable[[Axes], object], *, height: float | None = None) -> byt
         figure = Figure()
         canvas = FigureCanvasSVG(figure)
         _put_ink(figure, draw, height)
-        buffer = io.BytesIO()
+        # Text, because bytes would be encoded word by word.
+        buffer = io.StringIO()
         # `savefig` would draw everything twice: once to lay it out, once to keep it.
         canvas.print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
-    return _with_plain_ids(buffer.getvalue())
+    return _with_plain_ids(buffer.getvalue().encode())
 
 
 def _with_plain_ids(drawing: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Self
 
@@ -21,6 +21,8 @@ from crm_analysis.lifetime.model_parameters import (
     best_of,
     covariance_and_notes,
 )
+from crm_analysis.lifetime.newton import GAIN_LEFT, Maximum
+from crm_analysis.remembered import remembered
 from crm_analysis.wording import _
 
 __all__ = [
@@ -45,6 +47,8 @@ START_PATTERNS = 5_000
 
 RACE_GAIN_LEFT = 1e-2
 """On thinned patterns a start need not get nearer to its top: the whole is climbed after."""
+
+_OF_THE_FIT = ("log_covariance", "log_likelihood", "n", "notes")
 
 DISCOUNTED_AWAY = 40.0
 """Purchases discounted by exp(-40) add nothing to any digit that is shown."""
@@ -187,6 +191,11 @@ class BuyingModel(FittedModel):
     def theta(self) -> Floats:
         """The parameters as an array, in the order of `values`."""
         return np.array(list(self.values().values()))
+
+    def makeup(self) -> tuple[object, ...]:
+        """Return what kind of model this is and its numbers, but nothing of how it was fitted."""
+        own = [field.name for field in fields(self) if field.name not in _OF_THE_FIT]
+        return (type(self).__qualname__, *(getattr(self, name) for name in own))
 
     def with_theta(self, theta: Floats) -> Self:
         """Return the same kind of model with other parameters, as if built by hand."""
@@ -364,7 +373,7 @@ def climb(
     times : sequence of int
         Which parameters are lengths of time.
     model : str
-        Its name, for the message.
+        Its name, for the message; one name, one likelihood.
     phases : int
         Random events between purchases: the density scales with the unit once for each.
     race : int
@@ -375,17 +384,32 @@ def climb(
     starts = [np.log(guess) for guess in guesses(float(weight @ x / (weight @ T)))]
     if len(x) > race:
         thin = tuple(column[:: -(-len(x) // race)] for column in data)
-        top = best_of(
-            lambda at: likelihood(at, *thin), starts,
-            names=names, model=model, gain_left=RACE_GAIN_LEFT,
-        )  # fmt: skip
+        top = _top(likelihood, thin, starts, names, model, RACE_GAIN_LEFT)
         starts = [top.at]
-    end = best_of(lambda at: likelihood(at, *data), starts, names=names, model=model)
+    end = _top(likelihood, data, starts, names, model, GAIN_LEFT)
     covariance, notes = covariance_and_notes(end, names)
     theta = np.exp(end.at)
     theta[list(times)] *= scale
     value = end.value - phases * float(weight @ x) * float(np.log(scale))
     return Fitted(theta, covariance, value, notes)
+
+
+def _top(
+    likelihood: Likelihood,
+    data: tuple[Floats, ...],
+    starts: Sequence[Floats],
+    names: Sequence[str],
+    model: str,
+    gain_left: float,
+) -> Maximum:
+    """Climb to the highest top, or recall it: the network is fitted for every dealership."""
+    key = ("climb", likelihood.__module__, model, gain_left, *data, *starts)
+    return remembered(
+        key,
+        lambda: best_of(
+            lambda at: likelihood(at, *data), starts, names=names, model=model, gain_left=gain_left
+        ),
+    )
 
 
 def _scaled(history: PurchaseHistory) -> tuple[tuple[Floats, Floats, Floats, Floats], float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from crm_analysis.estimates import Estimates, five_columns
 from crm_analysis.lifetime.buying_model import BuyingModel, Patterns
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, fit_gamma_gamma, spend_weights
 from crm_analysis.lifetime.history import PurchaseHistory
+from crm_analysis.remembered import LARGEST_BYTES, remembered
 from crm_analysis.wording import _, number, percent
 
 __all__ = [
@@ -90,7 +91,8 @@ class Outlook:
         self.group = np.zeros(patterns.height, np.int64) if runs is None else runs.to_numpy()
         columns = (patterns[c].cast(pl.Float64).to_numpy() for c in (*keys, "weight", "value"))
         x, t_x, T, self.n_valued, self.weight, self.value = columns
-        self.patterns = Patterns(x, t_x, T)
+        # Groups and values apart, many share one pattern: models are asked once for each.
+        self.patterns, self._at = _distinct(x, t_x, T)
         self.n = self._sum(self.weight)
 
     def _sum(self, amounts: Floats) -> Floats:
@@ -98,12 +100,13 @@ class Outlook:
         return np.asarray(summed, np.float64)
 
     def active(self, model: BuyingModel) -> Floats:
-        """Probability of being active, per pattern."""
-        return model.active(self.patterns)
+        """Probability of being active, per row of the patterns by group."""
+        return np.asarray(model.active(self.patterns)[self._at])
 
-    def purchases(self, model: BuyingModel, horizon: Horizon, digits: float = 12) -> Floats:
-        """Discounted expected purchases over the horizon, per pattern."""
-        return model.purchases(self.patterns, horizon.length, horizon.discount, digits=digits)
+    def purchases(self, model: BuyingModel, horizon: Horizon) -> Floats:
+        """Discounted expected purchases over the horizon, per row of the patterns by group."""
+        ahead = model.purchases(self.patterns, horizon.length, horizon.discount)
+        return np.asarray(ahead[self._at])
 
     def means(
         self,
@@ -111,20 +114,20 @@ class Outlook:
         model: BuyingModel,
         spend: Floats | None = None,
         horizon: Horizon | None = None,
-        digits: float = 12,
     ) -> Floats:
         """Mean of a quantity over the customers of each group, shape (groups,)."""
         if quantity == "active" or horizon is None:
-            per_pattern = self.weight * self.active(model)
+            return self._mean(self.active(model), None)
+        return self._mean(self.purchases(model, horizon), spend)
+
+    def _mean(self, per_pattern: Floats, spend: Floats | None) -> Floats:
+        if spend is None:
+            amounts = per_pattern * self.weight
         else:
-            per_pattern = self.purchases(model, horizon, digits)
-            if spend is None:
-                per_pattern = per_pattern * self.weight
-            else:
-                c0, c1 = spend_weights(spend, self.n_valued)
-                per_pattern = per_pattern * (c0 * self.weight + c1 * self.value)
+            c0, c1 = spend_weights(spend, self.n_valued)
+            amounts = per_pattern * (c0 * self.weight + c1 * self.value)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(self._sum(per_pattern) / self.n)
+            return np.asarray(self._sum(amounts) / self.n)
 
     def estimate(
         self,
@@ -148,13 +151,56 @@ class Outlook:
         second = None if spend is None else spend.draws(n_resamples, seed + 1)
         if first is None or (spend is not None and second is None):
             return self._table(middle, unknown, unknown, unknown)
-        draws = np.stack([
-            self.means(quantity, buying.with_theta(first[i]),
-                       None if second is None else second[i], horizon, DRAW_DIGITS)
-            for i in range(n_resamples)
-        ])  # fmt: skip
+        ahead = None if quantity == "active" else horizon
+        draws = self._drawn_means(buying, first, second, ahead)
         weight = self._draw_weights(buying, first)
         return self._table(middle, *_spread(draws, weight, middle, conf_level))
+
+    def _drawn_means(
+        self, model: BuyingModel, draws: Floats, spend: Floats | None, horizon: Horizon | None
+    ) -> Floats:
+        """Means of each group under each drawn set of parameters, shape (draws, groups)."""
+
+        def computed() -> Floats:
+            each = self._drawn(model, draws, horizon)
+            spends = [None] * len(draws) if spend is None else spend
+            return np.stack([
+                self._mean(per_pattern[self._at], one)
+                for per_pattern, one in zip(each, spends, strict=True)
+            ])  # fmt: skip
+
+        rows = (self._at, self.group, self.n_valued, self.weight, self.value)
+        key = self._drawn_key(model, draws, horizon)
+        return remembered(("means of draws", key, spend, *rows), computed)
+
+    def _drawn(
+        self, model: BuyingModel, draws: Floats, horizon: Horizon | None
+    ) -> Iterable[Floats]:
+        """Give the quantity per distinct pattern under each drawn set of parameters.
+
+        The same customers are valued as one and by groups: where all fits, it is kept.
+        """
+
+        def one(theta: Floats) -> Floats:
+            drawn = model.with_theta(theta)
+            if horizon is None:
+                return drawn.active(self.patterns)
+            return drawn.purchases(
+                self.patterns, horizon.length, horizon.discount, digits=DRAW_DIGITS
+            )
+
+        if 8 * len(draws) * len(self.patterns.x) > LARGEST_BYTES:
+            return map(one, draws)
+        key = self._drawn_key(model, draws, horizon)
+        return remembered(("draws", key), lambda: np.stack([one(theta) for theta in draws]))
+
+    def _drawn_key(
+        self, model: BuyingModel, draws: Floats, horizon: Horizon | None
+    ) -> tuple[object, ...]:
+        """Everything that drawn quantities follow from."""
+        at = self.patterns
+        ahead = None if horizon is None else (horizon.length, horizon.discount, DRAW_DIGITS)
+        return (model.makeup(), draws, at.x, at.t_x, at.T, ahead)
 
     def _draw_weights(self, model: BuyingModel, draws: Floats) -> Floats:
         """Weigh drawn parameters by the likelihood where the normal distribution is a poor fit.
@@ -169,17 +215,32 @@ class Outlook:
         moves = (np.log(draws) - np.log(model.theta)) @ axes
         known = spread > 1e-12
         squares = (moves[:, known] ** 2 / spread[known]).sum(axis=1)
-        fits = np.array([
-            model.with_theta(theta).log_likelihood_of(self.patterns, self.weight)
-            for theta in draws
-        ])  # fmt: skip
+        weight = np.bincount(self._at, weights=self.weight, minlength=len(self.patterns.x))
+        fits = remembered(
+            ("likelihoods of draws", weight, self._drawn_key(model, draws, None)),
+            lambda: np.array([
+                model.with_theta(theta).log_likelihood_of(self.patterns, weight)
+                for theta in draws
+            ]),
+        )  # fmt: skip
         logs = fits + squares / 2
-        weight = np.exp(logs - logs.max())
-        return np.asarray(weight / weight.sum())
+        shares = np.exp(logs - logs.max())
+        return np.asarray(shares / shares.sum())
 
     def _table(self, *columns: Floats) -> pl.DataFrame:
         table = pl.DataFrame(five_columns(self.n, *columns))
         return pl.concat([self.groups, table], how="horizontal") if self.groups.width else table
+
+
+def _distinct(x: Floats, t_x: Floats, T: Floats) -> tuple[Patterns, NDArray[np.intp]]:
+    """Return distinct patterns in order, and where each that was given stands among them."""
+    order = np.lexsort((T, t_x, x))
+    columns = [column[order] for column in (x, t_x, T)]
+    new = np.ones(len(x), bool)
+    new[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    at = np.empty(len(x), np.intp)
+    at[order] = np.cumsum(new) - 1
+    return Patterns(*(column[new] for column in columns)), at
 
 
 def _spread(

@@ -58,6 +58,7 @@ def warm_up() -> None:
     if matplotlib is not None:
         matplotlib.rcParams["svg.hashsalt"] = _HASH_SALT
         sys.modules["matplotlib.pyplot"].switch_backend("inline")
+    importlib.import_module("crm_analysis.remembered").start()
     _rooms[:] = [_look()]
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from crm_analysis.reporting.runs import Run
 
-__all__ = ["Links", "by_question", "index_names", "links_of"]
+__all__ = ["Links", "Question", "by_question", "index_names", "links_of", "question_of"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def by_question(runs: Iterable[Run]) -> dict[Question, dict[str, str]]:
     found: dict[Question, dict[str, str]] = {}
     for run in runs:
         if "html" in run.formats:
-            found.setdefault(_question(run), {})[run.lang] = run.path
+            found.setdefault(question_of(run), {})[run.lang] = run.path
     return found
 
 
@@ -74,7 +74,7 @@ def links_of(
     """
     index = indices.get(run.lang)
     pdf = run.paths.get("pdf")
-    same = pages.get(_question(run), {})
+    same = pages.get(question_of(run), {})
     return Links(
         index=_seen_from(run, index) if index else None,
         pdf=_seen_from(run, pdf) if pdf else None,
@@ -82,7 +82,8 @@ def links_of(
     )
 
 
-def _question(run: Run) -> Question:
+def question_of(run: Run) -> Question:
+    """Return what a run is about: everything but its language."""
     return (run.name, run.dealership, run.subject, run.period)
 
 

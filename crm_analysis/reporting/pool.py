@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from crm_analysis.reporting.runs import Run
+from crm_analysis.reporting.waiting import WaitingJobs
 
 __all__ = ["Job", "StopBatch", "cores", "end_group", "run_jobs"]
 
@@ -99,7 +100,7 @@ def run_jobs(
     -----
     When this is interrupted every worker is ended at once; what was made stays.
     """
-    todo: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+    todo = WaitingJobs()
     results: queue.SimpleQueue[tuple[Job, dict[str, Any]]] = queue.SimpleQueue()
     with _short_folder() as folder:
         crew = [_Hand(root, folder / f"w{i}", isolate) for i in range(workers)]
@@ -116,14 +117,14 @@ def run_jobs(
         finally:
             for hand in crew:
                 hand.dismiss()
-                todo.put(None)
+            todo.close()
             for thread in threads:
                 thread.join(timeout=10)
 
 
 def _hand_out(
     jobs: Iterable[Job],
-    todo: queue.SimpleQueue[Job | None],
+    todo: WaitingJobs,
     results: queue.SimpleQueue[tuple[Job, dict[str, Any]]],
     done: Callable[[Job, dict[str, Any]], Iterable[Job]],
 ) -> None:
@@ -171,12 +172,12 @@ class _Hand:
 
     def serve(
         self,
-        todo: queue.SimpleQueue[Job | None],
+        todo: WaitingJobs,
         results: queue.SimpleQueue[tuple[Job, dict[str, Any]]],
         started: Callable[[Job], None] | None,
     ) -> None:
         """Take runs until there are none."""
-        while (job := todo.get()) is not None and not self.dismissed:
+        while (job := todo.take(id(self))) is not None and not self.dismissed:
             if started is not None:
                 started(job)
             try:
