@@ -6,7 +6,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from crm_analysis.reporting.batch import Batch, Outcome
@@ -73,6 +72,14 @@ def _state(batch: Batch, outcome: Outcome) -> str:
 
 def make_with_progress(batch: Batch, workers: int | None, err: Console, *, isolate: bool) -> None:
     """Make a batch, showing how far it is and how long it will take yet."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+    )
+
     columns = (
         SpinnerColumn(),
         BarColumn(),
