@@ -37,9 +37,7 @@ class Memory:
         Of all results together, and of one.
     """
 
-    def __init__(
-        self, most_bytes: int = MOST_BYTES, largest_bytes: int = LARGEST_BYTES
-    ) -> None:
+    def __init__(self, most_bytes: int = MOST_BYTES, largest_bytes: int = LARGEST_BYTES) -> None:
         self.most_bytes, self.largest_bytes = most_bytes, largest_bytes
         self._kept: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
         self._n_bytes = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -61,6 +62,8 @@ from crm_analysis.lifetime import (
     shifted_beta_geometric,
 )
 from crm_analysis.lifetime.buying_model import Patterns
+from crm_analysis.lifetime.history import days_in
+from crm_analysis.lifetime.model_checks import TRACKED_ACCURACY, _expected_until
 from synthetic.closed_form import ClosedForm, make_closed_form
 from synthetic.closed_form import regular_visits as visits_world
 from synthetic.closed_form import sbg as sbg_world
@@ -232,6 +235,57 @@ def test_regular_discounted_purchases_are_their_integral(k: int) -> None:
         x, t_x, T, annual_discount_rate=0.2, horizon=156.0
     )
     assert ours == pytest.approx(slow, rel=1e-7)
+
+
+@pytest.mark.parametrize("horizon", [30.0, 300.0])
+@pytest.mark.parametrize("discount", [0.0, 0.01])
+def test_regular_purchases_are_the_active_share_times_those_of_active_customers(
+    horizon: float, discount: float
+) -> None:
+    model = RegularBetaGeometric(r=4.0, alpha=70.0, a=1.0, b=6.0, k=3)
+    # More ages than are computed one by one, and fewer.
+    for n in (200, 5):
+        x = np.arange(n) % 7.0
+        T = np.linspace(10.0, 300.0, n)
+        patterns = Patterns(x, np.where(x > 0, 0.8 * T, 0.0), T)
+        ahead = model.purchases_if_active(patterns, horizon, discount)
+        whole = model.purchases(patterns, horizon, discount)
+        assert whole == pytest.approx(model.active(patterns) * ahead, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        RegularBetaGeometric(r=25.0, alpha=90.0, a=1.0, b=9.0, k=2, unit="month"),
+        # Near clockwork: no few waits tell its steps.
+        RegularBetaGeometric(r=800.0, alpha=130.0, a=1.0, b=90.0, k=24, unit="week"),
+    ],
+    ids=["regular", "clockwork"],
+)
+def test_tracked_purchases_are_the_sum_over_every_customers_wait(
+    model: RegularBetaGeometric,
+) -> None:
+    known = replace(model, log_covariance=tuple(map(tuple, 1e-3 * np.eye(4))))
+    new = np.zeros(1500)
+    new[[0, 3, 700, 1499]] = (5, 1, 2, 9)
+    ends = np.array([29, 800, 1499])
+    _middle, spread, low, high = _expected_until(ends, new, known, model.unit, 0.95, 20, 1)
+    draws = known.draws(20, 1)
+    assert draws is not None
+    slow = np.array([
+        [
+            sum(new[d] * float(model.with_theta(theta).mean_purchases(
+                np.array([(end - d) / days_in(model.unit)]))[0])
+                for d in np.flatnonzero(new) if d <= end)
+            for end in ends
+        ]
+        for theta in draws
+    ])  # fmt: skip
+    # The interpolation's tolerance, which holds for the fitted parameters, and some to spare.
+    near = 10 * TRACKED_ACCURACY * slow.max()
+    assert spread == pytest.approx(slow.std(axis=0, ddof=1), abs=near)
+    assert low == pytest.approx(np.minimum(np.quantile(slow, 0.025, axis=0), _middle), abs=near)
+    assert high == pytest.approx(np.maximum(np.quantile(slow, 0.975, axis=0), _middle), abs=near)
 
 
 def test_regular_frequencies_sum_to_one_and_have_the_right_mean() -> None:

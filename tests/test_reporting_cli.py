@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from toy_notebooks import PARAMETERS, write_notebook, write_project
 
+from crm_analysis.reporting import cli
 from crm_analysis.reporting.cli import REFUSED, app
 
 
@@ -106,3 +107,26 @@ def test_a_batch_sums_up_in_json_what_became_of_it(
     [failure] = said["failures"]
     assert (failure["path"], failure["cell"]) == ("bad.en.html", 1)
     assert Path(said["index"]).is_file()
+
+
+def test_a_plan_alone_needs_no_parser_and_ends_as_with_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = project / "reports" / "none.toml"
+    plan.write_text('out = "made"\nnotebooks = ["retention"]\nlanguages = ["fr"]\n')
+    parsed = run(monkeypatch, "batch", "reports/none.toml", "--json")
+    said = capsys.readouterr().err
+    with monkeypatch.context() as without:
+        without.setattr(cli, "commands", lambda: pytest.fail("the words were parsed"))
+        assert run(monkeypatch, "batch", "reports/none.toml") == parsed == REFUSED
+    assert capsys.readouterr().err == said
+    assert "fr" in said
+
+
+@pytest.mark.parametrize("words", [[], ["batch"], ["batch", "--help"], ["list", "x"]])
+def test_other_words_go_to_the_parser(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(cli, "commands", lambda: asked.append(1))
+    monkeypatch.setattr("sys.argv", ["crm-report", *words])
+    app()
+    assert asked == [1]

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from crm_analysis import (
     BetaGeometric,
@@ -30,6 +31,7 @@ from crm_analysis import (
     lifetime_value,
     open_warehouse,
     purchase_history,
+    remembered,
     retention_curve,
     retention_leverage,
     value_by_process,
@@ -37,6 +39,7 @@ from crm_analysis import (
 )
 from crm_analysis.lifetime.leverage import customer_years
 from crm_analysis.uncertainty import sum_interval
+from crm_analysis.wording import speaking
 from synthetic.closed_form import ClosedForm, make_closed_form
 
 SPEND_ROUNDING = 5e-4
@@ -181,6 +184,35 @@ def two_processes() -> dict[str, PurchaseHistory]:
             world.tables["purchases"], value_col="margin", as_of=world.parameters.as_of
         )
     return made
+
+
+def test_values_recalled_are_those_computed_to_the_last_bit() -> None:
+    histories = two_processes()
+    asked: dict[str, Any] = {"n_resamples": 20}
+    models = {process: fit_value_models(history) for process, history in histories.items()}
+    computed = value_by_process(histories, models=models, **asked)
+    try:
+        remembered.start()
+        for _turn in range(2):
+            again = {process: fit_value_models(history) for process, history in histories.items()}
+            assert again == models
+            recalled = value_by_process(histories, models=again, **asked)
+            assert_frame_equal(recalled.table, computed.table, check_exact=True)
+            assert_frame_equal(recalled.customers, computed.customers, check_exact=True)
+        # Half of the customers are others: nothing of the whole's may be theirs.
+        half = {"car": PurchaseHistory(table=histories["car"].table.head(250), value_name="margin")}
+        known = value_by_process(half, models=models, **asked)
+        remembered.stop()
+        assert_frame_equal(
+            known.table, value_by_process(half, models=models, **asked).table, check_exact=True
+        )
+        # Words are the reader's own, whoever asked first.
+        remembered.start()
+        value_by_process(histories, models=models, **asked)
+        with speaking("ru"):
+            assert str(value_by_process(histories, models=models, **asked)) != str(computed)
+    finally:
+        remembered.stop()
 
 
 def test_values_of_processes_add_up_by_customer_and_in_total() -> None:

@@ -415,9 +415,7 @@ def _expected_until(
     return middle, draws.std(axis=0, ddof=1), np.minimum(low, middle), np.maximum(high, middle)
 
 
-def _waits_to_ask(
-    waits: Floats, exact: Floats, model: BuyingModel
-) -> tuple[Floats, Floats | None]:
+def _waits_to_ask(waits: Floats, exact: Floats, model: BuyingModel) -> tuple[Floats, Floats | None]:
     """Return a few waits from which purchases until any other follow, and how.
 
     Chebyshev points in ``log(1 + wait)``: as many as give the model's own purchases to
