@@ -78,7 +78,8 @@ def _house_settings() -> dict[str, Any]:
     """Return what the file of our style says, read once."""
     from matplotlib import rc_params_from_file
 
-    return dict(rc_params_from_file(_STYLE, use_default_template=False))
+    settings = rc_params_from_file(_STYLE, use_default_template=False)
+    return {str(name): value for name, value in settings.items()}
 
 
 def new_axes(ax: Axes | None = None) -> Axes:
@@ -169,7 +170,7 @@ def _put_ink(figure: Figure, draw: Callable[[Axes], object], height: float | Non
     if len(figure.axes) == 1:
         # With nothing to align, one look at the words is enough; the house's engine takes two,
         # and so does this one unless it is given no rectangle to fill.
-        figure.set_layout_engine(TightLayoutEngine(pad=_PAD, rect=None))
+        figure.set_layout_engine(TightLayoutEngine(pad=_PAD, rect=None))  # type: ignore[arg-type]
 
 
 def _wrap_title(ax: Axes) -> None:

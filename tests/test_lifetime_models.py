@@ -246,7 +246,7 @@ def test_regular_purchases_are_the_active_share_times_those_of_active_customers(
     # More ages than are computed one by one, and fewer.
     for n in (200, 5):
         x = np.arange(n) % 7.0
-        T = np.linspace(10.0, 300.0, n)
+        T = np.linspace(10.0, 300.0, n).astype(np.float64)
         patterns = Patterns(x, np.where(x > 0, 0.8 * T, 0.0), T)
         ahead = model.purchases_if_active(patterns, horizon, discount)
         whole = model.purchases(patterns, horizon, discount)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from crm_analysis.reporting.pool import Job
@@ -47,9 +48,15 @@ def test_no_worker_idles_for_that() -> None:
     assert taken(jobs, "two") == "a ru"
 
 
+def every(jobs: WaitingJobs) -> Iterator[Job]:
+    while (job := jobs.take("one")) is not None:
+        yield job
+
+
 def test_a_worker_waits_for_a_job_and_goes_home_when_there_will_be_none() -> None:
-    jobs, got = WaitingJobs(), []
-    thread = threading.Thread(target=lambda: got.extend(iter(lambda: jobs.take("one"), None)))
+    jobs = WaitingJobs()
+    got: list[Job] = []
+    thread = threading.Thread(target=lambda: got.extend(every(jobs)))
     thread.start()
     jobs.put(job("a", "en"))
     while not got:

@@ -215,7 +215,8 @@ class Outlook:
         moves = (np.log(draws) - np.log(model.theta)) @ axes
         known = spread > 1e-12
         squares = (moves[:, known] ** 2 / spread[known]).sum(axis=1)
-        weight = np.bincount(self._at, weights=self.weight, minlength=len(self.patterns.x))
+        counts = np.bincount(self._at, weights=self.weight, minlength=len(self.patterns.x))
+        weight = np.asarray(counts, np.float64)
         fits = remembered(
             ("likelihoods of draws", weight, self._drawn_key(model, draws, None)),
             lambda: np.array([
