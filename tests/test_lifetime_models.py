@@ -245,9 +245,9 @@ def test_regular_purchases_are_the_active_share_times_those_of_active_customers(
     model = RegularBetaGeometric(r=4.0, alpha=70.0, a=1.0, b=6.0, k=3)
     # More ages than are computed one by one, and fewer.
     for n in (200, 5):
-        x = np.arange(n) % 7.0
-        T = np.linspace(10.0, 300.0, n).astype(np.float64)
-        patterns = Patterns(x, np.where(x > 0, 0.8 * T, 0.0), T)
+        x = np.asarray(np.arange(n) % 7, np.float64)
+        T = np.asarray(np.linspace(10.0, 300.0, n), np.float64)
+        patterns = Patterns.of(x, np.where(x > 0, 0.8 * T, 0.0), T)
         ahead = model.purchases_if_active(patterns, horizon, discount)
         whole = model.purchases(patterns, horizon, discount)
         assert whole == pytest.approx(model.active(patterns) * ahead, rel=1e-12)
