@@ -199,6 +199,7 @@ from .retention import DepartureCauses as DepartureCauses
 from .retention import DepartureHazard as DepartureHazard
 from .retention import DepartureRisk as DepartureRisk
 from .retention import HazardRatios as HazardRatios
+from .retention import ProportionalHazards as ProportionalHazards
 from .retention import RetentionCurve as RetentionCurve
 from .retention import RetentionDifference as RetentionDifference
 from .retention import RiskCalibration as RiskCalibration
@@ -214,6 +215,7 @@ from .retention import hazard_ratios as hazard_ratios
 from .retention import mean_retention as mean_retention
 from .retention import median_retention as median_retention
 from .retention import next_purchase_chance as next_purchase_chance
+from .retention import proportional_hazards as proportional_hazards
 from .retention import referral_rate as referral_rate
 from .retention import repeat_rate as repeat_rate
 from .retention import repurchase_rate as repurchase_rate

@@ -949,7 +949,7 @@ def test_a_covariate_that_says_nothing_is_not_called_a_difference() -> None:
         ),
         max_size=60,
     ),
-    st.sampled_from(["near", "far", "text"]),
+    st.sampled_from(["near", "far", "text", "digits", "signs"]),
 )
 @settings(max_examples=60, deadline=None)
 def test_sorting_in_memory_counts_what_the_lazy_plan_counts(
@@ -967,6 +967,12 @@ def test_sorting_in_memory_counts_what_the_lazy_plan_counts(
         table = table.with_columns(pl.col("customer_id") * 10**12)
     if kind == "text":
         table = table.with_columns(pl.format("c{}", "customer_id").alias("customer_id"))
+    if kind in ("digits", "signs"):
+        # All of one length: "C07", or "+7" beside "-3", which no digits tell apart.
+        padded = pl.col("customer_id").abs().cast(pl.String).str.zfill(2 if kind == "digits" else 1)
+        sign = pl.when(pl.col("customer_id") < 0).then(pl.lit("-")).otherwise(pl.lit("+"))
+        before = pl.lit("C") if kind == "digits" else sign
+        table = table.with_columns(customer_id=before + padded)
     for value_col in ("margin", None):
         asked: dict[str, Any] = {"value_col": value_col, "as_of": date(2024, 2, 15)}
         here = purchase_history(table, **asked).table

@@ -22,7 +22,7 @@ from crm_analysis.lifetime.buying_model import (
     unit_word,
 )
 from crm_analysis.lifetime.history import PurchaseHistory
-from crm_analysis.lifetime.jacobi import beta_nodes, nodes_needed
+from crm_analysis.lifetime.jacobi import beta_nodes, beta_rule, nodes_needed
 from crm_analysis.lifetime.model_parameters import check_positive
 from crm_analysis.wording import _
 
@@ -40,6 +40,9 @@ Floats = NDArray[np.float64]
 
 CHUNK = 32_768
 """Patterns computed at once: what fits the processor's cache."""
+
+MOST_TURNED = 5
+"""Nodes per digit up to which Gauss's rule is quicker than equal steps in log-odds."""
 
 _NAMES = ("r", "alpha", "a", "b")
 
@@ -147,6 +150,79 @@ def probability_stopped_odds(theta: Floats, x: Floats, t_x: Floats, T: Floats) -
     return np.asarray(np.where(x > 0, odds, -np.inf))
 
 
+@dataclass(frozen=True)
+class _Averaged:
+    r"""How to average over the dropout probability p ~ Beta(a, b + x), by few points.
+
+    With R = r + x and h = a + b - r - 1, Pfaff's transformation of the hypergeometric function
+    turns
+
+    .. math:: E(1 + z p)^{-(R + 1)} = (1 + z)^{-a} E(1 - \tfrac{z}{1 + z} p)^{-h},
+
+    where h does not grow with x. Whichever power is smaller is averaged.
+
+    Attributes
+    ----------
+    turned : bool
+        Whether the right-hand side is the one to average.
+    power : float
+        ``R`` as it stands, or ``h`` turned.
+    p, weight : ndarray, shape (n,)
+    """
+
+    turned: bool
+    power: float
+    p: Floats
+    weight: Floats
+
+    @classmethod
+    def over(cls, theta: Floats, x: Floats, largest: float, digits: float) -> list[_Averaged]:
+        """Return what averages for each x, with times ahead up to `largest` alpha + T."""
+        r, _alpha, a, b = theta
+        h = float(a + b - r - 1)
+        # Turned, the function may grow to (1 + largest) ** h, whose digits are lost.
+        lost = max(h, 0.0) * np.log10(1 + largest)
+        n = nodes_needed(largest, power=abs(h), digits=digits + lost)
+        turned = (r + x + 1 > abs(h)) & (n <= MOST_TURNED * digits)
+        found = dict[int, _Averaged]()
+        if turned.any():
+            p, weight = beta_nodes(np.full(int(turned.sum()), a), b + x[turned], n)
+            for k, *rule in zip(np.flatnonzero(turned), p, weight, strict=True):
+                found[int(k)] = cls(True, h, *rule)
+        if not turned.all():
+            rest = x[~turned]
+            p, weight = beta_rule(
+                np.full(len(rest), a), b + rest,
+                largest=largest, power=float(r + rest.max() + 1), digits=digits,
+            )  # fmt: skip
+            for k, *rule in zip(np.flatnonzero(~turned), p, weight, strict=True):
+                found[int(k)] = cls(False, float(r + x[k]), *rule)
+        return [found[k] for k in range(len(x))]
+
+    def until(self, theta: Floats, x: float, w: Floats) -> Floats:
+        """Return purchases until relative times w: the mean of ``(1 - (1 + p w) ** -R) / p``."""
+        _r, _alpha, a, b = theta
+        if not self.turned:
+            survived = -np.expm1(-self.power * np.log1p(w[..., None] * self.p))
+            return np.asarray((survived / self.p) @ self.weight)
+        log_age = np.log1p(w)
+        gone = 1 - a
+        first = log_age if gone == 0 else np.expm1(gone * log_age) / gone
+        share = (w / (1 + w))[..., None] * self.p
+        left = np.expm1(-self.power * np.log1p(-share)) / self.p
+        return np.asarray((a + b + x - 1) * first - np.exp(gone * log_age) * (left @ self.weight))
+
+    def rate(self, theta: Floats, w: Floats) -> Floats:
+        """Return the mean of ``(1 + p w) ** -(R + 1)``: how fast purchases come at w."""
+        if not self.turned:
+            return np.asarray(
+                np.exp(-(self.power + 1) * np.log1p(w[..., None] * self.p)) @ self.weight
+            )
+        share = (w / (1 + w))[..., None] * self.p
+        mean = np.exp(-self.power * np.log1p(-share)) @ self.weight
+        return np.asarray(np.exp(-theta[2] * np.log1p(w)) * mean)
+
+
 def purchases_if_active(theta: Floats, horizon: float, x: Floats, T: Floats) -> Floats:
     """Expected purchases in `horizon` of customers active at T, shape of x.
 
@@ -154,18 +230,15 @@ def purchases_if_active(theta: Floats, horizon: float, x: Floats, T: Floats) -> 
     the dropout probability p ~ Beta(a, b + x): equation 10's hypergeometric form without its
     singularity at a = 1 and its overflow at large x.
     """
-    r, alpha, a, b = theta
-    w = horizon / (alpha + T)
+    w = horizon / (theta[1] + T)
     distinct, which = np.unique(x, return_inverse=True)
-    n = nodes_needed(float(w.max(initial=0.0)))
+    means = _Averaged.over(theta, distinct, float(w.max(initial=0.0)), digits=12)
     out = np.empty(w.shape, np.float64)
-    for k, x_k in enumerate(distinct):
-        p, weight = beta_nodes(np.array([a]), np.array([b + x_k]), n)
+    for k, (x_k, mean) in enumerate(zip(distinct, means, strict=True)):
         rows = np.flatnonzero(which == k)
         for at in range(0, len(rows), CHUNK):
             part = rows[at : at + CHUNK]
-            survived = -np.expm1(-(r + x_k) * np.log1p(w[part, None] * p))
-            out[part] = (survived / p) @ weight[0]
+            out[part] = mean.until(theta, x_k, w[part])
     return np.asarray(out, np.float64)
 
 
@@ -200,7 +273,7 @@ def discounted_purchases_if_active(
 def _on_grid(
     theta: Floats, horizon: float, discount: float, x: Floats, T: Floats, digits: float
 ) -> Floats:
-    r, alpha, a, b = theta
+    r, alpha = theta[:2]
     age = alpha + T
     if discount > 0:
         horizon = min(horizon, DISCOUNTED_AWAY / discount)
@@ -211,12 +284,10 @@ def _on_grid(
     u = np.multiply.outer(top, (node + 1) / 2)
     w = np.expm1(u)
     factor = np.exp(u - discount * age[:, None] * w) * node_weight * (top[:, None] / 2)
-    n_p = nodes_needed(float(w.max(initial=0.0)), digits=digits)
-    p, weight = beta_nodes(np.full(len(x), a), b + x, n_p)
+    means = _Averaged.over(theta, x, float(w.max(initial=0.0)), digits)
     out = np.empty((len(x), len(T)))
-    for k, x_k in enumerate(x):
-        rate = np.exp(-(r + x_k + 1) * np.log1p(w[:, :, None] * p[k])) @ weight[k]
-        out[k] = (r + x_k) * (rate * factor).sum(axis=1)
+    for k, mean in enumerate(means):
+        out[k] = (r + x[k]) * (mean.rate(theta, w) * factor).sum(axis=1)
     return out
 
 
@@ -316,11 +387,9 @@ class BetaGeometric(BuyingModel):
 
 def mean_purchases(theta: Floats, ahead: Floats) -> Floats:
     """Equation 9: a customer at T = 0 with x = 0 is active for certain."""
-    r, alpha, a, b = theta
-    w = ahead / alpha
-    p, weight = beta_nodes(np.array([a]), np.array([b]), nodes_needed(float(w.max(initial=0.0))))
-    survived = -np.expm1(-r * np.log1p(np.multiply.outer(w, p[0])))
-    return np.asarray((survived / p[0]) @ weight[0])
+    w = ahead / theta[1]
+    (mean,) = _Averaged.over(theta, np.zeros(1), float(w.max(initial=0.0)), digits=12)
+    return mean.until(theta, 0.0, w)
 
 
 def _frequency_probabilities(theta: Floats, age: Floats, most: int) -> Floats:

@@ -1,13 +1,14 @@
-"""Whether kinds of customers buy and stay differently: Pareto/NBD with fixed covariates.
+"""Whether kinds of customers buy and stay differently: Pareto/NBD or BG/NBD with fixed covariates.
 
-The rates of both gamma distributions are multiplied by what is known of a customer from the
-start: the kind of customer, the brand, the channel.
+How fast customers buy, and how readily they stop, is multiplied by what is known of a customer from
+the start: the kind of customer, the brand, the channel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +19,14 @@ from scipy import stats
 from crm_analysis import figures
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import five_columns, small_n_notes
-from crm_analysis.frames import check_conf_level, group_names
-from crm_analysis.lifetime.buying_model import Patterns
+from crm_analysis.frames import check_conf_level, check_one_of, group_names
+from crm_analysis.lifetime import beta_geometric, pareto_nbd
+from crm_analysis.lifetime.beta_geometric import fit_beta_geometric
+from crm_analysis.lifetime.buying_model import BuyingModel, Likelihood, Patterns
 from crm_analysis.lifetime.history import PurchaseHistory
 from crm_analysis.lifetime.model_parameters import best_of, covariance_and_notes
 from crm_analysis.lifetime.outlook import ModelEstimates, check_groups
-from crm_analysis.lifetime.pareto_nbd import ParetoNbd, fit_pareto_nbd, log_likelihood
+from crm_analysis.lifetime.pareto_nbd import fit_pareto_nbd
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import Unit, _, number
 
@@ -35,23 +38,60 @@ __all__ = ["PurchaseCovariates", "purchase_covariates"]
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """A model whose log-parameters move by kind.
+
+    Attributes
+    ----------
+    label : str
+    fit : callable
+        Without covariates.
+    likelihood : callable
+    times : tuple of int
+        Which parameters are lengths of time.
+    moves : tuple of (str, dict)
+        Each effect of a level: its process, and by how much of it each log-parameter moves; the
+        first two have a row of their own.
+    """
+
+    label: str
+    fit: Callable[[PurchaseHistory], BuyingModel]
+    likelihood: Likelihood
+    times: tuple[int, ...]
+    moves: tuple[tuple[str, dict[int, float]], ...]
+
+
+_KINDS = {
+    "pareto_nbd": _Kind(
+        "Pareto/NBD", fit_pareto_nbd, pareto_nbd.log_likelihood, (1, 3),
+        (("buying", {1: -1.0}), ("stopping", {3: -1.0})),
+    ),
+    # The odds of stopping are a / b; a and b together say how much customers of a kind differ.
+    "bg_nbd": _Kind(
+        "BG/NBD", fit_beta_geometric, beta_geometric.log_likelihood, (1,),
+        (("buying", {1: -1.0}), ("stopping", {2: 0.5, 3: -0.5}), ("alike", {2: 1.0, 3: 1.0})),
+    ),
+}  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class PurchaseCovariates(ModelEstimates):
     """How many times as fast customers of a kind buy and stop as those of the reference.
 
-    The table has, beside the usual five (ratio of rates, 1 for the reference), ``covariate``,
-    ``level`` and ``process`` (``buying`` or ``stopping``).
+    The table has, beside the usual five (ratio of rates, 1 for the reference; of BG/NBD, ratio of
+    the odds of stopping), ``covariate``, ``level`` and ``process`` (``buying`` or ``stopping``).
 
     Attributes
     ----------
     cells : polars DataFrame
-        Combinations of levels that occur, and the ``r``, ``alpha``, ``s``, ``beta`` of each.
+        Combinations of levels that occur, and the parameters of each.
     log_likelihood : float
     likelihood_ratio : float
         Twice what the covariates add to the log-likelihood.
     p_value : float
         Of no effect at all (chi-squared).
-    model : ParetoNbd
+    model : BuyingModel
         The model without covariates, fitted to all.
     """
 
@@ -59,10 +99,10 @@ class PurchaseCovariates(ModelEstimates):
     log_likelihood: float
     likelihood_ratio: float
     p_value: float
-    model: ParetoNbd
+    model: BuyingModel
 
-    def model_for(self, **levels: object) -> ParetoNbd:
-        """Return the Pareto/NBD model of customers with these levels.
+    def model_for(self, **levels: object) -> BuyingModel:
+        """Return the model of customers with these levels.
 
         Raises
         ------
@@ -112,21 +152,29 @@ class PurchaseCovariates(ModelEstimates):
 
 
 def purchase_covariates(
-    history: PurchaseHistory, *, by: str | Sequence[str] = (), conf_level: float = 0.95
+    history: PurchaseHistory,
+    *,
+    model: str = "pareto_nbd",
+    by: str | Sequence[str] = (),
+    conf_level: float = 0.95,
 ) -> PurchaseCovariates:
-    r"""Do kinds of customers buy and stop at other rates? (Pareto/NBD with covariates).
+    r"""Do kinds of customers buy and stop at other rates? (Pareto/NBD or BG/NBD with covariates).
 
     .. math:: \alpha_i = \alpha_0 e^{-\gamma_1' z_i}, \qquad \beta_i = \beta_0 e^{-\gamma_2' z_i}
 
-    so that :math:`e^{\gamma}` is how many times as fast a kind buys, or stops. The level with most
-    customers is the reference of each covariate. Newton's method with analytic gradient and
-    Hessian over distinct patterns, from the best model without covariates.
+    by Pareto/NBD, so that :math:`e^{\gamma}` is how many times as fast a kind buys, or stops. By
+    BG/NBD, where customers stop after a purchase or not, a and b of the dropout each have effects
+    :math:`e^{\gamma_2}` and :math:`e^{\gamma_3}`, and what is shown is the ratio
+    :math:`e^{\gamma_2 - \gamma_3}` of the odds a / b. The level with most customers is the
+    reference of each covariate. Newton's method with analytic gradient and Hessian over distinct
+    patterns, from the best model without covariates.
 
     Parameters
     ----------
     history : PurchaseHistory
         Counted by `by`; each customer should have one level of each, as one who is seen in two
         groups counts as two.
+    model : {"pareto_nbd", "bg_nbd"}
     by : str or sequence of str
         Columns of the history whose levels are compared; what a customer is from the start, and
         not what they became.
@@ -136,13 +184,14 @@ def purchase_covariates(
     -------
     PurchaseCovariates
         Columns ``covariate``, ``level``, ``process``, ``n`` (customers of the level),
-        ``estimate`` (ratio of rates), ``std_error``, ``conf_low``, ``conf_high`` (normal on the
-        log scale; null for the reference and at an edge).
+        ``estimate`` (ratio of rates or odds), ``std_error``, ``conf_low``, ``conf_high`` (normal
+        on the log scale; null for the reference and at an edge).
 
     Raises
     ------
     InputError
-        No covariate, only one level in all, or fewer than five customers with a repeat purchase.
+        An unknown model, no covariate, only one level in all, or fewer than five customers with a
+        repeat purchase.
     NotConvergedError
         The search led to no maximum.
 
@@ -151,34 +200,29 @@ def purchase_covariates(
     Fader & Hardie (2007), Incorporating time-invariant covariates into the Pareto/NBD and BG/NBD
     models, note 019.
     """
+    check_one_of("model", model, tuple(_KINDS))
     by = group_names(by)
     check_groups(history, by)
     conf_level = check_conf_level(conf_level)
-    plain = fit_pareto_nbd(history)
+    kind = _KINDS[model]
+    plain = kind.fit(history)
     levels = [(name, level) for name in by for level in _levels(history, name)[1:]]
     if not levels:
         raise InputError(
             f"Covariates were asked for by {list(by)!r}, which tell no two customers apart. Pass "
             "'by' with columns of two levels or more."
         )
-    scale = float(history.table["age"].mean() or 1.0)  # type: ignore[arg-type]
-    cells = _cells(history, by, levels, scale)
-    size = 4 + 2 * len(levels)
-
-    def objective(at: Floats) -> tuple[float, Floats, Floats]:
-        value, slope, curve = 0.0, np.zeros(size), np.zeros((size, size))
-        for _cell, turn, patterns, weight in cells:
-            data = (patterns.x, patterns.t_x, patterns.T, weight)
-            v, g, h = log_likelihood(turn @ at, *data)
-            value, slope, curve = value + v, slope + turn.T @ g, curve + turn.T @ h @ turn
-        return value, slope, curve
-
-    start = np.concatenate([np.log(plain.theta / [1, scale, 1, scale]), np.zeros(size - 4)])
-    names = [*plain.values(), *(f"{p} of {level}" for p in ("buying", "stopping")
+    scale = np.ones(4)
+    scale[list(kind.times)] = float(history.table["age"].mean() or 1.0)  # type: ignore[arg-type]
+    cells = _cells(history, by, levels, kind, float(scale.max()))
+    n_effects = len(kind.moves) * len(levels)
+    start = np.concatenate([np.log(plain.theta / scale), np.zeros(n_effects)])
+    names = [*plain.values(), *(f"{process} of {level}" for process, _move in kind.moves
                                 for _name, level in levels)]  # fmt: skip
-    end = best_of(objective, [start], names=names, model="Pareto/NBD with covariates")
+    objective = partial(_log_likelihood, cells, kind.likelihood)
+    end = best_of(objective, [start], names=names, model=f"{kind.label} with covariates")
     covariance, notes = covariance_and_notes(end, names)
-    value = end.value - float(history.table["frequency"].sum()) * float(np.log(scale))
+    value = end.value - float(history.table["frequency"].sum()) * float(np.log(scale.max()))
     assert plain.log_likelihood is not None
     ratio = max(0.0, 2 * (value - plain.log_likelihood))
     errors = np.sqrt(np.diag(np.asarray(covariance)))[4:]
@@ -187,20 +231,42 @@ def purchase_covariates(
         table=table,
         name=_("How fast kinds of customers buy and stop, against the most common kind"),
         unit="number",
-        definition=_(
-            "Ratio of the rates at which customers buy, and stop buying, to those of the most "
-            "common level of each covariate; by a Pareto/NBD model whose two scales differ by "
-            "level (Fader & Hardie 2007)."
-        ),
+        definition=_definition(model),
         by=("covariate", "level", "process"),
         conf_level=conf_level,
         notes=notes + small_n_notes(table, ("covariate", "level", "process"), what=_("customers")),
-        cells=_cell_models(cells, by, end.at, scale),
+        cells=_cell_models(cells, by, end.at, scale, list(plain.values())),
         log_likelihood=value,
         likelihood_ratio=ratio,
-        p_value=float(stats.chi2.sf(ratio, 2 * len(levels))),
+        p_value=float(stats.chi2.sf(ratio, n_effects)),
         model=plain,
     )
+
+
+def _definition(model: str) -> str:
+    if model == "bg_nbd":
+        return _(
+            "Ratio of the rates at which customers buy, and of the odds that they stop after a "
+            "purchase, to those of the most common level of each covariate; by a BG/NBD model "
+            "whose scale and two shapes of dropout differ by level (Fader & Hardie 2007)."
+        )
+    return _(
+        "Ratio of the rates at which customers buy, and stop buying, to those of the most "
+        "common level of each covariate; by a Pareto/NBD model whose two scales differ by "
+        "level (Fader & Hardie 2007)."
+    )
+
+
+def _log_likelihood(
+    cells: Sequence[Cell], likelihood: Likelihood, at: Floats
+) -> tuple[float, Floats, Floats]:
+    """Sum over the kinds of customers, each at parameters of its own."""
+    size = len(at)
+    value, slope, curve = 0.0, np.zeros(size), np.zeros((size, size))
+    for _cell, turn, patterns, weight in cells:
+        v, g, h = likelihood(turn @ at, patterns.x, patterns.t_x, patterns.T, weight)
+        value, slope, curve = value + v, slope + turn.T @ g, curve + turn.T @ h @ turn
+    return value, slope, curve
 
 
 def _levels(history: PurchaseHistory, name: str) -> list[Any]:
@@ -212,7 +278,11 @@ Cell = tuple[tuple[Any, ...], Floats, Patterns, Floats]
 
 
 def _cells(
-    history: PurchaseHistory, by: Sequence[str], levels: Sequence[tuple[str, Any]], scale: float
+    history: PurchaseHistory,
+    by: Sequence[str],
+    levels: Sequence[tuple[str, Any]],
+    kind: _Kind,
+    scale: float,
 ) -> list[Cell]:
     """Return each combination of levels: what turns all parameters into its own, and its data."""
     keys = ["frequency", "recency", "age"]
@@ -222,23 +292,22 @@ def _cells(
         cell = part.select(by).row(0)
         own = dict(zip(by, cell, strict=True))
         z = np.array([float(own[name] == level) for name, level in levels])
-        turn = np.zeros((4, 4 + 2 * len(levels)))
-        turn[:, :4] = np.eye(4)
-        turn[1, 4 : 4 + len(levels)] = -z
-        turn[3, 4 + len(levels) :] = -z
+        turn = np.hstack([np.eye(4), np.zeros((4, len(kind.moves) * len(levels)))])
+        for i, (_process, move) in enumerate(kind.moves):
+            for parameter, share in move.items():
+                turn[parameter, 4 + i * len(levels) : 4 + (i + 1) * len(levels)] = share * z
         x, t_x, T, weight = (part[c].to_numpy().astype(np.float64) for c in (*keys, "weight"))
         found.append((cell, turn, Patterns(x, t_x / scale, T / scale), weight))
     return found
 
 
 def _cell_models(
-    cells: Sequence[Cell], by: Sequence[str], at: Floats, scale: float
+    cells: Sequence[Cell], by: Sequence[str], at: Floats, scale: Floats, names: Sequence[str]
 ) -> pl.DataFrame:
-    rows = []
-    for cell, turn, _patterns, _weight in cells:
-        r, alpha, s, beta = np.exp(turn @ at)
-        rows.append((*cell, float(r), float(alpha * scale), float(s), float(beta * scale)))
-    return pl.DataFrame(rows, schema=[*by, "r", "alpha", "s", "beta"], orient="row")
+    rows = [
+        (*cell, *(np.exp(turn @ at) * scale).tolist()) for cell, turn, _patterns, _weight in cells
+    ]
+    return pl.DataFrame(rows, schema=[*by, *names], orient="row")
 
 
 def _table(

@@ -26,7 +26,7 @@ from crm_analysis.lifetime.buying_model import (
     unit_word,
 )
 from crm_analysis.lifetime.history import PurchaseHistory
-from crm_analysis.lifetime.jacobi import beta_nodes, nodes_needed
+from crm_analysis.lifetime.jacobi import beta_rule
 from crm_analysis.lifetime.model_parameters import check_positive
 from crm_analysis.lifetime.time_ahead import TimeAhead
 from crm_analysis.wording import _, number
@@ -223,11 +223,11 @@ def _purchases_by_phase(
     r, _alpha, a, b = theta
     longest = float(times.max(initial=0.0))
     reach = 1 / np.expm1(k * np.log1p(1 / longest)) if longest > 0 else 0.0
-    n_p = nodes_needed(reach, digits=digits)
-    p, weight = beta_nodes(np.full(len(x), a), b + x + m, n_p)
+    power = float(r + k * x.max(initial=0.0) + k)
+    p, weight = beta_rule(np.full(len(x), a), b + x + m, largest=reach, power=power, digits=digits)
     log_rho = np.log1p(-np.minimum(p, 1 - 1e-16)) / k
     out = np.empty((k, len(x), len(times)))
-    size = max(1, CHUNK // max(1, len(times) * n_p))
+    size = max(1, CHUNK // max(1, len(times) * p.shape[1]))
     for at in range(0, len(x), size):
         part = slice(at, at + size)
         out[:, part] = _roots_summed(r + k * x[part], k, times, log_rho[part], weight[part])

@@ -16,6 +16,7 @@ from crm_analysis.retention.departures import DepartureCauses, departure_causes
 from crm_analysis.retention.differences import RetentionDifference, retention_difference
 from crm_analysis.retention.hazards import DepartureHazard, departure_hazard
 from crm_analysis.retention.lengths import mean_retention, median_retention
+from crm_analysis.retention.proportionality import ProportionalHazards, proportional_hazards
 from crm_analysis.retention.ratios import HazardRatios, hazard_ratios
 from crm_analysis.retention.referrals import referral_rate
 from crm_analysis.retention.repurchases import repurchase_rate
@@ -37,6 +38,7 @@ __all__ = [
     "DepartureHazard",
     "DepartureRisk",
     "HazardRatios",
+    "ProportionalHazards",
     "RetentionCurve",
     "RetentionDifference",
     "RiskCalibration",
@@ -55,6 +57,7 @@ __all__ = [
     "mean_retention",
     "median_retention",
     "next_purchase_chance",
+    "proportional_hazards",
     "referral_rate",
     "repeat_rate",
     "repurchase_rate",

@@ -1,0 +1,147 @@
+"""Relationships as Cox regression takes them: their rows, their design, and the fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from crm_analysis.dates import to_day_number
+from crm_analysis.errors import InputError
+from crm_analysis.frames import collect, keys_of
+from crm_analysis.retention.spells import open_spells
+from crm_analysis.wording import _, word_of
+
+__all__ = ["CoxFit", "design_of", "fit_cox", "rows_of", "times_of"]
+
+Floats = NDArray[np.float64]
+
+_ROUNDING = 1e-12
+_WIDEST = 1e4
+"""A coefficient with a larger variance runs off to infinity."""
+
+
+def rows_of(
+    spells: object, columns: tuple[str, str, str | None], as_of: date, names: tuple[str, ...]
+) -> pl.DataFrame:
+    """Bring home one row per relationship: its days, whether it ended, and its traits."""
+    last = to_day_number(as_of)
+    frame = open_spells(spells, *columns, None, names)
+    frame = frame.filter(nw.col("start") <= last, nw.col("entry") <= last)
+    ended = (~nw.col("end").is_null() & (nw.col("end") <= last)).cast(nw.Int64)
+    frame = frame.with_columns(ended.alias("ended")).with_columns(
+        nw.when(nw.col("ended") == 1).then(nw.col("end")).otherwise(nw.lit(last)).alias("until")
+    )
+    frame = frame.with_columns(
+        (nw.col("until") - nw.col("start")).alias("days"),
+        (nw.col("entry") - nw.col("start")).alias("from_days"),
+    ).select("days", "from_days", "ended", *keys_of(names))
+    rows = collect(frame, by=names, order=["days", "from_days", "ended"])
+    backward = rows.filter((pl.col("days") < 0) | (pl.col("from_days") < 0)).height
+    if backward:
+        raise InputError(
+            f"Spells must end, and be first observed, on or after the day they start; {backward} "
+            f"of {rows.height} are not. Correct or leave out those rows."
+        )
+    # First seen on the day it ended, and not begun then: it was never at risk.
+    return rows.filter((pl.col("from_days") < pl.col("days")) | (pl.col("from_days") == 0))
+
+
+def design_of(known: pl.DataFrame, names: Sequence[str]) -> tuple[Floats, list[str], list[str]]:
+    """Return a column for each number and each value but the most frequent, their names, and those.
+
+    Returns
+    -------
+    design : ndarray, shape (relationships, traits)
+    traits, references : list of str
+        In the reader's words.
+    """
+    columns: list[Floats] = []
+    traits: list[str] = []
+    references: list[str] = []
+    for name in names:
+        values = known[name]
+        if values.dtype.is_numeric():
+            if values.n_unique() > 1:
+                columns.append(values.to_numpy().astype(np.float64))
+                traits.append(word_of(name))
+            continue
+        sizes = values.value_counts(sort=True)
+        ordered = sizes.sort("count", name, descending=[True, False])[name].to_list()
+        for value in ordered[1:]:
+            columns.append((values == value).to_numpy().astype(np.float64))
+            traits.append(_value(name, value))
+        references += [_value(name, value) for value in ordered[:1]]
+    design = np.column_stack(columns) if columns else np.empty((known.height, 0))
+    return design, traits, references
+
+
+def _value(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return f"{word_of(name)}: " + (_("yes") if value else _("no"))
+    return word_of(value)
+
+
+def times_of(known: pl.DataFrame) -> tuple[Floats, Floats, NDArray[Any]]:
+    """Return days until the end or the last day known, days before entry, and whether it ended.
+
+    Days count from 1, so that who is there from the start has entered before any exit; who comes
+    later is at risk from the day after, whichever way a tie is taken.
+    """
+    days = known["days"].to_numpy().astype(np.float64) + 1
+    entry = known["from_days"].to_numpy().astype(np.float64)
+    return days, np.where(entry == 0, 0.0, entry + 1.5), known["ended"].to_numpy()
+
+
+@dataclass(frozen=True)
+class CoxFit:
+    """Log ratios, their standard errors, and Harrell's concordance where it was counted."""
+
+    beta: Floats
+    error: Floats
+    concordance: float | None
+
+
+def fit_cox(known: pl.DataFrame, design: Floats, *, late: bool) -> CoxFit | None:
+    """Return the fitted model; None where the data do not determine one."""
+    from statsmodels.duration.hazard_regression import PHReg
+
+    days, entry, ended = times_of(known)
+    centred = design - design.mean(axis=0)
+    if np.linalg.matrix_rank(centred) < centred.shape[1]:
+        return None
+    model = PHReg(days, centred, status=ended, entry=entry if late else None, ties="efron")
+    try:
+        fitted = model.fit()
+        error = np.asarray(fitted.bse, np.float64)
+    except (np.linalg.LinAlgError, ValueError):
+        return None
+    if not (np.isfinite(error).all() and (error**2 < _WIDEST).all() and (error > 0).all()):
+        return None
+    beta = np.asarray(fitted.params, np.float64)
+    return CoxFit(beta, error, None if late else _harrell(days, ended, centred @ beta))
+
+
+def _harrell(days: Floats, ended: NDArray[Any], risk: Floats) -> float | None:
+    """Return Harrell's concordance, ties in risk counted half, over distinct risks."""
+    levels, place = np.unique(np.round(risk, 9), return_inverse=True)
+    waiting = np.zeros(len(levels))
+    agree = pairs = 0.0
+    for day in np.unique(days)[::-1]:
+        at = days == day
+        # Who is censored on a day has outlived those who left on it.
+        censored = np.bincount(place[at & (ended == 0)], minlength=len(levels))
+        waiting += censored
+        gone = np.bincount(place[at & (ended == 1)], minlength=len(levels))
+        if gone.any():
+            below = np.cumsum(waiting) - waiting
+            agree += float(gone @ (below + waiting / 2))
+            pairs += float(gone.sum() * waiting.sum())
+        waiting += gone
+    return agree / pairs if pairs > _ROUNDING else None
