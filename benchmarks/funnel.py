@@ -4,12 +4,12 @@
 and asks each contender the same: how many leads came how far, in order and within 90 days of their
 first enquiry, and after how many minutes half have left each stage, by manager, open leads counted
 as watched so far (Kaplan-Meier). Ours runs on polars and, through the same call, on DuckDB, and
-says intervals and a log-rank test too; beside it stand SQL written by hand for DuckDB and pandas, which
-say the same counts and medians, and retentioneering, which knows no window and no times. Each runs
-in a process of its own and reads the file itself; printed are CPU seconds, wall seconds and the peak
-of its memory, imports not counted in the seconds. The answers are compared first, medians to the
-minute: where one differs, the run fails. Peers come into a virtual environment that the benchmark
-makes for itself in a temporary folder.
+says intervals and a log-rank test too; beside it stand SQL written by hand for DuckDB and pandas,
+which say the same counts and medians, and retentioneering, which knows no window and no times.
+Each runs in a process of its own and reads the file itself; printed are CPU seconds, wall seconds
+and the peak of its memory, imports not counted in the seconds. The answers are compared first,
+medians to the minute: where one differs, the run fails. Peers come into a virtual environment that
+the benchmark makes for itself in a temporary folder.
 
 ``--stages`` measures ours with 2 to 5 stages; ``--stream`` 100 million events, read as a stream.
 """

@@ -96,7 +96,7 @@ def label_of(column: str) -> str:
         "n_stalled": _("Stand still"),
         "limit_days": _("Usual limit, days"),
         "oldest_days": _("Oldest, days"),
-        "win_rate": _("Won"),
+        "win_rate": _("Share won"),
         "mean_margin": _("Margin of a sale"),
         "cycle_days": _("Days to the contract"),
         "n_fresh": _("In work"),

@@ -246,6 +246,12 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
                 "sale_price", "cost", "accessories", "fni_income", "cancelled_on",
             ),
         },
+        "lead_costs": {
+            "campaigns": ("campaign_id", "channel"),
+            "campaign_days": ("campaign_id", "day_on", "dealership_id", "spend"),
+            "opportunities": ("opportunity_id", "dealership_id", "source", "opened_at"),
+            "contacts": ("opportunity_id", "kind", "done_at"),
+        },
         "lead_sales": {
             "dealerships": ("dealership_id", "name"),
             "employees": ("employee_id", "name"),
@@ -413,7 +419,7 @@ REPORTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "retention": ("car_parc", "purchases", "service_visits", "spells"),
         "departures": ("car_parc", "departure_snapshots", "ownership_spells", "spells"),
         "lifetime": ("ledger", "leads", "ownership_spells", "purchases", "sales", "spells"),
-        "funnel": ("lead_events",),
+        "funnel": ("lead_costs", "lead_events"),
         "satisfaction": ("asked", "question_scores", "scores"),
         "customer_base": (
             "birthdays",

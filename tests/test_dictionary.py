@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from crm_analysis.errors import InputError
 from crm_analysis.schema import TABLES
 from crm_analysis.warehouse import opinions, views
-from crm_analysis.warehouse.ledger import UnitCosts, ledger
+from crm_analysis.warehouse.ledger import UnitCosts, lead_costs, ledger
 from synthetic.cli import app
 from synthetic.dictionary import (
     EVERY,
@@ -153,6 +153,9 @@ _BUILT: dict[str, Callable[[views.Tables], pl.LazyFrame]] = {
         as_of=date(2025, 1, 1),
     ),
     "sales": views.sales,
+    "lead_costs": lambda tables: lead_costs(
+        tables, tuple(TABLES), UnitCosts(call=4.0, message=0.05)
+    ),
     "lead_sales": views.lead_sales,
     "spend": views.spend,
     "approaches": views.approaches,

@@ -170,13 +170,12 @@ _ADVERTISING_TABLES = {"campaigns", "campaign_days", "opportunities"}
 _CELL = ["dealership_id", "year", "source"]
 
 
-def _leads(tables: Tables) -> pl.LazyFrame:
+def _leads(tables: Tables, *columns: str) -> pl.LazyFrame:
+    """Return where, when and of what source each lead was opened, and the columns asked for."""
     opened = pl.col("opened_at").dt.date()
     return tables("opportunities").select(
-        "opportunity_id",
-        "customer_id",
+        *columns,
         "dealership_id",
-        "opened_at",
         source=pl.col("source").cast(pl.String),
         day=opened,
         year=opened.dt.year(),
@@ -198,8 +197,8 @@ def _spend(tables: Tables) -> pl.LazyFrame:
     return spent.join(n_leads, on=_CELL, how="left")
 
 
-def _advertised(tables: Tables) -> pl.LazyFrame:
-    """Return leads with their share of the advertising, ``cost``.
+def _advertised(tables: Tables, *columns: str) -> pl.LazyFrame:
+    """Return leads with the columns asked for and their share of the advertising, ``cost``.
 
     A channel's spend of a calendar year at a dealership goes in equal parts to the year's leads of
     the source under which its leads arrive; where there is none, to all leads of that dealership
@@ -210,13 +209,15 @@ def _advertised(tables: Tables) -> pl.LazyFrame:
     rest = _spend(tables).filter(pl.col("n").is_null()).group_by(wide).agg(pl.col("spend").sum())
     n_all = _leads(tables).group_by(wide).agg(n=pl.len())
     shared = rest.join(n_all, on=wide).select(*wide, all=pl.col("spend") / pl.col("n"))
-    priced = _leads(tables).join(own, on=_CELL, how="left").join(shared, on=wide, how="left")
+    priced = (
+        _leads(tables, *columns).join(own, on=_CELL, how="left").join(shared, on=wide, how="left")
+    )
     cost = pl.col("own").fill_null(0.0) + pl.col("all").fill_null(0.0)
     return priced.with_columns(cost.alias("cost"))
 
 
 def _of_advertising(tables: Tables) -> pl.LazyFrame:
-    known = _advertised(tables).drop_nulls("customer_id")
+    known = _advertised(tables, "customer_id").drop_nulls("customer_id")
     return _parted(known, pl.col("day"), advertising=-pl.col("cost"))
 
 
@@ -232,7 +233,8 @@ def lead_costs(tables: Tables, names: tuple[str, ...], costs: UnitCosts) -> pl.L
         )
     ]  # fmt: skip
     if set(names) >= _ADVERTISING_TABLES:
-        parts.append(_lead_cost(_advertised(tables), "opened_at", pl.col("cost"), "advertising"))
+        borne = _advertised(tables, "opportunity_id", "opened_at")
+        parts.append(_lead_cost(borne, "opened_at", pl.col("cost"), "advertising"))
     if "contacts" in names and costs.priced_contacts:
         made = tables("contacts").filter(
             pl.col("done_at").is_not_null() & pl.col("opportunity_id").is_not_null()
