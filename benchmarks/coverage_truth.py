@@ -621,8 +621,8 @@ def ramp(world: World) -> Iterator[Case]:
     leads = views.leads(tables).join(hired, on="manager_id").collect()
     found = ramp_up(leads, manager_col="manager_id", within_days=WINDOW_DAYS, as_of=AS_OF)
     for row in found.table.head(-1).drop_nulls("odds").to_dicts():
-        logs = (float(np.log(row[name])) for name in ("odds", "odds_low", "odds_high"))
-        yield Case("odds of a contract of a new manager, log", *logs, 0.0)
+        value, low, high = (float(np.log(row[c])) for c in ("odds", "odds_low", "odds_high"))
+        yield Case("odds of a contract of a new manager, log", value, low, high, 0.0)
 
 
 def calls(world: World) -> Iterator[Case]:
@@ -918,7 +918,7 @@ def as_text(found: pl.DataFrame, before: str = "") -> str:
 
     Rows of the text `before` that were not made anew stay as they were.
     """
-    rows = {}
+    rows: dict[tuple[str, ...], str] = {}
     for row in summary(found).iter_rows(named=True):
         bias = "by definition 0" if row["relative"] else f"{row['bias']:+.3g}"
         error = "" if row["relative"] else f" ({row['bias_error']:.2g})"

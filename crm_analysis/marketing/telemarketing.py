@@ -83,7 +83,8 @@ class CallResults(Estimates):
         where = " · ".join(word_of(largest[name]) for name in lists)
         reached = _(
             "{who}{share} of the people called were reached ({interval}; n = {n})",
-            who=f"{where}: " if where else "", share=percent(largest["estimate"]),
+            who=f"{self.name}, {where}: " if where else f"{self.name}: ",
+            share=percent(largest["estimate"]),
             interval=interval_text(largest["conf_low"], largest["conf_high"], "share"),
             n=number(largest["n"]),
         )  # fmt: skip
@@ -114,6 +115,9 @@ class CallResults(Estimates):
         figures.write_units(ax, "share", axis="x")
         ax.set_title(_("People reached, of those called"))
         return ax
+
+    def _figure_height(self) -> float:
+        return figures.height_for(self.table.filter(pl.col("step") == _PEOPLE).height)
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
