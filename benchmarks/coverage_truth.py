@@ -55,7 +55,6 @@ from crm_analysis import (
     source_effectiveness,
     staggered_effect,
     state_transitions,
-    stock_age,
     value_by_process,
     value_concentration,
     weighted_score,
@@ -734,24 +733,19 @@ def complaints(world: World) -> Iterator[Case]:
 # What a year has made of it ---------------------------------------------------------------------
 
 
-def stock_and_pace(world: World) -> Iterator[Case]:
-    """Hold how long cars stand, and what the pipeline brings, against the year that came."""
+def pace(world: World) -> Iterator[Case]:
+    """Hold what the pipeline brings in a day against the margin of the coming 90 days."""
     then, later = world.earlier.tables.__getitem__, world.network.tables.__getitem__
-    since = date(2024, 7, 1)
-    seen = stock_age(views.stock(then).collect(), since=since, as_of=YEAR_BEFORE)
-    cars = views.stock(later).collect().filter(pl.col("arrived_on") <= YEAR_BEFORE)
-    truth = stock_age(cars, since=since, as_of=AS_OF).table["estimate"].item()
-    if truth is not None and seen.table["estimate"].item() is not None:
-        yield case("median days in stock of half a year's cars, a year later", seen, float(truth))
     leads = views.lead_sales(then).collect()
-    pace = pipeline_velocity(leads, since=since, as_of=YEAR_BEFORE).table.row(0, named=True)
+    found = pipeline_velocity(leads, since=date(2024, 1, 1), as_of=YEAR_BEFORE).table
+    row = found.row(0, named=True)
     end = YEAR_BEFORE + timedelta(days=90)
     won = views.lead_sales(later).collect().filter(
         pl.col("won_at").dt.date() > YEAR_BEFORE, pl.col("won_at").dt.date() <= end
     )  # fmt: skip
-    margin = float(won["margin"].to_numpy().sum()) / 90
-    if margin > 0 and pace["estimate"] is not None:
-        low, value, high = (pace[name] / margin for name in ("conf_low", "estimate", "conf_high"))
+    margin = float(won["margin"].drop_nulls().to_numpy().sum()) / 90
+    if margin > 0 and row["estimate"] is not None:
+        low, value, high = (row[name] / margin for name in ("conf_low", "estimate", "conf_high"))
         yield Case("margin a day of the pipeline, over what came in 90 days", value, low, high, 1.0)
 
 
@@ -835,7 +829,7 @@ FAMILIES: dict[str, Family] = {
     "loyalty programme": loyalty,
     "index": indices,
     "complaints": complaints,
-    "stock and pace": stock_and_pace,
+    "pace of the pipeline": pace,
 }
 CAMPAIGNS: dict[str, Callable[[int], Iterator[Case]]] = {
     "campaigns": staggered, "holdout": held_out,
