@@ -138,6 +138,37 @@ WHY = {
         "customers of one network share their dealerships and their market: networks differ by "
         "more than customers drawn independently would."
     ),
+    "mean satisfaction of all asked, by weights": (
+        "as for the Net Promoter Score of all asked: who answers depends on how they feel, which "
+        "no trait that weights could use tells."
+    ),
+    "mean satisfaction of all asked, by bounds": (
+        "they allow for the worst and the best that the silent could have said, and hold the truth "
+        "in every network at the price of their width."
+    ),
+    "index of satisfaction (0-1000) of those who answer": "as for the Net Promoter Score.",
+    "effect of membership, members against all others": (
+        "the satisfied join more often, and would have come back anyway: it is shown as a warning "
+        "beside the comparison of like with like, which finds the truth, no effect."
+    ),
+    "odds of a contract of a new manager, log": (
+        "managers of these networks are as able on the first day as later, so that every "
+        "difference found would be of chance."
+    ),
+    "visits and purchases of those reached, less those not reached": (
+        "a coin decides who answers the phone. Holding people who were reached at last against "
+        "those who never were would find an effect all the same: whoever is called often is "
+        "reached at last, and is called often because they come often. So the first call counts."
+    ),
+    "pairs of leads in the order of buying, by true chances": (
+        "the rival of the score knows the buyer's intent and the manager's skill, but not for how "
+        "long a lead has stood still."
+    ),
+    "margin a day of the pipeline, over what came in 90 days": (
+        "the interval is that of the pace at which leads of the past year were won; what comes in "
+        "90 days scatters around it by chance and by season as well, and the market falls in the "
+        "generator's last year."
+    ),
     "sales of each of the next 6 months": (
         "the market falls in the generator's last year, which no past can tell: hence the bias, "
         "the same way in every seed. The intervals are wide enough for it."
