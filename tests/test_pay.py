@@ -186,6 +186,10 @@ def test_a_scheme_must_be_one(asked: dict[str, Any], message: str) -> None:
         PayScheme(**asked)
 
 
+def test_a_plan_file_may_write_steps_as_text() -> None:
+    assert PayScheme(steps={"5": 900, "3": 400}).steps == {3: 400.0, 5: 900.0}  # type: ignore[dict-item]
+
+
 def test_pay_for_satisfaction_needs_answers() -> None:
     deals, loads, _answers = by_hand()
     with pytest.raises(InputError, match="no answers were given"):
