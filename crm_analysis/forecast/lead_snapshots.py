@@ -162,8 +162,8 @@ def learn_factors(teach: pl.DataFrame, columns: StageColumns) -> Factors:
 
 def _tells(beyond: pl.DataFrame, name: str) -> bool:
     """Whether a stage was passed by some, left out by some, and each kind won and did not win."""
-    counts = beyond.group_by(name, "won").len()
-    return counts.height == 4 and counts["len"].min() >= _FEWEST
+    counts = beyond.group_by(name, "won").len()["len"].to_list()
+    return len(counts) == 4 and min(counts) >= _FEWEST
 
 
 def _values(teach: pl.DataFrame, name: str) -> tuple[str, ...]:
@@ -190,7 +190,8 @@ def _counts(teach: pl.DataFrame, name: str) -> pl.DataFrame:
 
 def suspect_values(teach: pl.DataFrame, columns: StageColumns) -> list[tuple[str, str]]:
     """Return values of traits that all or none of many won: as if written down afterwards."""
-    mean = float(teach["won"].cast(pl.Float64).mean() or 0.0) if teach.height else 0.0
+    won = teach["won"].cast(pl.Float64).to_numpy()
+    mean = float(won.mean()) if len(won) else 0.0
     found = []
     for name, column in zip(keys_of(columns.by), columns.by, strict=True):
         for value, n, k in _counts(teach, name).iter_rows():

@@ -62,7 +62,7 @@ def count_cells(
         (nw.col("opened") <= last - within_days).cast(nw.Int64).alias("mature"),
         (nw.col("won") - nw.col("opened")).alias("wait"),
     )
-    bands = ()
+    bands: tuple[str, ...] = ()
     if hired_col is not None:
         bands = ("band",)
         frame = frame.filter(~nw.col("hired").is_null())

@@ -51,19 +51,21 @@ class PayScheme:
     good_score: float = 5.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a scheme."""
+        """Refuse what cannot be a scheme; a plan file writes the cars of a step as text."""
+        steps = {float(at): float(bonus) for at, bonus in self.steps.items()}
+        if any(at != int(at) or at < 1 for at in steps):
+            raise InputError(
+                f"Steps at {sorted(steps)} cars a month were asked for. A step needs a whole "
+                "number of cars from 1 on."
+            )
+        rising = [steps[at] for at in sorted(steps)]
         amounts = (self.base, self.per_deal, self.margin_share, self.per_pleased)
-        rising = [self.steps[at] for at in sorted(self.steps)]
         if min((*amounts, *rising)) < 0 or rising != sorted(rising):
             raise InputError(
                 f"The scheme {self} takes money away, or pays less for a higher step. Give "
                 "amounts of 0 and above, and bonuses that rise with the cars."
             )
-        if any(int(at) != at or at < 1 for at in self.steps):
-            raise InputError(
-                f"Steps at {sorted(self.steps)} cars a month were asked for. A step needs a whole "
-                "number of cars from 1 on."
-            )
+        object.__setattr__(self, "steps", {int(at): steps[at] for at in sorted(steps)})
 
     def bonus(self, cars: float) -> float:
         """Return the bonus for a month with so many cars."""

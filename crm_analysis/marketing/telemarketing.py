@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.dates import to_day_number
+from crm_analysis.dates import SECONDS_PER_DAY, to_day_number
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, share_columns, small_n_notes
 from crm_analysis.frames import (
@@ -55,6 +55,8 @@ _TAKEN = (
     "spoke",
     "reached",
     "came",
+    "first",
+    "start",
 )
 VALUES = ("calls_answered", "people_reached")
 """The first steps of a list, as codes."""
@@ -83,7 +85,8 @@ class CallResults(Estimates):
         where = " · ".join(word_of(largest[name]) for name in lists)
         reached = _(
             "{who}{share} of the people called were reached ({interval}; n = {n})",
-            who=f"{where}: " if where else "", share=percent(largest["estimate"]),
+            who=f"{self.name}, {where}: " if where else f"{self.name}: ",
+            share=percent(largest["estimate"]),
             interval=interval_text(largest["conf_low"], largest["conf_high"], "share"),
             n=number(largest["n"]),
         )  # fmt: skip
@@ -114,6 +117,9 @@ class CallResults(Estimates):
         figures.write_units(ax, "share", axis="x")
         ax.set_title(_("People reached, of those called"))
         return ax
+
+    def _figure_height(self) -> float:
+        return figures.height_for(self.table.filter(pl.col("step") == _PEOPLE).height)
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
@@ -154,8 +160,9 @@ def call_results(
     """What did calling our customers bring: reached, came, bought (shares of people, Wilson).
 
     A person counts once on a list, however often they were dialled; attempts have a share of
-    their own. Whether those who were reached came is counted from the day after the first call
-    that reached them; of those who never were, from the day after the first call.
+    their own. What people did afterwards is counted from the day after their first call, and held
+    against those whom that call did not reach: whoever is dialled often is reached at last, and
+    is dialled often because there is much to do with them.
 
     Parameters
     ----------
@@ -164,8 +171,8 @@ def call_results(
     customer_col : str
         Who was called: in both tables.
     called_col, result_col : str
-        In `calls`: when, and what came of it (null: not written down, which counts as not
-        reached).
+        In `calls`: when (to the moment, where it is known), and what came of it (null: not written
+        down, which counts as not reached).
     happened_col, kind_col : str
         In `outcomes`: the day, and what it was.
     outcomes : table
@@ -188,9 +195,9 @@ def call_results(
     -------
     CallResults
         Columns of `by`, ``step`` (``calls_answered``, ``people_reached``, then each kind of
-        outcome), ``n`` (calls; people called; people reached), ``n_yes``, ``estimate``,
-        ``std_error``, ``conf_low``, ``conf_high``; and of those who were called and not reached
-        ``n_not_reached``, ``not_reached`` and the ``difference`` from it with
+        outcome), ``n`` (calls; people called; people reached by their first call), ``n_yes``,
+        ``estimate``, ``std_error``, ``conf_low``, ``conf_high``; and of those whom their first
+        call did not reach ``n_not_reached``, ``not_reached`` and the ``difference`` from it with
         ``difference_low`` and ``difference_high`` (null for the first two steps).
 
     Raises
@@ -234,8 +241,8 @@ def call_results(
         unit="share",
         definition=_(
             "Calls made up to {when} before {as_of}: share that reached somebody; people on a list "
-            "who were reached at least once; and of these who came or bought within {when} from "
-            "the day after, beside those who were called and not reached.",
+            "who were reached at least once; and of those whom their first call reached, who came "
+            "or bought within {when} from the day after, beside those whom it did not reach.",
             when=when,
             as_of=date_text(as_of),
         ),
@@ -265,28 +272,33 @@ def _people(
     since: int | None,
     last: int,
 ) -> pl.DataFrame:
-    """Return one row per person on a list: calls, answered ones, and the day that counts."""
+    """Return one row per person on a list: calls, answered ones, and what came of the first."""
     asked = {
         "customer": Asked(customer_col, "key", "customer_col"),
-        "day": Asked(called_col, "date", "called_col"),
+        "at": Asked(called_col, "moment", "called_col"),
         "result": Asked(result_col, "key", "result_col", nullable=True),
     }
-    frame = open_table(calls, asked, by=groups).filter(nw.col("day") <= last)
+    frame = open_table(calls, asked, by=groups)
+    frame = frame.filter(nw.col("at") < (last + 1) * SECONDS_PER_DAY)
     if since is not None:
-        frame = frame.filter(nw.col("day") >= since)
+        frame = frame.filter(nw.col("at") >= since * SECONDS_PER_DAY)
     spoke = nw.col("result").cast(nw.String).is_in([str(one) for one in reached])
     frame = frame.with_columns(
         nw.when(spoke).then(nw.lit(1)).otherwise(nw.lit(0)).alias("spoke"),
-        nw.when(spoke).then(nw.col("day")).alias("spoke_on"),
+        nw.when(spoke).then(nw.col("at")).alias("spoke_at"),
     )
     keys = (*keys_of(groups), "customer")
     counted = frame.group_by(*keys).agg(
-        nw.len().alias("calls"), nw.col("spoke").sum(), nw.col("spoke_on").min(),
-        nw.col("day").min(),
-    )  # fmt: skip
+        nw.len().alias("calls"),
+        nw.col("spoke").sum(),
+        nw.col("spoke_at").min(),
+        nw.col("at").min(),
+    )
     found = collect(counted, order=keys).with_row_index("person")
     return found.rename(dict(zip(keys_of(groups), groups, strict=True))).with_columns(
-        reached=pl.col("spoke") > 0, start=pl.coalesce("spoke_on", "day")
+        reached=pl.col("spoke") > 0,
+        first=(pl.col("spoke_at") == pl.col("at")).fill_null(value=False),
+        start=pl.col("at") // SECONDS_PER_DAY,
     )
 
 
@@ -308,12 +320,12 @@ def _came(
     frame = frame.with_columns(nw.col("kind").cast(nw.String))
     rows = collect(frame.select("customer", "day", "kind"), order=["customer", "day", "kind"])
     kinds = pl.DataFrame({"step": rows["kind"].unique().sort()})
-    both = people.select("person", "customer", "start", "reached").join(rows, on="customer")
+    both = people.select("person", "customer", "start").join(rows, on="customer")
     wait = pl.col("day") - pl.col("start")
     hits = both.filter(wait.is_between(1, within_days)).select(
         "person", pl.col("kind").alias("step")
     )
-    return people.select("person", "reached").join(kinds, how="cross").join(
+    return people.select("person", "first").join(kinds, how="cross").join(
         hits.unique().with_columns(came=pl.lit(value=True)), on=["person", "step"], how="left"
     ).with_columns(pl.col("came").fill_null(value=False))  # fmt: skip
 
@@ -341,7 +353,7 @@ def _table(
             [(_CALLS, "calls", "spoke"), (_PEOPLE, "people", "reached")]
         )
     ]  # fmt: skip
-    yes, of = pl.col("came").cast(pl.Int64), pl.col("reached")
+    yes, of = pl.col("came").cast(pl.Int64), pl.col("first")
     later = (
         came.join(people.select("person", *groups), on="person")
         .group_by(*groups, "step")
