@@ -13,6 +13,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from crm_analysis.blocks import FILE_NAME, Block, BlockFile
@@ -21,7 +22,6 @@ from crm_analysis.estimates import withheld
 from crm_analysis.exports import csv_text
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from crm_analysis.estimates import Estimates
