@@ -260,8 +260,8 @@ def test_a_kind_says_how_many_customers_it_touches_and_what_they_bring(backend: 
             "opened_at": [date(2026, 6, 1)] * 4 + [date(2026, 5, 1)],
         }
     )
-    money = {"customer_col": "customer_id", "value_col": "revenue"}
-    period = {"since": date(2026, 5, 20), "as_of": date(2026, 6, 30)}
+    money: dict[str, Any] = {"customer_col": "customer_id", "value_col": "revenue"}
+    period: dict[str, Any] = {"since": date(2026, 5, 20), "as_of": date(2026, 6, 30)}
     found = typical_requests(backend(rows), **money, **period)
     price = found.table.row(0, named=True)
     assert (price["n_cases"], price["n_customers"], price["value"]) == (3, 2, 400.0)
