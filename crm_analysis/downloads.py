@@ -13,6 +13,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from crm_analysis.blocks import FILE_NAME, Block, BlockFile
@@ -21,7 +22,6 @@ from crm_analysis.estimates import withheld
 from crm_analysis.exports import csv_text
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from crm_analysis.estimates import Estimates
@@ -97,7 +97,7 @@ def _hidden(table: pl.DataFrame, by: tuple[str, ...], least_n: int) -> NDArray[n
     n = table["n"].fill_null(0).to_numpy()
     hidden = withheld(n, least_n)
     if len(by) < 2:
-        return hidden | (n == 0)
+        return np.asarray(hidden | (n == 0), np.bool_)
     rows = table.select(by).with_row_index("row")
     sums = [
         part["row"].to_numpy()
@@ -110,5 +110,5 @@ def _hidden(table: pl.DataFrame, by: tuple[str, ...], least_n: int) -> NDArray[n
             wider[inside] = withheld(n[inside], least_n, already=wider[inside])
         wider = withheld(n, least_n, already=wider)
         if (wider == hidden).all():
-            return wider | (n == 0)
+            return np.asarray(wider | (n == 0), np.bool_)
         hidden = wider

@@ -322,7 +322,8 @@ def p_text(p: float) -> str:
 
 
 def _p_text(p: float) -> str:
-    return number(p, 2) if p >= 0.01 else number(p, 3)
+    # Near the usual level two digits would leave open on which side of it the value lies.
+    return number(p, 3 if p < 0.01 or 0.045 <= p < 0.055 else 2)
 
 
 def _p_comparison(p: float) -> str:

@@ -300,7 +300,7 @@ VIEWS: Mapping[str, Columns] = MappingProxyType(
         },
         "case_values": _DEALERSHIP
         | _BOUGHT
-        | {"cases": ("dealership_id", "customer_id", "kind", "about", "opened_at")},
+        | {"cases": ("customer_id",)},
         "customer_scores": _DEALERSHIP
         | _BOUGHT
         | {

@@ -300,6 +300,9 @@ def test_plans_are_by_group_and_must_make_sense() -> None:
     found = plan_attainment(sales, plan={"a": 4}, by="place", **period)
     assert found.table.select("place", "n", "plan").rows() == [("a", 2, 4.0)]
     assert found.notes == ("1 groups without a plan are left out.",)
+    assert "of 1 plans none is sure to be missed" in str(found)
+    high = plan_attainment(sales, plan={"a": 90, "b": 1}, by="place", **period)
+    assert "1 of 2 plans will be missed at this pace: a 3% (2.2% to " in str(high)
     wrongs: list[dict[str, Any]] = [{"plan": 0}, {"plan": {"a": 4}}, {"plan": 4, "by": "place"}]
     for wrong in wrongs:
         with pytest.raises(InputError):

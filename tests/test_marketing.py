@@ -124,6 +124,23 @@ def test_touches_look_back(backend: Backend) -> None:
     assert asked("last", 5) == ["google"]  # no approach so near: the lead's own
 
 
+def test_money_that_brought_hardly_any_sale_is_named() -> None:
+    """Two sources sell six times each, a third once, for 900: chance says nothing of its cost."""
+    sold = [("web", 6), ("phone", 6), ("radio", 1)]
+    leads = pl.DataFrame(
+        [(source, n, AS_OF - timedelta(days=200), AS_OF - timedelta(days=190), 10.0)
+         for source, k in sold for n in range(k)],
+        schema=["source", "customer_id", "opened_at", "sold_on", "margin"], orient="row",
+    )  # fmt: skip
+    spend = pl.DataFrame(
+        {"source": ["web", "phone", "radio"], "day_on": [AS_OF - timedelta(days=200)] * 3,
+         "spend": [60.0, 120.0, 900.0]}
+    )  # fmt: skip
+    found = source_effectiveness(leads, spend=spend, as_of=AS_OF)
+    assert str(found).startswith("Advertising costs 10 a sale at web")
+    assert str(found).endswith("The 900 spent on radio brought 1 sale.")
+
+
 def test_sources_are_held_against_the_others() -> None:
     """The z-test of two shares, for two sources: 30 of 100 against 10 of 100 has z = 3.5355."""
     leads = pl.DataFrame(
@@ -855,6 +872,38 @@ def test_a_problem_says_how_many_are_missing() -> None:
     late = replace(by_group("Late", [0.1, 0.1, 0.1, 0.4], [0.05] * 4), better="lower")
     (much,) = problem_finder([late]).losses()
     assert "too many of 100" in str(much)
+
+
+def test_a_problem_says_what_its_cases_are_worth() -> None:
+    """30 of 100 missing at 200 +- 20 each: 6,000, its half width by the rule for a product."""
+    figure = by_group("Won", [0.5, 0.5, 0.5, 0.2], [0.05] * 4)
+    table = pl.DataFrame(
+        {"team": list("abcd"), "n": [50] * 4, "estimate": [100.0, 100.0, 100.0, 200.0],
+         "std_error": [10.0] * 4, "conf_low": [80.0, 80.0, 80.0, 180.0],
+         "conf_high": [120.0, 120.0, 120.0, 220.0]}
+    )  # fmt: skip
+    each = Estimates(table=table, name="Margin", unit="money", definition="", by=("team",))
+    row = problem_finder([figure], worth={"Won": each}).table.row(0, named=True)
+    assert (row["worth"], row["money"]) == (200.0, pytest.approx(6000.0))
+    half = 100 * (row["conf_high"] - row["conf_low"]) / 2
+    wide = float(np.hypot(200 * half, 30 * 20))
+    assert row["money_low"] == pytest.approx(6000 - wide)
+    assert row["money_high"] == pytest.approx(6000 + wide)
+    (loss,) = problem_finder([figure], worth={"Won": each}).losses()
+    assert "at 200 each" in str(loss)
+    assert problem_finder([figure]).table["money"].is_null().all()
+    with pytest.raises(InputError, match="worth names 'Wno'"):
+        problem_finder([figure], worth={"Wno": each})
+    with pytest.raises(InputError, match="Pass a mean in money"):
+        problem_finder([figure], worth={"Won": figure})
+
+
+def test_points_of_a_score_are_counted_in_answers() -> None:
+    """30 points of 100 answers: 30 promoters fewer, or detractors more."""
+    score = replace(by_group("Score", [50.0, 50.0, 50.0, 20.0], [5.0] * 4), unit="points")
+    (loss,) = problem_finder([score]).losses()
+    assert "30 (" in str(loss)
+    assert "promoters fewer or detractors more among 100 answers" in str(loss)
 
 
 def test_one_group_alone_is_held_against_the_others() -> None:

@@ -135,6 +135,17 @@ def test_contents_and_bookmarks_lead_to_the_sections(press: Press) -> None:
     assert [e.get("/S") for e in elements(reader, "H1", "H2")][:4] == ["/H1", "/H2", "/H1", "/H2"]
 
 
+def test_a_brief_report_is_set_close_and_has_no_contents(press: Press) -> None:
+    cells = [markdown("# T"), *(markdown(f"## Part {n}\n\n{'Word. ' * 260}") for n in range(6))]
+    notebook = nbformat.v4.new_notebook(cells=cells)  # type: ignore[no-untyped-call]
+    notebook.metadata["brief"] = True
+    close = PdfReader(io.BytesIO(press.report(notebook, BOTH, FACTS)))
+    wide = printed(press, *cells)
+    assert len(close.pages) < len(wide.pages)
+    assert flat(text_of(close)).count("Word.") == flat(text_of(wide)).count("Word.")
+    assert not elements(close, "TOCI")
+
+
 def test_blocks_become_cards_findings_figures_and_cautions(press: Press) -> None:
     change = Change("previous", "against 2024", "+2.5 points", "up", good=True, interval="1 to 4")
     card = KeyFigure("Stay", "61%", "58-64%", "n = 9", changes=(change,))

@@ -245,6 +245,35 @@ def test_the_value_of_the_dissatisfied_by_hand_and_its_error_by_the_delta_method
     assert found["customer_share"] == pytest.approx(low.mean(), abs=EXACT)
     error = (np.sum((value * (low - share)) ** 2)) ** 0.5 / value.sum()
     assert found["std_error"] == pytest.approx(error, rel=0.12)  # a heavy tail, 1000 resamples
+    assert found["value"] == pytest.approx(value[low].sum())
+    assert found["value_low"] == pytest.approx(found["conf_low"] * value.sum())
+    assert found["value_high"] == pytest.approx(found["conf_high"] * value.sum())
+
+
+def test_a_kind_says_how_many_customers_it_touches_and_what_they_bring(backend: Backend) -> None:
+    """Two of three cases of one kind are of one customer, who counts once: 100 + 300."""
+    rows = pl.DataFrame(
+        {
+            "about": ["price", "price", "price", "staff", "price"],
+            "customer_id": [1, 1, 2, 1, 3],
+            "revenue": [100.0, 100.0, 300.0, 100.0, 900.0],
+            "opened_at": [date(2026, 6, 1)] * 4 + [date(2026, 5, 1)],
+        }
+    )
+    money: dict[str, Any] = {"customer_col": "customer_id", "value_col": "revenue"}
+    period: dict[str, Any] = {"since": date(2026, 5, 20), "as_of": date(2026, 6, 30)}
+    found = typical_requests(backend(rows), **money, **period)
+    price = found.table.row(0, named=True)
+    assert (price["n_cases"], price["n_customers"], price["value"]) == (3, 2, 400.0)
+    half = stats.norm.ppf(0.975) * (100.0**2 + 300.0**2) ** 0.5
+    assert price["value_low"] == 0.0  # never below nothing
+    assert price["value_high"] == pytest.approx(400 + half)
+    assert "it came from 2 customers" in str(found)
+    people = typical_requests(rows, customer_col="customer_id", **period).table
+    assert people["n_customers"].to_list() == [2, 1]
+    assert "value" not in people.columns
+    with pytest.raises(InputError, match="without customers"):
+        typical_requests(rows, value_col="revenue", **period)
 
 
 # --- silence --------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from scipy import stats
 from scipy.stats import norm
 
 from crm_analysis import ColumnError, InputError
@@ -28,6 +29,7 @@ from crm_analysis.segments import (
     rfm_segments,
     state_transitions,
     value_concentration,
+    value_per_customer,
 )
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -166,6 +168,28 @@ RFM_CUTS: dict[str, Any] = {
     "frequency_cuts": (4, 5, 6, 8),
     "money_cuts": (256, 382, 506, 666),
 }
+
+
+def test_what_a_customer_brings_is_the_mean_of_sums(backend: Backend) -> None:
+    """Sums of 150 and 250, and 40 elsewhere: their means, and Student's interval of two."""
+    rows = pl.DataFrame(
+        {
+            "customer_id": [1, 1, 2, 1, 3],
+            "margin": [100.0, 50.0, 250.0, 40.0, 7.0],
+            "happened_on": [date(2026, 3, 1)] * 4 + [date(2025, 3, 1)],
+            "dealership": ["a", "a", "a", "b", "b"],
+        }
+    )
+    asked: dict[str, Any] = {"since": date(2026, 1, 1), "as_of": AS_OF}
+    both = value_per_customer(backend(rows), by="dealership", **asked).table
+    assert both.select("dealership", "n", "estimate").rows() == [("a", 2, 200.0), ("b", 1, 40.0)]
+    low, high = stats.t.interval(0.95, 1, 200.0, np.std([150.0, 250.0], ddof=1) / 2**0.5)
+    assert both.row(0)[-2:] == pytest.approx((low, high))
+    assert both["conf_low"][1] is None
+    whole = value_per_customer(rows, **asked).table
+    assert whole.select("n", "estimate").row(0) == (2, 220.0)
+    nobody = value_per_customer(rows.clear(), **asked).table
+    assert nobody.select("n", "estimate").row(0) == (0, None)
 
 
 def test_scores_are_those_published_with_the_r_package_rfm(backend: Backend) -> None:

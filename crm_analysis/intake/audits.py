@@ -233,8 +233,10 @@ def _few_bring_most(frame: pl.DataFrame, audit: Audit, source: Source, as_of: da
         .sort("value", "group", descending=[True, False])["value"]
         .to_numpy()
     )
-    drawn = np.random.default_rng(0).choice(brought, (DRAWS, len(brought))) if len(brought) else []
-    shares = [_best_fifth(np.sort(one)[::-1]) for one in drawn]
+    rng, shares = np.random.default_rng(0), []
+    if len(brought):
+        drawn = rng.choice(brought, (DRAWS, len(brought)))
+        shares = [_best_fifth(np.sort(one)[::-1]) for one in drawn]
     values = {
         "file": source.label,
         "column": column.name,

@@ -14,7 +14,7 @@ from scipy import stats
 
 from crm_analysis.dates import to_day_number
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, five_columns
+from crm_analysis.estimates import Estimates, five_columns, group_label, groups_text
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -36,7 +36,9 @@ class PlanAttainment(Estimates):
     """What share of the plan will have been reached at the end of the period."""
 
     def sentence(self) -> str:
-        """Return the finding in one sentence."""
+        """Say where the plan will be missed at this pace, or of one plan how far it will come."""
+        if self.by and self.table["conf_high"].drop_nulls().len():
+            return self._missed_text()
         if self.by or self.table.height != 1 or self.table["estimate"].item() is None:
             return super().sentence()
         row = self.table.row(0, named=True)
@@ -46,6 +48,24 @@ class PlanAttainment(Estimates):
             fact=number(row["n"]), plan=number(row["plan"]), share=percent(row["estimate"], 0),
             interval=interval_text(row["conf_low"], row["conf_high"], "share"),
             days=number(row["days_left"]),
+        )  # fmt: skip
+
+    def _missed_text(self) -> str:
+        known = self.table.drop_nulls("conf_high").sort("estimate", maintain_order=True)
+        short = known.filter(pl.col("conf_high") < 1)
+        if short.is_empty():
+            return _("{name}: of {n} plans none is sure to be missed at this pace.",
+                     name=self.name, n=number(known.height))  # fmt: skip
+        said = [
+            _("{group} {share} ({interval})", group=group_label(row, self.by),
+              share=percent(row["estimate"], 0),
+              interval=interval_text(row["conf_low"], row["conf_high"], "share"))
+            for row in short.to_dicts()
+        ]  # fmt: skip
+        return _(
+            "{name}: {k} of {n} plans will be missed at this pace: {groups}.",
+            name=self.name, k=number(short.height), n=number(known.height),
+            groups=groups_text(said),
         )  # fmt: skip
 
     def units(self) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class TeamShares(Estimates):
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
-        return super().units() | {"n_yes": "count"}
+        waits = self.table.schema.get("days") == pl.Float64  # a median; whole days are a count
+        return super().units() | {"n_yes": "count"} | ({"days": "days"} if waits else {})
 
     def at_least(self, n: int) -> Self:
         """Fold the groups of fewer than `n` into one, so that no row stands for a few people.

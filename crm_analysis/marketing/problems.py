@@ -21,7 +21,7 @@ from crm_analysis.wording import ABSENT, Unit, _, amount, number, percent, signe
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from crm_analysis.blocks import BlockFigure
+    from crm_analysis.blocks import Block, BlockFigure
 
 __all__ = ["Loss", "Problems", "benjamini_hochberg", "problem_finder"]
 
@@ -61,6 +61,10 @@ class Problems(Estimates):
             for place, row in enumerate(self.table.to_dicts())
         ]  # fmt: skip
         return tuple(sorted(rows, key=lambda loss: -loss.importance()))
+
+    def show(self, *, title: str | None = None, figure: bool = True, table: bool = True) -> Block:
+        """Return the block that a page shows; without problems there is no table of them."""
+        return super().show(title=title, figure=figure, table=table and not self.table.is_empty())
 
     def _figure(self) -> BlockFigure | None:
         """Draw nothing: every figure has a unit of its own, and the table says them all."""

@@ -133,6 +133,13 @@ class TypicalRequests(Estimates):
         ax.set_title(self.name)
         return ax
 
+    def _readable(self) -> pl.DataFrame:
+        """Leave out what a sheet of paper has no room for where money stands beside the cases."""
+        shown = super()._readable()
+        if "value" not in shown.columns:
+            return shown
+        return shown.drop("std_error", "cumulative", "times_low", "times_high")
+
     def units(self) -> dict[str, Unit]:
         """Return what each column of the table is measured in."""
         counts: dict[str, Unit] = dict.fromkeys(("n_cases", "n_earlier", "n_customers"), "count")
@@ -146,10 +153,10 @@ def typical_requests(
     *,
     topic_col: str = "about",
     at_col: str = "opened_at",
-    kind: str | None = None,
     kind_col: str = "kind",
     customer_col: str | None = None,
     value_col: str | None = None,
+    kind: str | None = None,
     currency: str | None = None,
     since: date,
     as_of: date,
