@@ -323,7 +323,7 @@ def run_tests(extra: Sequence[str]) -> int:
 
 def open_lab(extra: Sequence[str]) -> int:
     """Open JupyterLab on the project, with the toolkit's own Python as its kernel."""
-    return start([environment(LAB_LOCK), "-m", "jupyterlab", *extra])
+    return start([environment(LAB_LOCK), "-m", "crm_analysis.reporting", "lab", *extra])
 
 
 def run_checks(extra: Sequence[str]) -> int:

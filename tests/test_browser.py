@@ -1,6 +1,7 @@
-"""Pages in a real browser: accessible by axe-core's rules, and never wider than a phone.
+"""Pages in a real browser, and PDFs before a validator: accessible, and never wider than a phone.
 
-Left out of the daily run: needs Chromium, chromedriver and npm (`python run.py test -m browser`).
+Left out of the daily run: needs Chromium, chromedriver, npm and the package index
+(`python run.py test -m browser`).
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import tarfile
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from typing import Any
 import polars as pl
 import pytest
 from browser import Browser, browser_paths, opened_browser
+from matplotlib.figure import Figure
 from toy_notebooks import write_notebook
 
 from crm_analysis.reporting import make_batch, open_batch
@@ -26,6 +30,17 @@ ROOT = Path(__file__).parents[1]
 OF_DEALERSHIP = ("director", "retention", "lifetime", "funnel", "satisfaction")
 LANGUAGES = ("en", "ru")
 AXE = "axe-core@4.14.1"
+VALIDATOR = "page-validation==0.11.0"
+"""An independent checker of PDF/UA-1, which passes the tests that veraPDF is tested by."""
+
+VALIDATE = """
+import json, sys
+from page import ValidationProfile, validate_pdf
+for path in sys.argv[1:]:
+    report = validate_pdf(path, profile=ValidationProfile.PDF_UA_1)
+    failures = [(one.rule_id, one.message) for one in report.failures]
+    print(json.dumps([report.is_compliant, failures]))
+"""
 DESKTOP, TABLET, PHONE = 1280, 820, 390
 GRAVE = ("serious", "critical")
 RUN_AXE = """
@@ -74,6 +89,7 @@ def pages(
     plan.write_text(
         f'title = "Browser"\ndata = "{tiny_network.as_posix()}"\n'
         f'out = "{(out / "made").as_posix()}"\nlanguages = ["en", "ru"]\n'
+        'formats = ["html", "pdf"]\n'
         f"notebooks = {json.dumps(OF_DEALERSHIP)}\ndealerships = [{json.dumps(name)}]\n"
         '[[report]]\nnotebook = "synthetic_network"\ndealerships = ["network"]\n'
         f'[[report]]\nnotebook = "{broken.as_posix()}"\ndealerships = []\nlanguages = ["en"]\n',
@@ -126,6 +142,8 @@ def test_a_page_is_never_wider_than_the_screen(
     browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     assert browser.run("return document.documentElement.scrollWidth") <= width
     assert browser.run("return document.body.scrollWidth") <= width
+    right = "return [...document.querySelectorAll('main img')].map(i => i.clientWidth)"
+    assert max(browser.run(right), default=0) <= width
 
 
 def test_a_page_is_printed_on_white_whatever_the_screen(
@@ -151,3 +169,47 @@ def test_axe_would_find_a_fault(browser: Browser, axe: str, tmp_path: Path) -> N
     browser.open(page, width=PHONE)
     assert {one["rule"] for one in violations(browser, axe)} >= {"color-contrast", "image-alt"}
     assert browser.run("return document.documentElement.scrollWidth") > PHONE
+
+
+# --- the PDFs -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def validator(request: pytest.FixtureRequest) -> Path:
+    """A Python with the validator, installed once into pytest's cache."""
+    folder = request.config.cache.mkdir("validator") / VALIDATOR.replace("==", "-")
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    done = folder / "done"
+    if not done.is_file():
+        venv.create(folder, with_pip=True)
+        install = [python, "-m", "pip", "install", "--quiet", VALIDATOR]
+        subprocess.run(install, check=True, timeout=300)
+        done.touch()
+    return python
+
+
+def validated(python: Path, *paths: Path) -> list[tuple[bool, list[list[str]]]]:
+    """Say of each file whether it conforms to PDF/UA-1, and which rules it breaks."""
+    said = subprocess.run(
+        [python, "-c", VALIDATE, *paths], capture_output=True, check=True, text=True, timeout=120
+    )
+    return [tuple(json.loads(line)) for line in said.stdout.splitlines()]
+
+
+def test_every_pdf_conforms_to_pdf_ua_1(
+    pages: dict[tuple[str, str], Path], validator: Path
+) -> None:
+    files = [path.with_suffix(".pdf") for name, path in pages.items() if name != ("index", "en")]
+    assert len(files) == len(CASES) - 1
+    found = dict(zip(files, validated(validator, *files), strict=True))
+    assert {path.name: broken for path, (fine, broken) in found.items() if not fine} == {}
+
+
+def test_the_validator_would_find_a_fault(validator: Path, tmp_path: Path) -> None:
+    """A PDF without tags, title and language, as a plotting library writes it, is refused."""
+    figure = Figure()
+    figure.subplots().plot([1, 2])
+    figure.savefig(tmp_path / "plain.pdf")
+    ((fine, broken),) = validated(validator, tmp_path / "plain.pdf")
+    assert not fine
+    assert {rule for rule, _message in broken} >= {"PDFUA1-TAGGED-DOCUMENT-001"}
