@@ -182,7 +182,7 @@ def validator(request: pytest.FixtureRequest) -> Path:
     done = folder / "done"
     if not done.is_file():
         venv.create(folder, with_pip=True)
-        install = [python, "-m", "pip", "install", "--quiet", VALIDATOR]
+        install = [str(python), "-m", "pip", "install", "--quiet", VALIDATOR]
         subprocess.run(install, check=True, timeout=300)
         done.touch()
     return python

@@ -120,6 +120,16 @@ def test_a_damaged_stamp_means_installing_again(installs: list[str]) -> None:
     assert len(installs) == 2
 
 
+def test_the_lab_is_opened_on_the_notebook_that_was_named(
+    installs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[object]] = []
+    monkeypatch.setattr(run, "start", lambda words: started.append(words[1:]))
+    run.open_lab(["funnel", "--no-browser"])
+    assert installs == [run.LAB_LOCK.name]
+    assert started == [["-m", "crm_analysis.reporting", "lab", "funnel", "--no-browser"]]
+
+
 def test_the_demonstration_network_is_made_when_its_inputs_change(
     installs: list[str],
     project: Path,
