@@ -14,6 +14,7 @@ from typing import Any, Literal
 import narwhals.stable.v2 as nw
 import polars as pl
 
+from crm_analysis.collected import collected
 from crm_analysis.dates import SECONDS_PER_DAY, day_number, epoch_second, floor_divide
 from crm_analysis.errors import ColumnError, InputError, listed, near
 
@@ -177,7 +178,7 @@ def collect(
     """
     native = frame.to_native()
     if isinstance(native, pl.LazyFrame):
-        table = native.collect()
+        table = collected(native)
     else:
         table = frame.collect("polars").to_native()
     table = table.with_columns(

@@ -1,9 +1,9 @@
 """Results of long computations, kept for whoever asks the same again in this process.
 
 A report is made in two languages, and every dealership's report holds its figures against the same
-network: the same fits and the same drawn parameters, to the last bit. What a pure function of
-numbers gave for these very numbers is kept here, under a digest of all of them: nothing that
-depends on a language, a clock, a file or a setting, so that no answer can be out of date.
+network: the same fits, the same drawn parameters and the same counts, to the last bit. What a pure
+function gave for these very numbers is kept here, under a digest of all of them: nothing that
+depends on a language, a clock or a setting, so that no answer can be out of date.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["LARGEST_BYTES", "Memory", "digest", "remembered", "start", "stop"]
+__all__ = [
+    "LARGEST_BYTES",
+    "Memory",
+    "digest",
+    "is_remembering",
+    "remembered",
+    "start",
+    "stop",
+]
 
 Result = TypeVar("Result")
 
@@ -48,17 +56,25 @@ class Memory:
         """How much is kept."""
         return self._n_bytes
 
-    def recall(self, key: tuple[object, ...], compute: Callable[[], Result]) -> Result:
+    def recall(
+        self,
+        key: tuple[object, ...],
+        compute: Callable[[], Result],
+        *,
+        size: Callable[[Result], int] | None = None,
+    ) -> Result:
         """Return what `compute` gave for this key, or gives now.
 
         Parameters
         ----------
         key : tuple
-            Names the function and holds everything that the result follows from: text, numbers,
-            None, numpy arrays, and tuples of these.
+            Names the function and holds everything that the result follows from: text, bytes,
+            numbers, None, numpy arrays, and tuples of these.
         compute : callable
             Pure: it returns numbers, arrays, or a tuple or dataclass of them. Arrays are kept
             read-only, so that nobody changes what the next one gets.
+        size : callable, optional
+            Tells the bytes of a result of another kind, of which the caller gives out copies.
 
         Raises
         ------
@@ -71,7 +87,7 @@ class Memory:
                 self._kept.move_to_end(name)
                 return self._kept[name][0]  # type: ignore[no-any-return]
         result = compute()
-        self._keep(name, result, _sealed_bytes(result))
+        self._keep(name, result, _sealed_bytes(result) if size is None else size(result))
         return result
 
     def _keep(self, name: bytes, result: object, size: int) -> None:
@@ -107,6 +123,8 @@ def _add(seen: hashlib.blake2b, part: object) -> None:
     elif isinstance(part, np.ndarray) and part.dtype.kind in "biuf":
         seen.update(f"a{part.dtype.str}{part.shape}".encode())
         seen.update(np.ascontiguousarray(part).data)
+    elif isinstance(part, bytes):
+        seen.update(b"b%d:" % len(part) + part)
     elif part is None or isinstance(part, bool | int | float | str):
         # A length in front, so that no two texts run together into a third.
         text = f"{type(part).__name__} {part!r}".encode()
@@ -147,6 +165,16 @@ def stop() -> None:
     _memories.clear()
 
 
-def remembered(key: tuple[object, ...], compute: Callable[[], Result]) -> Result:
+def is_remembering() -> bool:
+    """Tell whether results are kept in this process."""
+    return bool(_memories)
+
+
+def remembered(
+    key: tuple[object, ...],
+    compute: Callable[[], Result],
+    *,
+    size: Callable[[Result], int] | None = None,
+) -> Result:
     """Return what `compute` gave for this key, or gives now; see `Memory.recall`."""
-    return _memories[0].recall(key, compute) if _memories else compute()
+    return _memories[0].recall(key, compute, size=size) if _memories else compute()
