@@ -25,6 +25,7 @@ from crm_analysis.funnel import (
     loss_stage,
     pipeline_velocity,
     stalled_leads,
+    time_in_stage,
 )
 from crm_analysis.funnel.attempts import _count_planned, _count_sorted
 from crm_analysis.funnel.lead_events import Columns, open_events, with_stage_text
@@ -130,6 +131,26 @@ def test_ids_too_wide_for_one_number_are_renumbered_or_left_to_the_plan() -> Non
         made = sort_events(frame, ("new", "sale"), 10**10, (), "opportunity_id")
         assert made is not None
         assert [block.n_leads for block in made.blocks()] == [2]
+
+
+@pytest.mark.parametrize("low", [-3, 10**6, -(10**12)])
+def test_groups_by_number_are_those_by_name(low: int) -> None:
+    rows = [
+        (lead, stage, day + lead, None if lead % 5 == 4 else low + 10**7 * (lead % 5))
+        for lead in range(20)
+        for day, stage in enumerate(STEPS[: 1 + lead % 3])
+    ]
+    near = [(lead, stage, day, None if g is None else low + (g - low) // 10**6) for
+            lead, stage, day, g in rows]  # fmt: skip
+    for numbered in (rows, near):
+        events = events_of(*numbered, by=["g"])
+        named = events.with_columns(pl.col("g").cast(pl.String).str.zfill(20))
+        asked: dict[str, Any] = {"stages": STEPS, "as_of": AS_OF, "by": "g"}
+        made, wanted = (time_in_stage(one, **asked).table for one in (events, named))
+        by_stage = ["stage", "n", "n_moved_on", "n_open", "estimate"]
+        as_rows = [sorted(one.select(by_stage).rows(), key=str) for one in (made, wanted)]
+        assert as_rows[0] == as_rows[1]
+        assert set(made["g"]) == set(events["g"])
 
 
 # --- differences ----------------------------------------------------------------------------------

@@ -137,7 +137,6 @@ def sort_events(
     by : sequence of str
     unit_col : str
         The user's name of the lead's column.
-
     """
     native = frame.to_native()
     if not isinstance(native, pl.LazyFrame):
@@ -205,7 +204,8 @@ def _span(native: pl.LazyFrame, end: int, by: Sequence[str], *, whole: bool) -> 
         *[one.cast(pl.Int64).alias(name) for one, name in zip(ends, "ab", strict=True)],
         at.min().alias("c"), at.max().clip(upper_bound=end).alias("d"),
         pl.len().cast(pl.Int64).alias("e"),
-        *[one.cast(pl.Int64).alias(name) for one, name in zip(groups, "fg", strict=True)],
+        *[one.cast(pl.Int64, strict=False).alias(name)
+          for one, name in zip(groups, "fg", strict=True)],
     ).collect(engine="streaming").row(0)  # fmt: skip
     return _Span(*row) if row[4] else _Span(0, 0, 0, 0, 0, None, None)
 

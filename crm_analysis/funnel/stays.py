@@ -150,8 +150,9 @@ def _count_sorted(
         if isinstance(events.groups.schema[name], pl.Enum | pl.Categorical)
     )
     order = groups.with_row_index("#").sort(by, nulls_last=True)["#"].to_list() if by else [0]
+    present = {int(group) for codes in by_step for group in np.unique(codes // per_group)}
     found = []
-    for group in order:
+    for group in filter(present.__contains__, order):
         first = group * per_group
         for step, codes in enumerate(by_step, start=1):
             low, high = (bisect_left(codes, edge) for edge in (first, first + per_group))
