@@ -128,6 +128,7 @@ def test_managers_stand_in_quarters_and_never_alone() -> None:
         deals.filter(pl.col("manager").is_in(["m0", "m1"])), scheme=scheme, loads=two, **PERIOD
     )
     assert few.table["estimate"].null_count() == 1
+    assert "not shown for fewer than 3 managers" in few.sentence()
     few.show()
 
 

@@ -86,6 +86,9 @@ class PaySimulation(Estimates):
         whole, car = (one.table.row(0, named=True) for one in (self.total, self.cost_per_deal))
         if whole["estimate"] is None or car["estimate"] is None:
             return _("{name}: nothing can be said.", name=self.name)
+        if whole["n"] < _LEAST_IN_GROUP:
+            least = number(_LEAST_IN_GROUP)
+            return _("{name}: not shown for fewer than {n} managers.", name=self.name, n=least)
         cost = _(
             "Under this scheme the team would have been paid {total}, or {car} for a car delivered",
             total=self.total.value_text(whole),
