@@ -23,7 +23,7 @@ from crm_analysis import (
     value_weighted_score,
 )
 from crm_analysis.satisfaction.requests import rate_change
-from crm_analysis.wording import speaking
+from crm_analysis.wording import ABSENT, speaking
 
 AS_OF = date(2026, 6, 30)
 END = datetime(2026, 7, 1)  # noqa: DTZ001 - the CRM keeps local time
@@ -246,6 +246,13 @@ def test_the_value_of_the_dissatisfied_by_hand_and_its_error_by_the_delta_method
     error = (np.sum((value * (low - share)) ** 2)) ** 0.5 / value.sum()
     assert found["std_error"] == pytest.approx(error, rel=0.12)  # a heavy tail, 1000 resamples
     assert found["value"] == pytest.approx(value[low].sum())
+    few = table.with_columns(score=pl.when(pl.col("score") > 2).then("score"))
+    few = pl.concat([few, table.filter(pl.col("score") <= 2, pl.col("revenue") > 0).head(3)])
+    alone = dissatisfied_value(few, scale=(1, 5), low_to=2, as_of=AS_OF)
+    assert "what so few brought is not shown" in str(alone)
+    cells = alone.show(figure=False).table
+    assert cells is not None
+    assert [cells.rows[0][i] for i, c in enumerate(cells.columns) if c.name == "value"] == [ABSENT]
     assert found["value_low"] == pytest.approx(found["conf_low"] * value.sum())
     assert found["value_high"] == pytest.approx(found["conf_high"] * value.sum())
 
@@ -268,7 +275,13 @@ def test_a_kind_says_how_many_customers_it_touches_and_what_they_bring(backend: 
     half = stats.norm.ppf(0.975) * (100.0**2 + 300.0**2) ** 0.5
     assert price["value_low"] == 0.0  # never below nothing
     assert price["value_high"] == pytest.approx(400 + half)
-    assert "it came from 2 customers" in str(found)
+    # What two customers brought is said on no page; what six did is.
+    assert "it came from" not in str(found)
+    shown = found.show().table
+    assert shown is not None
+    assert "400" not in {cell for row in shown.rows for cell in row}
+    many = pl.concat([rows.with_columns(customer_id=pl.lit(n)) for n in range(6)])
+    assert "it came from 6 customers" in str(typical_requests(many, **money, **period))
     people = typical_requests(rows, customer_col="customer_id", **period).table
     assert people["n_customers"].to_list() == [2, 1]
     assert "value" not in people.columns

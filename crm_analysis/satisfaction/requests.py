@@ -14,7 +14,14 @@ from scipy import special
 from crm_analysis import figures
 from crm_analysis.dates import to_day_number
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, p_text, share_columns
+from crm_analysis.estimates import (
+    FEW,
+    Estimates,
+    few_notes,
+    p_text,
+    share_columns,
+    without_few,
+)
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -81,7 +88,7 @@ class TypicalRequests(Estimates):
 
     def _people_text(self, row: dict[str, Any]) -> str:
         """Say how many customers the most frequent kind touches, and what they bring."""
-        if row.get("value") is None:
+        if row.get("value") is None or row["n_customers"] < FEW:
             return ""
         money = (
             amount(row[name], "money", currency=self.currency)
@@ -138,6 +145,7 @@ class TypicalRequests(Estimates):
         shown = super()._readable()
         if "value" not in shown.columns:
             return shown
+        shown = without_few(shown, ("value", "value_low", "value_high"), count="n_customers")
         return shown.drop("std_error", "cumulative", "times_low", "times_high")
 
     def units(self) -> dict[str, Unit]:
@@ -264,7 +272,8 @@ def typical_requests(
             "many times as many there were as from {before} on.",
             since=date_text(since), as_of=date_text(as_of), before=date_text(before),
         ),
-        notes=_notes(table, reaches=reaches),
+        notes=_notes(table, reaches=reaches)
+        + (few_notes(table, count="n_customers") if "value" in table.columns else ()),
         fifth_share=fifth[0], fifth_low=fifth[1], fifth_high=fifth[2],
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, five_columns, p_text, small_n_notes
+from crm_analysis.estimates import FEW, Estimates, five_columns, p_text, small_n_notes
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -276,6 +276,12 @@ class DissatisfiedValue(Estimates):
         if self.by or self.table["estimate"].item() is None:
             return super().sentence()
         row = self.table.row(0, named=True)
+        if 0 < row["n_low"] < FEW:
+            return _(
+                "{k} of the {n} customers who bought and answered are dissatisfied; what so few "
+                "brought is not shown.",
+                k=number(row["n_low"]), n=number(row["n"]),
+            )  # fmt: skip
         money = {name: amount(row[name], "money", currency=self.currency)
                  for name in ("value", "value_low", "value_high")}  # fmt: skip
         if row["conf_low"] is None:
@@ -285,6 +291,14 @@ class DissatisfiedValue(Estimates):
             "{value} ({value_low} to {value_high}), {share} of what all these brought.",
             k=number(row["n_low"]), n=number(row["n"]), share=percent(row["estimate"]), **money,
         )  # fmt: skip
+
+    def _readable(self) -> pl.DataFrame:
+        """Leave out what a few customers brought: it would be what one of them did."""
+        hidden = ("estimate", "std_error", "conf_low", "conf_high",
+                  "value", "value_low", "value_high")  # fmt: skip
+        few = (pl.col("n_low") > 0) & (pl.col("n_low") < FEW)
+        shown = super()._readable()
+        return shown.with_columns(pl.when(~few).then(pl.col(name)).alias(name) for name in hidden)
 
     def units(self) -> dict[str, Unit]:
         """Return what each column of the table is measured in."""
