@@ -901,7 +901,7 @@ def test_covariates_find_how_kinds_differ() -> None:
     assert effects.p_value < 1e-9
     assert "Kinds of customers differ" in str(effects)
     company = effects.model_for(kind="company")
-    assert company.alpha == pytest.approx(4.0, rel=0.15)
+    assert company.values()["alpha"] == pytest.approx(4.0, rel=0.15)
     with pytest.raises(InputError, match="0 kinds of them fit"):
         effects.model_for(kind="state")
 

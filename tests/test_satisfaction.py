@@ -796,11 +796,11 @@ def test_topics_of_cases_can_be_counted_by_hand(backend: Callable[[pl.DataFrame]
             "opened_at": [date(2026, 6, day) for day in (1, 2, 3, 4, 5, 6)],
         }
     )
-    asked = {"since": date(2026, 6, 2), "as_of": date(2026, 6, 5)}
-    whole = typical_requests(backend(cases), **asked)
+    since, day = date(2026, 6, 2), date(2026, 6, 5)
+    whole = typical_requests(backend(cases), since=since, as_of=day)
     assert whole.table.select("topic", "n_cases", "n").rows()[:1] == [("waiting", 2, 4)]
     assert whole.sentence().startswith("What cases are about: most often “waiting”, 50.0%")
-    complaints = typical_requests(backend(cases), kind="complaint", **asked)
+    complaints = typical_requests(backend(cases), kind="complaint", since=since, as_of=day)
     assert complaints.table.select("topic", "n_cases", "n").rows()[:2] == [
         ("waiting", 2, 3), ("staff", 1, 3),
     ]  # fmt: skip
