@@ -68,7 +68,7 @@ def test_covariates_of_bg_nbd_are_the_slow_twins() -> None:
     history = two_kinds(1)
     effects = of_kinds(history)
     start = np.log([0.9, 10, 0.8, 2.4, 1, 1, 1])
-    found = optimize.minimize(written_out, start, history.table, method="BFGS")
+    found = optimize.minimize(written_out, start, args=(history.table,), method="BFGS")
     ours = ratios(effects)
     stopping = found.x[5] - found.x[6]
     for process, slow in (("buying", found.x[4]), ("stopping", stopping)):

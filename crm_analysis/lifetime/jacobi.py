@@ -11,6 +11,8 @@ __all__ = ["beta_nodes", "beta_rule", "logit_nodes", "nodes_needed"]
 Floats = NDArray[np.float64]
 
 FEWEST = 12
+MOST, MOST_STEPS = 300, 2_000
+"""Models at an edge of what can be fitted ask for more, and get what time allows."""
 
 _WAY = np.array([0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 0.99])
 """How far towards the singularity an ellipse may reach: the wider, the larger the function."""
@@ -42,9 +44,9 @@ def beta_rule(
     """
     n = nodes_needed(largest, power=power, digits=digits)
     steps, range_ = _logit_steps(a, b, largest, power, digits)
-    if n <= max(steps, 2 * FEWEST):
+    if n <= min(max(steps, 2 * FEWEST), MOST):
         return beta_nodes(a, b, n)
-    return logit_nodes(a, b, steps, range_)
+    return logit_nodes(a, b, min(steps, MOST_STEPS), range_)
 
 
 # Gauss-Jacobi -----------------------------------------------------------------------------
