@@ -15,6 +15,7 @@ from crm_analysis.estimates import Estimates, five_columns
 from crm_analysis.lifetime.buying_model import BuyingModel, Patterns
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, fit_gamma_gamma, spend_weights
 from crm_analysis.lifetime.history import PurchaseHistory
+from crm_analysis.lifetime.response import response
 from crm_analysis.remembered import LARGEST_BYTES, remembered
 from crm_analysis.wording import _, number, percent
 
@@ -35,6 +36,15 @@ Quantity = Literal["active", "purchases", "value"]
 
 DRAW_DIGITS = 5
 """Accuracy of a draw; its error is far below the scatter between draws."""
+
+MANY_DRAWS = 100
+"""From so many draws on, fewer answers than draws make a response surface."""
+
+CHECKED_DRAWS = 6
+"""So many draws that were read off a surface are asked of the model itself."""
+
+RESPONSE_ERROR = 0.03
+"""Largest error of a mean at those draws, as a share of the scatter it is there for."""
 
 RIDGE = 0.5
 """From this standard deviation of log-parameters on, draws are weighed by the likelihood."""
@@ -160,18 +170,54 @@ class Outlook:
         self, model: BuyingModel, draws: Floats, spend: Floats | None, horizon: Horizon | None
     ) -> Floats:
         """Means of each group under each drawn set of parameters, shape (draws, groups)."""
+        spends = [None] * len(draws) if spend is None else list(spend)
 
         def computed() -> Floats:
-            each = self._drawn(model, draws, horizon)
-            spends = [None] * len(draws) if spend is None else spend
-            return np.stack([
-                self._mean(per_pattern[self._at], one)
-                for per_pattern, one in zip(each, spends, strict=True)
-            ])  # fmt: skip
+            found = None if horizon is None else self._responded(model, draws, spends, horizon)
+            return found if found is not None else self._asked(model, draws, spends, horizon)
 
         rows = (self._at, self.group, self.n_valued, self.weight, self.value)
         key = self._drawn_key(model, draws, horizon)
         return remembered(("means of draws", key, spend, *rows), computed)
+
+    def _asked(
+        self,
+        model: BuyingModel,
+        draws: Floats,
+        spends: Sequence[Floats | None],
+        horizon: Horizon | None,
+    ) -> Floats:
+        """Ask the model for every draw."""
+        each = zip(self._drawn(model, draws, horizon), spends, strict=True)
+        return np.stack([self._mean(ahead[self._at], spend) for ahead, spend in each])
+
+    def _responded(
+        self,
+        model: BuyingModel,
+        draws: Floats,
+        spends: Sequence[Floats | None],
+        horizon: Horizon,
+    ) -> Floats | None:
+        """Read the draws off a response surface; None where it is not near enough."""
+        if len(draws) < MANY_DRAWS:
+            return None
+        covariance = np.asarray(model.log_covariance)
+
+        def ask(theta: Floats) -> Floats:
+            return self._ask(model, theta, horizon)
+
+        surface = response(ask, model.theta, covariance)
+        if surface is None:
+            return None
+        means = np.stack([
+            self._mean(np.exp(surface(theta))[self._at], spend)
+            for theta, spend in zip(draws, spends, strict=True)
+        ])  # fmt: skip
+        some = _some(model, draws)
+        exact = self._asked(model, draws[some], [spends[i] for i in some], horizon)
+        error = np.sqrt(((means[some] - exact) ** 2).mean(axis=0))
+        near_enough = error <= RESPONSE_ERROR * means.std(axis=0)
+        return means if bool(near_enough[self.n > 0].all()) else None
 
     def _drawn(
         self, model: BuyingModel, draws: Floats, horizon: Horizon | None
@@ -182,17 +228,19 @@ class Outlook:
         """
 
         def one(theta: Floats) -> Floats:
-            drawn = model.with_theta(theta)
-            if horizon is None:
-                return drawn.active(self.patterns)
-            return drawn.purchases(
-                self.patterns, horizon.length, horizon.discount, digits=DRAW_DIGITS
-            )
+            return self._ask(model, theta, horizon)
 
         if 8 * len(draws) * len(self.patterns.x) > LARGEST_BYTES:
             return map(one, draws)
         key = self._drawn_key(model, draws, horizon)
         return remembered(("draws", key), lambda: np.stack([one(theta) for theta in draws]))
+
+    def _ask(self, model: BuyingModel, theta: Floats, horizon: Horizon | None) -> Floats:
+        """Give the quantity per distinct pattern under one set of parameters."""
+        drawn = model.with_theta(theta)
+        if horizon is None:
+            return drawn.active(self.patterns)
+        return drawn.purchases(self.patterns, horizon.length, horizon.discount, digits=DRAW_DIGITS)
 
     def _drawn_key(
         self, model: BuyingModel, draws: Floats, horizon: Horizon | None
@@ -242,6 +290,14 @@ def _distinct(x: Floats, t_x: Floats, T: Floats) -> tuple[Patterns, NDArray[np.i
     at = np.empty(len(x), np.intp)
     at[order] = np.cumsum(new) - 1
     return Patterns(*(column[new] for column in columns)), at
+
+
+def _some(model: BuyingModel, draws: Floats) -> NDArray[np.intp]:
+    """Choose draws for a check, from the nearest to the maximum to the furthest."""
+    moves = np.log(draws) - np.log(model.theta)
+    distance = (moves @ np.linalg.pinv(np.asarray(model.log_covariance)) * moves).sum(axis=1)
+    places = np.linspace(0, len(draws) - 1, CHECKED_DRAWS).astype(np.int64)
+    return np.argsort(distance)[places]
 
 
 def _spread(

@@ -113,17 +113,20 @@ def count_ledger(
     last = to_day_number(as_of)
     who = [*keys_of(by), "customer"]
     frame = open_table(ledger, asked, by=by).filter(nw.col("day") <= last)
-    frame = frame.with_columns(nw.col("part").cast(nw.String), nw.lit(last).alias("last"))
-    starts = nw.col("part").is_in(list(purchase_parts)) if since == "purchase" else nw.lit(True)
+    part = nw.col("part").cast(nw.String)
+    starts = part.is_in(list(purchase_parts)) if since == "purchase" else nw.lit(True)
+    frame = frame.with_columns(nw.lit(last).alias("last"))
     frame = frame.with_columns(nw.when(starts).then(nw.col("day")).alias("bought")).with_columns(
         nw.col("bought").min().over(*who).alias("start")
     )
     frame = with_elapsed_key(frame, "start", "day", "month", name="month")
     frame = with_elapsed_key(frame, "start", "last", "month", name="followed")
-    keys = [*who, "start", "day", "month", "followed", "part"]
-    counted = collect(
-        frame.group_by(*keys).agg(nw.col("amount").sum()), by=by, order=["customer", "day", "part"]
+    # A customer has one start, and a day of theirs one month: the fewer keys, the less to compare.
+    summed = frame.group_by(*who, "day", "part").agg(
+        nw.col("start", "month", "followed").min(), nw.col("amount").sum()
     )
+    names = [*who, "start", "day", "month", "followed", "part", "amount"]
+    counted = collect(summed.select(*names), by=by, order=["customer", "day", "part"])
     size = keys_per_unit("month")
     after = pl.when(pl.col("day") > pl.col("start")).then(pl.col("month") // size + 1)
     clocked = counted.with_columns(
