@@ -134,13 +134,13 @@ def with_civil(frame: nw.LazyFrame[Any], column: str) -> nw.LazyFrame[Any]:
     """
     day, month, year = f"{column}_day", f"{column}_month", f"{column}_year"
     shifted = nw.col(column) + _DAYS_BEFORE_EPOCH
-    quarters = nw.col(year)
+    centuries = quarters = nw.col(year)
     fifths = nw.col(day)
     return (
         # In centuries since March of year 0; then, with the leap days that three of four
         # centuries lack put back, in quarters of a day, of which each year has 1,461.
         frame.with_columns(floor_divide(4 * shifted + 3, _DAYS_IN_ERA).alias(year))
-        .with_columns((4 * (shifted + quarters - floor_divide(quarters, 4)) + 3).alias(year))
+        .with_columns((4 * (shifted + centuries - floor_divide(centuries, 4)) + 3).alias(year))
         .with_columns(
             floor_divide(quarters, _DAYS_IN_CYCLE).alias(year),
             # In fifths of a day, of which a month has 153 on average from March on.
