@@ -41,6 +41,9 @@ _DAYS_BEFORE_EPOCH = 719_468
 _DAYS_IN_ERA = 146_097
 """Days in the 400 years after which the calendar repeats."""
 
+_DAYS_IN_CYCLE = 1_461
+"""Days in four years of which one is a leap year."""
+
 _DAYS_IN_KEY_MONTH = 32
 """An elapsed month is this many keys, so that spare days (at most 30) sort inside it."""
 
@@ -129,32 +132,25 @@ def with_civil(frame: nw.LazyFrame[Any], column: str) -> nw.LazyFrame[Any]:
     The new columns are ``<column>_day`` (1-31) and ``<column>_month``. Done in steps, each
     naming the one before, because an expression used twice is computed twice on some backends.
     """
-    day, month = f"{column}_day", f"{column}_month"
-    era_day, year = f"{column}_era_day", f"{column}_year"
+    day, month, year = f"{column}_day", f"{column}_month", f"{column}_year"
     shifted = nw.col(column) + _DAYS_BEFORE_EPOCH
-    of_era = nw.col(era_day)
-    leap_days = (
-        floor_divide(of_era, 1_460) - floor_divide(of_era, 36_524) + floor_divide(of_era, 146_096)
-    )
-    of_year = nw.col(day)
+    centuries = quarters = nw.col(year)
+    fifths = nw.col(day)
     return (
-        frame.with_columns((shifted % _DAYS_IN_ERA).alias(era_day))
-        .with_columns(floor_divide(of_era - leap_days, 365).alias(year))
+        # In centuries since March of year 0; then, with the leap days that three of four
+        # centuries lack put back, in quarters of a day, of which each year has 1,461.
+        frame.with_columns(floor_divide(4 * shifted + 3, _DAYS_IN_ERA).alias(year))
+        .with_columns((4 * (shifted + centuries - floor_divide(centuries, 4)) + 3).alias(year))
         .with_columns(
-            (
-                of_era
-                - nw.col(year) * 365
-                - floor_divide(nw.col(year), 4)
-                + floor_divide(nw.col(year), 100)
-            ).alias(day),
-            (nw.col(year) + floor_divide(shifted, _DAYS_IN_ERA) * 400).alias(year),
+            floor_divide(quarters, _DAYS_IN_CYCLE).alias(year),
+            # In fifths of a day, of which a month has 153 on average from March on.
+            (5 * floor_divide(quarters % _DAYS_IN_CYCLE, 4) + 2).alias(day),
         )
-        .with_columns(floor_divide(5 * of_year + 2, 153).alias(month))
         .with_columns(
-            (of_year - floor_divide(153 * nw.col(month) + 2, 5) + 1).alias(day),
-            (nw.col(year) * 12 + nw.col(month) + 2).alias(month),
+            (nw.col(year) * 12 + floor_divide(fifths, 153) + 2).alias(month),
+            (floor_divide(fifths % 153, 5) + 1).alias(day),
         )
-        .drop(era_day, year)
+        .drop(year)
     )
 
 

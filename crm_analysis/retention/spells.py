@@ -139,7 +139,10 @@ def _count_spells(
         nw.when(nw.col("ended") == 1).then(nw.col("end")).otherwise(nw.col("last")).alias("end")
     )
     frame = with_elapsed_key(frame, "start", "end", unit, name="key")
-    frame = with_elapsed_key(frame, "start", "entry", unit, name="entry_key")
+    durations = ["key"]
+    if entry_col is not None:
+        frame = with_elapsed_key(frame, "start", "entry", unit, name="entry_key")
+        durations.append("entry_key")
     groups = [*keys_of(by)]
     if cause_col is not None:
         frame = frame.with_columns(
@@ -147,12 +150,14 @@ def _count_spells(
         )
         groups.append("cause")
     counted = collect(
-        frame.group_by(*groups, "key", "entry_key").agg(
+        frame.group_by(*groups, *durations).agg(
             nw.len().alias("n_spells"), nw.col("ended").sum().alias("n_exits")
         ),
         by=by,
-        order=["key", "entry_key"],
+        order=durations,
     )
+    if entry_col is None:
+        counted = counted.with_columns(entry_key=pl.lit(0, pl.Int64))
     _check_order(counted, start_col, end_col, entry_col)
     return counted
 
