@@ -176,16 +176,28 @@ class Estimates:
         if known.height == 1:
             where = group_label(low, self.by)
             return f"{self.name}, {where}: {self.value_text(low)}."
-        span = _(
-            "{name} runs from {low} ({low_group}) to {high} ({high_group}) over {k} groups",
-            name=self.name,
-            low=amount(low["estimate"], self.unit, currency=self.currency),
-            low_group=group_label(low, self.by),
-            high=amount(high["estimate"], self.unit, currency=self.currency),
-            high_group=group_label(high, self.by),
-            k=number(known.height),
-        )
+        ends = {
+            "name": self.name,
+            "low": amount(low["estimate"], self.unit, currency=self.currency),
+            "high": amount(high["estimate"], self.unit, currency=self.currency),
+            "k": number(known.height),
+        }
+        if self._alike():
+            # Which of equals came out lowest is chance: to name it would make it a finding.
+            span = _("{name} lies between {low} and {high} in {k} groups", **ends)
+        else:
+            span = _(
+                "{name} runs from {low} ({low_group}) to {high} ({high_group}) over {k} groups",
+                low_group=group_label(low, self.by),
+                high_group=group_label(high, self.by),
+                **ends,
+            )
         return f"{span}; {self._difference_text()}."
+
+    def _alike(self) -> bool:
+        """Whether a test was made, and established no difference between the groups."""
+        p = self.difference_p_value()
+        return p is not None and p >= 1 - self.conf_level
 
     def difference_p_value(self) -> float | None:
         """Return how surprising the differences were if no group differed; None if untestable."""

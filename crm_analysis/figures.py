@@ -49,6 +49,8 @@ MAX_CURVES = 7
 
 _STYLE = Path(__file__).with_name("house.mplstyle")
 _ROW_INCHES = 0.36
+_CLOSE_ROW_INCHES = 0.28
+_AIRY_ROWS = 12
 _PAD = 0.3
 """Margin around a figure, in sizes of its letters."""
 
@@ -455,7 +457,8 @@ def _label_rows(ax: Axes, labels: Sequence[object]) -> None:
 
 def height_for(n_rows: int) -> float:
     """Return the height in inches at which `n_rows` labelled rows read well."""
-    return max(2.2, 1.1 + _ROW_INCHES * n_rows)
+    airy = min(n_rows, _AIRY_ROWS)  # many rows stand closer, or they would not fit on a sheet
+    return max(2.2, 1.1 + _ROW_INCHES * airy + _CLOSE_ROW_INCHES * (n_rows - airy))
 
 
 def histogram(table: pl.DataFrame, *, left: str, width: float, count: str, ax: Axes) -> Axes:

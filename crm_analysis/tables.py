@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from crm_analysis.blocks import BlockTable, Column
-from crm_analysis.wording import ABSENT, Unit, _, amount, date_text, number, word_of
+from crm_analysis.wording import ABSENT, Unit, _, amount, date_text, month_text, number, word_of
 
 if TYPE_CHECKING:
     from great_tables import GT
@@ -18,6 +18,9 @@ __all__ = ["cell_text", "label_of", "to_block_table", "typeset"]
 
 _LEAST = 0.0005
 """A number of no unit smaller than this would be written as nothing in three decimals."""
+
+_DIGITS = 4
+"""Digits that a number of no unit is written with, where it has decimals: at most three of them."""
 
 _KINDS: dict[str, Any] = {
     "share": "percent",
@@ -381,7 +384,10 @@ def _plain_number(value: float) -> str:
     """Write a number of no unit; one that three decimals would make nothing is said to be small."""
     if value.is_integer():
         return number(value)
-    return f"< {number(0.001, 3)}" if 0 < value < _LEAST else number(value, 3)
+    if 0 < value < _LEAST:
+        return f"< {number(0.001, 3)}"
+    whole = len(str(int(abs(value))))
+    return number(value, min(3, max(_DIGITS - whole, 0)))
 
 
 def to_block_table(
@@ -409,7 +415,9 @@ def to_block_table(
     )
     rows = tuple(
         tuple(
-            cell_text(value, units.get(name), currency=currency)
+            month_text(value)
+            if name == "month" and isinstance(value, date)
+            else cell_text(value, units.get(name), currency=currency)
             for name, value in zip(table.columns, row, strict=True)
         )
         for row in table.iter_rows()

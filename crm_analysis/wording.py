@@ -40,6 +40,7 @@ __all__ = [
     "month_text",
     "number",
     "percent",
+    "period_text",
     "plural",
     "set_language",
     "signed",
@@ -302,6 +303,17 @@ def date_text(day: date) -> str:
 def month_text(day: date) -> str:
     """Write a month: ``June 2026``."""
     return str(format_date(day, "LLLL y", locale=_locale(language())))
+
+
+def period_text(start: date, period: Literal["month", "quarter", "year"]) -> str:
+    """Write the period that a day begins: a year by its number, a shorter one by its month.
+
+    Examples
+    --------
+    >>> period_text(date(2018, 1, 1), "year"), period_text(date(2018, 4, 1), "quarter")
+    ('2018', 'April 2018')
+    """
+    return str(start.year) if period == "year" else month_text(start)
 
 
 def amount(value: float | None, unit: Unit = "number", *, currency: str | None = None) -> str:

@@ -352,5 +352,5 @@ def _terms(
         d=percent(annual_discount_rate, 0),
         a=number(cost.years, 1),
         origin=cost.text,
-        churn=percent(churn, 0),
+        churn=percent(churn),
     )

@@ -83,14 +83,21 @@ class ConversionFunnel(Estimates):
         last = self.table.filter(pl.col("step") == len(self.steps))
         return self._part(
             last.drop("step_rate", "step_low", "step_high"),
-            _(
-                "Conversion to {stage}{window}",
-                stage=word_of(self.steps[-1]),
-                window=self._window_text(),
-            ),
+            self._overall_name(),
             key=_key("conversion_to", self.steps[-1]),
             better="higher",
         )
+
+    def _overall_name(self) -> str:
+        stage, window = word_of(self.steps[-1]), self._window_text()
+        if len(self.steps) == 2:  # one step of a longer way: where it starts must be said too
+            return _(
+                "Conversion from {first} to {stage}{window}",
+                first=word_of(self.steps[0]),
+                stage=stage,
+                window=window,
+            )
+        return _("Conversion to {stage}{window}", stage=stage, window=window)
 
     def weakest_step(self) -> WeakestStep:
         """Return the step with the lowest step rate, per group: ``n`` came to the step before.

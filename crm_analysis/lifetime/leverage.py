@@ -126,7 +126,7 @@ class RetentionLeverage(Estimates):
         )
 
     def _gain(self, row: dict[str, Any]) -> str:
-        value = percent(row["estimate"], 0)
+        value = percent(row["estimate"])
         if row["conf_low"] is None:
             return value
         bounds = interval_text(row["conf_low"], row["conf_high"], "share")

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from crm_analysis.changes import least_size
 from crm_analysis.dates import to_day_number
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, group_label, groups_text
@@ -42,6 +43,11 @@ class PlanAttainment(Estimates):
         if self.by or self.table.height != 1 or self.table["estimate"].item() is None:
             return super().sentence()
         row = self.table.row(0, named=True)
+        if self._over():
+            return _(
+                "Sold: {fact} of a plan of {plan}, {share} of it; the time of the plan is over.",
+                fact=number(row["n"]), plan=number(row["plan"]), share=percent(row["estimate"]),
+            )  # fmt: skip
         return _(
             "Sold so far: {fact} of a plan of {plan}. At this pace {share} of it will be reached "
             "({interval}), with {days} working days left.",
@@ -50,9 +56,15 @@ class PlanAttainment(Estimates):
             days=number(row["days_left"]),
         )  # fmt: skip
 
+    def _over(self) -> bool:
+        """Whether no working day is left, so that nothing is expected any more."""
+        return self.table["days_left"].sum() == 0
+
     def _missed_text(self) -> str:
         known = self.table.drop_nulls("conf_high").sort("estimate", maintain_order=True)
         short = known.filter(pl.col("conf_high") < 1)
+        if self._over():
+            return self._result_text(short, known.height)
         if short.is_empty():
             return _("{name}: of {n} plans none is sure to be missed at this pace.",
                      name=self.name, n=number(known.height))  # fmt: skip
@@ -67,6 +79,24 @@ class PlanAttainment(Estimates):
             name=self.name, k=number(short.height), n=number(known.height),
             groups=groups_text(said),
         )  # fmt: skip
+
+    def _result_text(self, short: pl.DataFrame, n: int) -> str:
+        if short.is_empty():
+            return _("{name}: all {n} plans were met.", name=self.name, n=number(n))
+        said = [
+            _("{group} {share}", group=group_label(row, self.by), share=percent(row["estimate"]))
+            for row in short.to_dicts()
+        ]
+        return _(
+            "{name}: {k} of {n} plans were not met: {groups}.",
+            name=self.name, k=number(short.height), n=number(n), groups=groups_text(said),
+        )  # fmt: skip
+
+    def importance(self) -> float:
+        """Return by how much, at least, the plan missed or beaten by most is off; 0 if none is."""
+        known = self.table.drop_nulls(["estimate", "conf_low", "conf_high"])
+        rows = known.select("estimate", "conf_low", "conf_high").iter_rows()
+        return max((least_size(low - 1, high - 1, value=v) for v, low, high in rows), default=0.0)
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""

@@ -31,7 +31,7 @@ from crm_analysis.uncertainty import (
     normal_quantile,
     ratio_interval,
 )
-from crm_analysis.wording import _, amount, date_text, duration_text, month_text, number, percent
+from crm_analysis.wording import _, amount, date_text, duration_text, number, percent, period_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -399,7 +399,7 @@ class Payback(Estimates):
             "{k} of {n} cohorts have paid back what winning them cost {when}; one of {cohort} cost "
             "{cost} a customer.",
             k=number(known.height), n=number(self.cohorts.height), when=when,
-            cohort=_cohort_text(last["cohort"], self.period),
+            cohort=period_text(last["cohort"], self.period),
             cost=amount(last["acquisition_cost"], "money", currency=self.currency),
         )  # fmt: skip
         return f"{text} {self._alone_text()}".strip()
@@ -412,16 +412,14 @@ class Payback(Estimates):
         row = old.row(-1, named=True)
         return _(
             "Of the {n} customers of {cohort}, {share} had done so one by one within {months}.",
-            n=number(row["n"]), cohort=_cohort_text(row["cohort"], self.period),
+            n=number(row["n"]), cohort=period_text(row["cohort"], self.period),
             share=percent(row["share_repaid"]), months=duration_text(row["months_seen"], "month"),
         )  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw a line per cohort, and return the Axes."""
         ax = figures.new_axes(ax)
-        names = [_cohort_text(day, self.period) for day in self.table["cohort"].to_list()]
-        table = self.table.with_columns(pl.Series("cohort", names, pl.String))
-        figures.curve(table, x="months", ax=ax, by=("cohort",), band=False)
+        figures.curve(self._readable(), x="months", ax=ax, by=("cohort",), band=False)
         ax.axhline(0, linewidth=0.8, color="0.4")
         figures.write_units(ax, "money", currency=self.currency)
         ax.set_xlabel(_("Months since the first purchase"))
@@ -434,6 +432,10 @@ class Payback(Estimates):
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
         return super().units() | {"months": "count"}
+
+    def _readable(self) -> pl.DataFrame:
+        names = [period_text(day, self.period) for day in self.table["cohort"].to_list()]
+        return self.table.with_columns(pl.Series("cohort", names, pl.String))
 
 
 def payback(
@@ -662,7 +664,3 @@ def _next_period(start: date, period: Period) -> date:
 
 def _whole_months(start: date, end: date) -> int:
     return month_number(end) - month_number(start) - (end.day < start.day)
-
-
-def _cohort_text(start: date, period: Period) -> str:
-    return str(start.year) if period == "year" else month_text(start)

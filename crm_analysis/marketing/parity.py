@@ -32,10 +32,10 @@ from crm_analysis.wording import (
     _,
     date_text,
     duration_text,
-    interval_text,
     number,
     percent,
     plural,
+    signed,
 )
 
 __all__ = ["ChannelParity", "channel_parity"]
@@ -67,8 +67,12 @@ class ChannelParity(Estimates):
                 "{channel} {share}, where others would have had {expected} (difference {gap}, "
                 "{interval})",
                 channel=group_label(row, self.by), share=percent(row["estimate"]),
-                expected=percent(row["of_others"]), gap=percent(row["difference"]),
-                interval=interval_text(row["difference_low"], row["difference_high"], "share"),
+                expected=percent(row["of_others"]), gap=signed(row["difference"], "share"),
+                interval=_(
+                    "{low} to {high}",
+                    low=signed(row["difference_low"], "share", bare=True),
+                    high=signed(row["difference_high"], "share", bare=True),
+                ),
             )
             for row in sure.head(_MOST_SAID).to_dicts()
         ]  # fmt: skip
@@ -81,7 +85,7 @@ class ChannelParity(Estimates):
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
         shares = dict.fromkeys((*_GAP[:-1],), "share")
-        return super().units() | shares | {"n_yes": "count", "p_holm": "number"}
+        return super().units() | shares | {"n_yes": "count"}
 
 
 def channel_parity(

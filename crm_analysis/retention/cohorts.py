@@ -35,7 +35,7 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
-from crm_analysis.wording import _, date_text, duration_text, number
+from crm_analysis.wording import _, date_text, duration_text, number, period_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,11 +181,16 @@ class CohortRetention(Estimates):
             figures.write_units(ax, "share")
             ax.set_ylim(bottom=0)
         elif not self.table.is_empty():
-            every = self.table.with_columns(pl.col("cohort").dt.strftime("%Y-%m"))
+            written = "%Y" if self.period_kind == "year" else "%Y-%m"
+            every = self.table.with_columns(pl.col("cohort").dt.strftime(written))
             figures.heatmap(every, row="cohort", column="period", ax=ax)
         ax.set_xlabel(_periods_axis(self.period_kind))
         ax.set_title(self.name)
         return ax
+
+    def _readable(self) -> pl.DataFrame:
+        names = [period_text(day, self.period_kind) for day in self.table["cohort"].to_list()]
+        return super()._readable().with_columns(pl.Series("cohort", names, pl.String))
 
     def _figure_height(self) -> float | None:
         if self.by:
