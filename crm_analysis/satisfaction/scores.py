@@ -159,9 +159,9 @@ def net_promoter_score(
     --------
     >>> import polars as pl
     >>> from datetime import date
-    >>> answers = pl.DataFrame({"score": [0, 7, 7, 9, 9, 9]})
+    >>> answers = pl.DataFrame({"score": [0, 7, 7, 9, 9, 9, 9, 9, 9]})
     >>> print(net_promoter_score(answers, at_col=None, as_of=date(2026, 6, 30)))
-    Net promoter score: 33.3 (95% interval -26.7 to 71.2, n = 6).
+    Net promoter score: 55.6 (95% interval 0.3 to 83.0, n = 9).
     """
     check_one_of("ci_method", ci_method, ("adjusted-wald", "wald"))
     question = Question(
