@@ -366,6 +366,14 @@ def test_immature_cells_are_absent_not_zero() -> None:
     assert table.select("cohort", "period", "n_active").rows() == [(date(2018, 1, 1), 1, 0)]
 
 
+def test_cohorts_are_shown_by_their_year_or_month() -> None:
+    events = events_of([(1, 0), (1, 400), (2, 1)])
+    for period, first in (("year", "2018"), ("month", "January 2018")):
+        block = cohort_retention(events, as_of=AS_OF, period=period).show(figure=False)
+        assert block.table is not None
+        assert block.table.rows[0][0] == first
+
+
 # Bad input --------------------------------------------------------------------------------
 
 
