@@ -366,7 +366,13 @@ def label_of(column: str) -> str:
 
 
 def cell_text(value: object, unit: Unit | None, *, currency: str | None = None) -> str:
-    """Write one cell the way its unit is read, in the reader's language."""
+    """Write one cell the way its unit is read, in the reader's language.
+
+    Examples
+    --------
+    >>> cell_text(35034.149, None), cell_text(3.268, None), cell_text(0.0001, None)
+    ('35,034', '3.268', '< 0.001')
+    """
     if value is None:
         return ABSENT
     if isinstance(value, bool):
@@ -407,6 +413,11 @@ def to_block_table(
         What the numbers of a column are measured in.
     labels : mapping, optional
         Words over the columns that `label_of` does not know.
+
+    Examples
+    --------
+    >>> to_block_table(pl.DataFrame({"month": [date(2026, 1, 1)]}), {}).rows
+    (('January 2026',),)
     """
     own = labels or {}
     columns = tuple(

@@ -52,6 +52,15 @@ axe.run(document, {resultTypes: ["violations"]}).then(
   }))), e => done([{rule: "error", impact: "critical", help: String(e), where: []}]));
 """
 
+HELD = """
+return [...document.querySelectorAll('main img')].filter(image => {
+  const box = image.closest('.crm-figure') ?? image;
+  const cut = image.offsetWidth > box.clientWidth && getComputedStyle(box).overflowX !== 'auto';
+  return cut || box.clientWidth > innerWidth;
+}).map(image => image.alt);
+"""
+"""Figures that the screen cuts: on a phone they are wide enough to read, in a box that scrolls."""
+
 CASES = [
     *((notebook, lang) for notebook in (*OF_DEALERSHIP, "synthetic_network") for lang in LANGUAGES),
     ("broken", "en"),
@@ -142,8 +151,7 @@ def test_a_page_is_never_wider_than_the_screen(
     browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     assert browser.run("return document.documentElement.scrollWidth") <= width
     assert browser.run("return document.body.scrollWidth") <= width
-    right = "return [...document.querySelectorAll('main img')].map(i => i.clientWidth)"
-    assert max(browser.run(right), default=0) <= width
+    assert browser.run(HELD) == []
 
 
 def test_a_page_is_printed_on_white_whatever_the_screen(

@@ -541,6 +541,8 @@ def test_the_sentence_names_the_whole_and_the_weakest_step() -> None:
     assert weakest["n"] == funnel.table["n_reached"][weakest["step"] - 2]
     text = str(funnel)
     assert text.startswith("Conversion to contract within 30 days: ")
+    last = conversion_funnel(some_leads(), **{**GIVEN, "steps": ["offer", "contract"]})
+    assert str(last).startswith("Conversion from offer to contract within 30 days: ")
     assert "the weakest step is visit → offer" in text
     assert text.count(".\n") == 0
 

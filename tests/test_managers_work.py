@@ -303,6 +303,13 @@ def test_plans_are_by_group_and_must_make_sense() -> None:
     assert "of 1 plans none is sure to be missed" in str(found)
     high = plan_attainment(sales, plan={"a": 90, "b": 1}, by="place", **period)
     assert "1 of 2 plans will be missed at this pace: a 3% (2.2% to " in str(high)
+    ended = period | {"ends_on": AS_OF}
+    over = plan_attainment(sales, plan={"a": 4, "b": 1}, by="place", **ended)
+    assert str(over) == "Plan reached: 1 of 2 plans were not met: a 50.0%."
+    assert over.importance() == pytest.approx(0.5)  # two of four
+    assert str(plan_attainment(sales, plan={"a": 2, "b": 1}, by="place", **ended)) == (
+        "Plan reached: all 2 plans were met."
+    )
     wrongs: list[dict[str, Any]] = [{"plan": 0}, {"plan": {"a": 4}}, {"plan": 4, "by": "place"}]
     for wrong in wrongs:
         with pytest.raises(InputError):

@@ -276,6 +276,9 @@ def test_payback_by_hand(backend: Backend) -> None:
     row = found.cohorts.row(0, named=True)
     assert (row["n"], row["acquisition_cost"], row["payback_month"]) == (2, 40.0, 2)
     assert row["share_repaid"] == 0.5
+    shown = found.show(figure=False).table
+    assert shown is not None
+    assert {cells_of[0] for cells_of in shown.rows} == {"2025"}
     early = payback(some_purchases(), spend=spend, since=date(2025, 1, 1), as_of=date(2025, 6, 30))
     assert early.table.is_empty()
     assert "no cohort has had its time" in str(early)

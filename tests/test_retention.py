@@ -366,6 +366,15 @@ def test_immature_cells_are_absent_not_zero() -> None:
     assert table.select("cohort", "period", "n_active").rows() == [(date(2018, 1, 1), 1, 0)]
 
 
+def test_cohorts_are_shown_by_their_year_or_month() -> None:
+    events = events_of([(1, 0), (1, 400), (2, 1)])
+    years = cohort_retention(events, as_of=AS_OF, period="year").show(figure=False).table
+    months = cohort_retention(events, as_of=AS_OF, period="month").show(figure=False).table
+    assert years is not None
+    assert months is not None
+    assert (years.rows[0][0], months.rows[0][0]) == ("2018", "January 2018")
+
+
 # Bad input --------------------------------------------------------------------------------
 
 
