@@ -182,7 +182,9 @@ class Estimates:
             "high": amount(high["estimate"], self.unit, currency=self.currency),
             "k": number(known.height),
         }
-        if self._alike():
+        if ends["low"] == ends["high"]:
+            span = _("{name} is {low} in each of {k} groups", **ends)
+        elif self._alike():
             # Which of equals came out lowest is chance: to name it would make it a finding.
             span = _("{name} lies between {low} and {high} in {k} groups", **ends)
         else:

@@ -250,7 +250,7 @@ def test_the_largest_difference_is_said_first() -> None:
         wide,
     ]
     said = findings(*given).findings
-    assert [text.split(":")[0].split(" runs")[0] for text in said] == [
+    assert [text.split(":")[0].split(" runs")[0].split(" is ")[0] for text in said] == [
         "Share", "Wide", "Narrow", "By hand.", "Even",
     ]  # fmt: skip
     assert len(findings(*given, limit=2).findings) == 2

@@ -83,7 +83,8 @@ def test_satisfaction_covers_the_true_chances(what: str) -> None:
 def test_bias_error_and_coverage_are_those_of_a_list() -> None:
     found = pl.DataFrame(
         {
-            "family": ["funnel"] * 4, "what": ["q"] * 4, "preset": ["tiny"] * 4, "seed": [1, 1, 2, 2],
+            "family": ["funnel"] * 4, "what": ["q"] * 4, "preset": ["tiny"] * 4,
+            "seed": [1, 1, 2, 2],
             "estimate": [1.0, 2.0, 3.0, 6.0], "low": [0.0, 0.0, 2.5, 5.0],
             "high": [2.0, 1.0, 3.5, 7.0], "truth": [1.0, 1.0, 3.0, 3.0],
         }
