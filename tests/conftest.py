@@ -15,7 +15,15 @@ BACKENDS = (
     "pandas",
     "pyarrow",
     "duckdb",
-    pytest.param("pyspark", marks=pytest.mark.spark),
+    pytest.param(
+        "pyspark",
+        marks=[
+            pytest.mark.spark,
+            # Spark's own sockets to its Java process are closed by chance, when they are collected.
+            pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+            pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+        ],
+    ),
 )
 
 ToBackend = Callable[[pl.DataFrame], Any]
