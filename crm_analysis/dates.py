@@ -14,6 +14,9 @@ from typing import Any, Literal
 import narwhals.stable.v2 as nw
 
 __all__ = [
+    "DAYS_PER_MONTH",
+    "DAYS_PER_YEAR",
+    "MINUTES_PER_DAY",
     "SECONDS_PER_DAY",
     "TIME_UNITS",
     "TimeUnit",
@@ -30,6 +33,10 @@ __all__ = [
 ]
 
 SECONDS_PER_DAY = 86_400
+MINUTES_PER_DAY = 1_440
+DAYS_PER_YEAR = 365.25
+DAYS_PER_MONTH = DAYS_PER_YEAR / 12
+"""On average, as are those of a year: for rates, and for lengths that no calendar counts."""
 EPOCH = date(1970, 1, 1)
 
 TimeUnit = Literal["day", "week", "month", "year"]

@@ -18,7 +18,7 @@ import polars as pl
 
 from crm_analysis.blocks import FILE_NAME, Block, BlockFile
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import withheld
+from crm_analysis.estimates import FEW, withheld
 from crm_analysis.exports import csv_text
 
 if TYPE_CHECKING:
@@ -31,11 +31,10 @@ __all__ = ["downloadable"]
 MOST_BYTES = 5_000_000
 """A larger table is no annex to a page; it is data, and stays where the data are."""
 
-_LEAST_N = 5
 _NUMBERS = pl.selectors.numeric() | pl.selectors.boolean() | pl.selectors.temporal()
 
 
-def downloadable(result: Estimates, *, name: str, least_n: int = _LEAST_N) -> Block:
+def downloadable(result: Estimates, *, name: str, least_n: int = FEW) -> Block:
     """Return an answer as a page shows it, with its table as CSV and Parquet beside the page.
 
     Parameters

@@ -46,6 +46,7 @@ __all__ = [
     "group_label",
     "groups_text",
     "key_figures",
+    "labelled_groups",
     "p_text",
     "scoreboard",
     "share_columns",
@@ -59,7 +60,7 @@ SMALL_N = 30
 """Below this many units an estimate carries a caution."""
 
 FEW = 5
-"""What fewer customers brought or owe is not shown: it would be what one of them did."""
+"""What fewer did, brought or owe is not shown: it would be what one of them did."""
 
 MOST_FINDINGS = 5
 """A reader takes no more from the head of a page."""
@@ -244,10 +245,7 @@ class Estimates:
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the estimates with their intervals and return the Axes."""
         ax = figures.new_axes(ax)
-        labelled = self.table.with_columns(
-            pl.Series("label", [group_label(row, self.by) for row in self._rows()], pl.String)
-        )
-        figures.points(labelled, label="label", ax=ax)
+        figures.points(labelled_groups(self.table, self.by), label="label", ax=ax)
         figures.write_units(ax, self.unit, axis="x", currency=self.currency)
         ax.set_title(self.name)
         return ax
@@ -349,6 +347,12 @@ def group_label(row: Mapping[str, Any], by: Sequence[str]) -> str:
     if not by:
         return _("all")
     return " · ".join(word_of(row[name]) for name in by)
+
+
+def labelled_groups(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """Return a table with the words for each row's group in the column ``label``."""
+    labels = [group_label(row, by) for row in table.to_dicts()]
+    return table.with_columns(pl.Series("label", labels, pl.String))
 
 
 def withheld(

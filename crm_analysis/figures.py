@@ -363,7 +363,7 @@ def points(
 
 
 def calibration(table: pl.DataFrame, *, x: str, ax: Axes, y: str = "estimate") -> Axes:
-    """Draw observed values with their intervals over predicted ones, and the line of agreement.
+    """Draw observed shares with their intervals over predicted ones, and the line of agreement.
 
     Parameters
     ----------
@@ -379,6 +379,8 @@ def calibration(table: pl.DataFrame, *, x: str, ax: Axes, y: str = "estimate") -
     ax.scatter(known[x].to_list(), known[y].to_list(), color="C0", zorder=3)
     ax.set_xlim(0, 1.05 * most)
     ax.set_ylim(0, 1.05 * most)
+    write_units(ax, "share")
+    write_units(ax, "share", axis="x")
     return ax
 
 

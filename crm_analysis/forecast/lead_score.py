@@ -97,8 +97,6 @@ class ScoreLift(Estimates):
         """Draw the shares won over the chances given, beside the line of agreement."""
         ax = figures.new_axes(ax)
         figures.calibration(self.table, x="predicted", ax=ax)
-        figures.write_units(ax, "share")
-        figures.write_units(ax, "share", axis="x")
         ax.set_xlabel(_("Chance given"))
         ax.set_ylabel(_("Share won"))
         ax.set_title(self.name)

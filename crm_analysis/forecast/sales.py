@@ -16,7 +16,7 @@ from scipy import special
 from crm_analysis import figures
 from crm_analysis.dates import month_number, to_day_number, with_civil
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, five_columns, group_label
+from crm_analysis.estimates import Estimates, five_columns, group_label, labelled_groups
 from crm_analysis.forecast.backtest import Backtest, judge
 from crm_analysis.frames import (
     Asked,
@@ -29,7 +29,7 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.uncertainty import normal_quantile
-from crm_analysis.wording import _, date_text, month_text, number, word_of
+from crm_analysis.wording import _, date_text, month_text, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,9 +115,7 @@ class SalesForecast(Estimates):
 
     def _plot_groups(self, ax: Axes, groups: list[str]) -> Axes:
         first = self.table.group_by(groups, maintain_order=True).first()
-        labels = [" · ".join(word_of(row[g]) for g in groups) for row in first.to_dicts()]
-        labelled = first.with_columns(pl.Series("label", labels, pl.String))
-        figures.points(labelled, label="label", ax=ax)
+        figures.points(labelled_groups(first, groups), label="label", ax=ax)
         when = month_text(first["month"][0]) if first.height else ""
         ax.set_title(f"{self.name}, {when}")
         return ax

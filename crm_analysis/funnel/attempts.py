@@ -62,6 +62,11 @@ def check_within_days(within_days: float) -> float:
     return float(within_days)
 
 
+def window_seconds(within_days: float) -> int:
+    """Return a window in whole seconds; without a limit, longer than any chain of steps."""
+    return _ALWAYS if math.isinf(within_days) else int(within_days * SECONDS_PER_DAY + 1e-6)
+
+
 def count_attempts(
     frame: Frame,
     *,
@@ -90,7 +95,7 @@ def count_attempts(
         A lead lies in several groups.
     """
     end = last_second(as_of)
-    window = _ALWAYS if math.isinf(within_days) else int(within_days * SECONDS_PER_DAY + 1e-6)
+    window = window_seconds(within_days)
     cutoff = end if math.isinf(within_days) else end - window
     if by and touch != "lead":
         frame = touched(frame, steps, end, by, touch)

@@ -12,12 +12,20 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.estimates import Estimates, five_columns, group_label, groups_text, small_n_notes
+from crm_analysis.dates import MINUTES_PER_DAY
+from crm_analysis.estimates import (
+    Estimates,
+    five_columns,
+    group_label,
+    groups_text,
+    labelled_groups,
+    small_n_notes,
+)
 from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
 from crm_analysis.funnel.attempts import check_within_days
 from crm_analysis.funnel.lead_events import Columns, check_ends, open_events, stage_notes
 from crm_analysis.funnel.results import days_text
-from crm_analysis.funnel.stays import StayCounts, count_stays
+from crm_analysis.funnel.stays import StayCounts, count_stays, from_zero
 from crm_analysis.survival import CauseTimes, aalen_johansen, cause_times
 from crm_analysis.uncertainty import homogeneity_p_value, normal_quantile
 from crm_analysis.wording import _, amount, date_text, interval_text, number, percent, word_of
@@ -27,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SalesCycle", "sales_cycle"]
 
-_MINUTES_PER_DAY = 1440
 _COUNTS = ("n_won", "n_lost", "n_open")
 _DAYS = ("late_days", "late_low", "late_high", "mean_days", "mean_error", "mean_low", "mean_high")
 
@@ -79,9 +86,7 @@ class SalesCycle(Estimates):
         """Draw the medians with their intervals, and return the Axes."""
         ax = figures.new_axes(ax)
         rows = self.table.drop_nulls("estimate")
-        labels = [group_label(row, self.by) for row in rows.to_dicts()]
-        labelled = rows.with_columns(label=pl.Series(labels, dtype=pl.String))
-        figures.points(labelled, label="label", ax=ax)
+        figures.points(labelled_groups(rows, self.by), label="label", ax=ax)
         figures.write_units(ax, "days", axis="x")
         ax.set_xlim(left=0)
         ax.set_xlabel(_("Days within which half of the sales have come"))
@@ -208,21 +213,21 @@ def _cycle_rows(
     times = [times_of for _n, times_of in found]
     median, late = ([one.quantiles[k] for one in times] for k in (0, 1))
     mean, error = (
-        np.array([getattr(one, name) for one in times], np.float64) / _MINUTES_PER_DAY
+        np.array([getattr(one, name) for one in times], np.float64) / MINUTES_PER_DAY
         for name in ("mean", "std_error")
     )
     half = normal_quantile(conf_level) * error
     columns: dict[str, Any] = {
         "win_rate": [one.share for one in times],
         **{
-            f"late{end}": [one[k] / _MINUTES_PER_DAY for one in late]
+            f"late{end}": [one[k] / MINUTES_PER_DAY for one in late]
             for k, end in enumerate(("_days", "_low", "_high"))
         },
         "mean_days": mean, "mean_error": error, "mean_low": np.maximum(mean - half, 0),
         "mean_high": mean + half,
     }  # fmt: skip
     own = {name: pl.Series(v, dtype=pl.Float64).fill_nan(None) for name, v in columns.items()}
-    days = np.array(median, np.float64).reshape(-1, 3).T / _MINUTES_PER_DAY
+    days = np.array(median, np.float64).reshape(-1, 3).T / MINUTES_PER_DAY
     five = five_columns(n[:, 0], days[0], np.full(len(n), np.nan), days[1], days[2])
     table = pl.DataFrame(
         {name: [stays.group[name] for stays in counts] for name in by}
@@ -237,7 +242,7 @@ def _times(
 ) -> tuple[tuple[int, int, int, int], CauseTimes]:
     """Return the leads, those won, lost and open within the window, and the times of the won."""
     longest = float(stays.minutes[-1])
-    horizon = longest if math.isinf(within_days) else within_days * _MINUTES_PER_DAY
+    horizon = longest if math.isinf(within_days) else within_days * MINUTES_PER_DAY
     won, lost = (int(n) for n in stays.n[:2, stays.minutes <= horizon].sum(axis=1))
     whole = int(stays.n.sum())
     times = cause_times(_curves(stays), 0, horizon, conf_level=conf_level)
@@ -248,11 +253,7 @@ def _curves(stays: StayCounts | None) -> Any:
     """Return the shares won and lost by each duration."""
     minutes = np.zeros(1, np.int64) if stays is None else stays.minutes
     n = np.zeros((3, 1), np.int64) if stays is None else stays.n
-    if minutes[0] > 0:
-        minutes = np.concatenate([[0], minutes])
-        n = np.concatenate([np.zeros((3, 1), np.int64), n], axis=1)
-    entered = np.zeros(len(minutes), np.int64)
-    entered[0] = n.sum()
+    minutes, entered, n = from_zero(minutes, n)
     return aalen_johansen(minutes, entered, n[:2], n[2])
 
 

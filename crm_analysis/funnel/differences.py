@@ -13,7 +13,7 @@ from scipy import special
 
 from crm_analysis import figures
 from crm_analysis.errors import InputError, listed
-from crm_analysis.estimates import Estimates, five_columns, group_label, p_text
+from crm_analysis.estimates import Estimates, five_columns, group_label, labelled_groups, p_text
 from crm_analysis.frames import check_conf_level, check_one_of, group_names
 from crm_analysis.funnel.attempts import Anchor, Order
 from crm_analysis.funnel.lead_events import Touch
@@ -92,9 +92,7 @@ class ConversionDifference(Estimates):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the differences with their intervals and the line of none, and return the Axes."""
         ax = figures.new_axes(ax)
-        labels = [group_label(row, self.by) for row in self._rows()]
-        labelled = self.table.with_columns(label=pl.Series(labels, dtype=pl.String))
-        figures.points(labelled, label="label", ax=ax)
+        figures.points(labelled_groups(self.table, self.by), label="label", ax=ax)
         ax.axvline(0, color="#888888", linewidth=0.8, zorder=0)
         figures.write_units(ax, self.unit, axis="x")
         ax.set_title(self.name)

@@ -12,12 +12,12 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.dates import SECONDS_PER_DAY, floor_divide
+from crm_analysis.dates import MINUTES_PER_DAY, SECONDS_PER_DAY, floor_divide
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import (
     Estimates,
     five_columns,
-    group_label,
+    labelled_groups,
     share_columns,
     small_n_notes,
 )
@@ -41,7 +41,7 @@ from crm_analysis.funnel.lead_events import (
     open_events,
     stage_notes,
 )
-from crm_analysis.funnel.stays import StayCounts, count_stays
+from crm_analysis.funnel.stays import StayCounts, count_stays, from_zero
 from crm_analysis.survival import CumulativeIncidence, aalen_johansen
 from crm_analysis.uncertainty import log_log_interval, wilson_interval
 from crm_analysis.wording import Unit, _, date_text, number, percent, word_of
@@ -54,7 +54,6 @@ __all__ = ["Losses", "loss_reasons", "loss_stage"]
 
 _OPEN, _WON, _LOST = range(3)
 _SHARE = ("loss_share", "loss_share_low", "loss_share_high")
-_MINUTES_PER_DAY = 1440
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -116,9 +115,7 @@ class Losses(Estimates):
         """Draw the shares lost with their intervals, and return the Axes."""
         ax = figures.new_axes(ax)
         rows = self.table.drop_nulls("n_lost")
-        labels = [group_label(row, self.by) for row in rows.to_dicts()]
-        labelled = rows.with_columns(label=pl.Series(labels, dtype=pl.String))
-        figures.points(labelled, label="label", ax=ax)
+        figures.points(labelled_groups(rows, self.by), label="label", ax=ax)
         figures.write_units(ax, self.unit, axis="x")
         ax.set_xlim(left=0)
         ax.set_title(self.name)
@@ -314,7 +311,9 @@ def _reason_rows(
     np.add.at(exits, (np.array(cause, np.int64), place[kind != _OPEN]), n[kind != _OPEN])
     censored = np.zeros(len(time), np.int64)
     np.add.at(censored, place[kind == _OPEN], n[kind == _OPEN])
-    found = _incidence(time, exits, censored)
+    entered = np.zeros(len(time), np.int64)
+    entered[0] = n.sum()
+    found = aalen_johansen(time, entered, exits, censored)
     share, error, low, high = _read(found, within_days, conf_level)
     ended = exits.sum(axis=1)
     known = np.array([reason is not None for reason in reasons])
@@ -332,14 +331,6 @@ def _reason_rows(
             "loss_share_high": pl.concat([empty, of_known["conf_high"]]),
         }
     )
-
-
-def _incidence(time: NDArray[Any], exits: NDArray[Any], censored: NDArray[Any]) -> (
-    CumulativeIncidence
-):  # fmt: skip
-    entered = np.zeros(len(time), np.int64)
-    entered[0] = exits.sum() + censored.sum()
-    return aalen_johansen(time, entered, exits, censored)
 
 
 def _read(
@@ -503,10 +494,7 @@ def _stage_table(
 def _stage_row(
     stays: StayCounts, within_days: int, conf_level: float
 ) -> tuple[float, float, float, float]:
-    minutes, n = stays.minutes, stays.n
-    if minutes[0] > 0:
-        minutes = np.concatenate([[0], minutes])
-        n = np.concatenate([np.zeros((3, 1), np.int64), n], axis=1)
-    found = _incidence(minutes, n[:2], n[2])
-    share, error, low, high = _read(found, within_days * _MINUTES_PER_DAY, conf_level)
+    minutes, entered, n = from_zero(stays.minutes, stays.n)
+    found = aalen_johansen(minutes, entered, n[:2], n[2])
+    share, error, low, high = _read(found, within_days * MINUTES_PER_DAY, conf_level)
     return float(share[1]), float(error[1]), float(low[1]), float(high[1])

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.estimates import Better, Estimates, five_columns, group_label
+from crm_analysis.estimates import Better, Estimates, five_columns, labelled_groups
 from crm_analysis.uncertainty import newcombe_difference
 from crm_analysis.wording import Unit, _, interval_text, number, percent, plural, word_of
 
@@ -45,9 +45,7 @@ class WeakestStep(Estimates):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the rates with the step of each, and return the Axes."""
         ax = figures.new_axes(ax)
-        labels = [group_label(row, (*self.by, "stage")) for row in self._rows()]
-        labelled = self.table.with_columns(label=pl.Series(labels, dtype=pl.String))
-        figures.points(labelled, label="label", ax=ax)
+        figures.points(labelled_groups(self.table, (*self.by, "stage")), label="label", ax=ax)
         figures.write_units(ax, self.unit, axis="x")
         ax.set_title(self.name)
         return ax

@@ -15,7 +15,7 @@ import polars as pl
 from crm_analysis import figures
 from crm_analysis.dates import SECONDS_PER_DAY
 from crm_analysis.errors import InputError, listed
-from crm_analysis.estimates import Estimates, five_columns, group_label, small_n_notes
+from crm_analysis.estimates import Estimates, five_columns, labelled_groups, small_n_notes
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -27,7 +27,7 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
-from crm_analysis.funnel.attempts import check_within_days
+from crm_analysis.funnel.attempts import check_within_days, window_seconds
 from crm_analysis.funnel.lead_events import (
     Columns,
     Frame,
@@ -106,9 +106,7 @@ class StageCost(Estimates):
         if self.by:
             return self.per_sale().plot(ax)
         ax = figures.new_axes(ax)
-        labels = [group_label(row, ("stage",)) for row in self._rows()]
-        labelled = self.table.with_columns(label=pl.Series(labels, dtype=pl.String))
-        figures.points(labelled, label="label", ax=ax)
+        figures.points(labelled_groups(self.table, ("stage",)), label="label", ax=ax)
         figures.write_units(ax, "money", axis="x", currency=self.currency)
         ax.set_xlim(left=0)
         ax.set_title(self.name)
@@ -299,7 +297,7 @@ def _leads(
     by: Sequence[str],
 ) -> Frame:
     """Return one row a lead: when it came to each stage, how far, until when, its days in each."""
-    end, window = last_second(as_of), int(within_days * SECONDS_PER_DAY + 1e-6)
+    end, window = last_second(as_of), window_seconds(within_days)
     frame = with_stage_text(frame).filter(
         nw.col("at") <= end, nw.col("stage").is_in([*stages, *ends])
     )

@@ -11,7 +11,15 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
-from crm_analysis.estimates import Estimates, five_columns, group_label, groups_text, small_n_notes
+from crm_analysis.dates import MINUTES_PER_DAY
+from crm_analysis.estimates import (
+    Estimates,
+    five_columns,
+    group_label,
+    groups_text,
+    labelled_groups,
+    small_n_notes,
+)
 from crm_analysis.frames import (
     check_as_of,
     check_conf_level,
@@ -25,7 +33,7 @@ from crm_analysis.funnel.lead_events import (
     open_events,
     stage_notes,
 )
-from crm_analysis.funnel.stays import OUTCOMES, StayCounts, count_stays, together
+from crm_analysis.funnel.stays import OUTCOMES, StayCounts, count_stays, from_zero, together
 from crm_analysis.survival import KaplanMeier, kaplan_meier, log_rank_p_value, quantile
 from crm_analysis.wording import _, amount, date_text, interval_text, number, percent, word_of
 
@@ -34,20 +42,13 @@ if TYPE_CHECKING:
 
 __all__ = ["TimeInStage", "time_in_stage"]
 
-_MINUTES_PER_DAY = 1440
-
 
 # Estimate ---------------------------------------------------------------------------------
 
 
 def _curve(stays: StayCounts) -> KaplanMeier:
     """Return the curve of the time in one stage."""
-    minutes, n = stays.minutes, stays.n
-    if minutes[0] > 0:
-        minutes = np.concatenate([[0], minutes])
-        n = np.concatenate([np.zeros((len(OUTCOMES), 1), np.int64), n], axis=1)
-    n_entered = np.zeros(len(minutes), np.int64)
-    n_entered[0] = n.sum()
+    minutes, n_entered, n = from_zero(stays.minutes, stays.n)
     return kaplan_meier(minutes, n_entered, n[0] + n[1], n[2])
 
 
@@ -84,7 +85,7 @@ def _stage_rows(
 
 
 def _days(quantiles: Sequence[tuple[float, float, float]], which: int) -> Any:
-    return np.array([one[which] for one in quantiles], np.float64) / _MINUTES_PER_DAY
+    return np.array([one[which] for one in quantiles], np.float64) / MINUTES_PER_DAY
 
 
 def _slowest(counts: Sequence[StayCounts], by: tuple[str, ...]) -> tuple[int | None, float | None]:
@@ -185,8 +186,7 @@ class TimeInStage(Estimates):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the medians with their intervals: all stages, or the slowest by group."""
         shown = self.slowest() if self.by else self
-        labels = [group_label(row, self.by or ("stage",)) for row in shown.table.to_dicts()]
-        table = shown.table.with_columns(label=pl.Series(labels, dtype=pl.String))
+        table = labelled_groups(shown.table, self.by or ("stage",))
         ax = figures.new_axes(ax)
         figures.points(table, label="label", ax=ax)
         figures.write_units(ax, "days", axis="x")

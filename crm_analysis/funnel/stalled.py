@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis import figures
+from crm_analysis.dates import MINUTES_PER_DAY
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, group_label, share_columns
 from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["StalledLeads", "stalled_leads"]
 
-_MINUTES_PER_DAY = 1440
 
 _FEW = 20
 """Leads that must have gone on before their time sets a limit: below it 90 % is one lead or two."""
@@ -237,9 +237,9 @@ def _row(stays: StayCounts, limit: float | None, n_moved_on: int) -> tuple[Any, 
     n_stalled = None if limit is None else int(still[stays.minutes > limit].sum())
     median = oldest = None
     if n_open:
-        median = stays.minutes[_at_share(still, 0.5)] / _MINUTES_PER_DAY
-        oldest = stays.minutes[np.flatnonzero(still)[-1]] / _MINUTES_PER_DAY
-    days = None if limit is None else limit / _MINUTES_PER_DAY
+        median = stays.minutes[_at_share(still, 0.5)] / MINUTES_PER_DAY
+        oldest = stays.minutes[np.flatnonzero(still)[-1]] / MINUTES_PER_DAY
+    days = None if limit is None else limit / MINUTES_PER_DAY
     return n_open, n_stalled, days, n_moved_on, median, oldest
 
 

@@ -35,7 +35,7 @@ from crm_analysis.funnel.sorted_events import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["OUTCOMES", "StayCounts", "count_stays", "together"]
+__all__ = ["OUTCOMES", "StayCounts", "count_stays", "from_zero", "together"]
 
 OUTCOMES = ("n_moved_on", "n_lost", "n_open")
 """How a stay ends, or does not: the columns that count them, in the order of their codes."""
@@ -95,6 +95,24 @@ class StayCounts:
     step: int
     minutes: NDArray[np.int64]
     n: NDArray[np.int64]
+
+
+def from_zero(
+    minutes: NDArray[np.int64], n: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Let lengths begin with 0, where every stay does.
+
+    Returns
+    -------
+    minutes, n_entered : ndarray of int64, shape (m,)
+    n : ndarray of int64, shape (3, m)
+    """
+    if minutes[0] > 0:
+        minutes = np.concatenate([[0], minutes])
+        n = np.concatenate([np.zeros((len(OUTCOMES), 1), np.int64), n], axis=1)
+    n_entered = np.zeros(len(minutes), np.int64)
+    n_entered[0] = n.sum()
+    return minutes, n_entered, n
 
 
 def together(parts: Sequence[StayCounts]) -> StayCounts:

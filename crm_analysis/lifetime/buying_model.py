@@ -11,9 +11,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from crm_analysis.dates import TimeUnit
+from crm_analysis.dates import DAYS_PER_YEAR, TimeUnit
 from crm_analysis.errors import InputError
-from crm_analysis.lifetime.history import DAYS_IN_YEAR, PurchaseHistory, days_in
+from crm_analysis.lifetime.history import PurchaseHistory, days_in
 from crm_analysis.lifetime.model_parameters import (
     Covariance,
     FittedModel,
@@ -285,7 +285,7 @@ class BuyingModel(FittedModel):
                 f"'annual_discount_rate' must be a fraction from 0 up to 1; got {annual_rate!r}. "
                 "Pass 0.10 for ten per cent a year."
             )
-        return float(np.log1p(annual_rate)) * days_in(self.unit) / DAYS_IN_YEAR
+        return float(np.log1p(annual_rate)) * days_in(self.unit) / DAYS_PER_YEAR
 
     def parameters(self, *, conf_level: float = 0.95) -> ModelParameters:
         """Return the parameters with standard errors and intervals.

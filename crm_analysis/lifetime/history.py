@@ -12,7 +12,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
-from crm_analysis.dates import TIME_UNITS, TimeUnit, to_day_number
+from crm_analysis.dates import DAYS_PER_MONTH, DAYS_PER_YEAR, TIME_UNITS, TimeUnit, to_day_number
 from crm_analysis.errors import InputError, listed
 from crm_analysis.frames import (
     Asked,
@@ -29,14 +29,12 @@ from crm_analysis.lifetime.patterns import count_patterns
 from crm_analysis.wording import _, date_text, number
 
 __all__ = [
-    "DAYS_IN_YEAR",
     "PurchaseHistory",
     "days_in",
     "open_purchase_days",
     "purchase_history",
 ]
 
-DAYS_IN_YEAR = 365.25
 
 _COLUMNS: dict[str, pl.DataType] = {
     "frequency": pl.Int64(),
@@ -57,7 +55,7 @@ def days_in(unit: TimeUnit) -> float:
     >>> days_in("week"), days_in("month")
     (7.0, 30.4375)
     """
-    return {"day": 1.0, "week": 7.0, "month": DAYS_IN_YEAR / 12, "year": DAYS_IN_YEAR}[unit]
+    return {"day": 1.0, "week": 7.0, "month": DAYS_PER_MONTH, "year": DAYS_PER_YEAR}[unit]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

@@ -380,29 +380,29 @@ class RegularBetaGeometric(BuyingModel):
 
     def active(self, patterns: Patterns) -> Floats:
         """Return the probability that each customer is still active."""
-        out = np.empty(len(patterns.x))
-        for part, _logs, stays in self._waiting(patterns):
-            out[part] = stays
-        return out
+        return self._each(patterns, lambda _part, _shares, stays: stays)
 
     def purchases_if_active(
         self, patterns: Patterns, horizon: float, discount: float = 0.0, *, digits: float = 12
     ) -> Floats:
         """Return discounted purchases ahead of customers who are active at T."""
         ahead = self._ahead(patterns, horizon, discount, digits)
-        out = np.empty(len(patterns.x))
-        for part, shares, _stays in self._waiting(patterns):
-            out[part] = ahead(part, shares)
-        return out
+        return self._each(patterns, lambda part, shares, _stays: ahead(part, shares))
 
     def purchases(
         self, patterns: Patterns, horizon: float, discount: float = 0.0, *, digits: float = 12
     ) -> Floats:
         """Return discounted purchases ahead: both parts from one look at the waiting times."""
         ahead = self._ahead(patterns, horizon, discount, digits)
+        return self._each(patterns, lambda part, shares, stays: stays * ahead(part, shares))
+
+    def _each(
+        self, patterns: Patterns, answer: Callable[[slice, Floats, Floats], Floats]
+    ) -> Floats:
+        """Put together what is answered for each part of the patterns."""
         out = np.empty(len(patterns.x))
         for part, shares, stays in self._waiting(patterns):
-            out[part] = stays * ahead(part, shares)
+            out[part] = answer(part, shares, stays)
         return out
 
     def _waiting(self, patterns: Patterns) -> Iterator[tuple[slice, Floats, Floats]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from crm_analysis.dates import DAYS_PER_YEAR
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.frames import check_conf_level, check_one_of, group_names
@@ -15,11 +16,7 @@ from crm_analysis.lifetime.beta_geometric import BetaGeometric
 from crm_analysis.lifetime.buying_model import BuyingModel
 from crm_analysis.lifetime.fitting import buying_or_none
 from crm_analysis.lifetime.gamma_gamma import GammaGamma, spend_weights
-from crm_analysis.lifetime.history import (
-    DAYS_IN_YEAR,
-    PurchaseHistory,
-    days_in,
-)
+from crm_analysis.lifetime.history import PurchaseHistory, days_in
 from crm_analysis.lifetime.model_parameters import ModelParameters, empty_parameters
 from crm_analysis.lifetime.outlook import (
     Horizon,
@@ -248,7 +245,7 @@ def _horizon(history: PurchaseHistory, months: float | None, annual_rate: float 
             f"'horizon_months' must be a number of months of 0 or more; got {months!r}. "
             "Pass, for example, horizon_months=36."
         )
-    discount = float(np.log1p(annual_rate)) * history.unit_days / DAYS_IN_YEAR
+    discount = float(np.log1p(annual_rate)) * history.unit_days / DAYS_PER_YEAR
     if months is None:
         return Horizon(DISCOUNTED_AWAY / discount, discount)
     return Horizon(months * days_in("month") / history.unit_days, discount)

@@ -13,7 +13,13 @@ from scipy import special
 
 from crm_analysis import figures
 from crm_analysis.errors import InputError
-from crm_analysis.estimates import Estimates, five_columns, group_label, small_n_notes
+from crm_analysis.estimates import (
+    Estimates,
+    five_columns,
+    group_label,
+    labelled_groups,
+    small_n_notes,
+)
 from crm_analysis.frames import (
     check_as_of,
     check_conf_level,
@@ -21,6 +27,7 @@ from crm_analysis.frames import (
     group_names,
 )
 from crm_analysis.managers.intercepts import (
+    LEAST_MANAGERS,
     count_cells,
     design_of,
     one_step,
@@ -51,7 +58,6 @@ _TAKEN = (
     "n_won", "raw", "raw_low", "raw_high", "expected", "rank_low", "rank_high", "chance_best",
     "mature", "k",
 )  # fmt: skip
-LEAST_MANAGERS = 3
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -104,9 +110,9 @@ class AdjustedConversion(Estimates):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the adjusted conversions with their intervals, and return the Axes."""
         ax = figures.new_axes(ax)
-        labels = [group_label(row, self.by) for row in self.table.to_dicts()]
-        labelled = self.table.with_columns(pl.Series("label", labels, pl.String))
-        figures.points(labelled, label="label", ax=ax, reference=self.mean)
+        figures.points(
+            labelled_groups(self.table, self.by), label="label", ax=ax, reference=self.mean
+        )
         figures.write_units(ax, "share", axis="x")
         ax.set_title(self.name)
         return ax

@@ -11,7 +11,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
-from crm_analysis.dates import SECONDS_PER_DAY, to_day_number
+from crm_analysis.dates import DAYS_PER_YEAR, SECONDS_PER_DAY, to_day_number
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, group_label, small_n_notes
 from crm_analysis.frames import (
@@ -38,7 +38,6 @@ __all__ = [
     "proactive_share",
 ]
 
-YEAR = 365.25
 NORM = {"customer": 4.0, "prospect": 6.0}
 """Contacts a year that handbooks of customer relations name for buyers and for prospects."""
 
@@ -160,10 +159,10 @@ def _rate_row(
     ci_method: str,
 ) -> pl.DataFrame:
     contacts, days = part["contacts"].to_numpy(), part["days"].to_numpy()
-    rate, error, low, high = ratio_interval(contacts, days / YEAR, conf_level)
+    rate, error, low, high = ratio_interval(contacts, days / DAYS_PER_YEAR, conf_level)
     low = max(low, 0.0)
     if ci_method == "poisson":
-        total, years = contacts.sum(), days.sum() / YEAR
+        total, years = contacts.sum(), days.sum() / DAYS_PER_YEAR
         error = float(np.sqrt(total) / years)
         low, high = (float(bound) for bound in exact_rate_interval(total, years, conf_level))
     norm = norms.get(str(part[names[-1]][0]))
@@ -187,7 +186,7 @@ def _within(
     watched = days >= least
     if norm is None or not watched.any():
         return None, None, None
-    due = np.floor(norm * days[watched] / YEAR)
+    due = np.floor(norm * days[watched] / DAYS_PER_YEAR)
     k, n = int((contacts[watched] >= due).sum()), int(watched.sum())
     low, high = wilson_interval(k, n, conf_level)
     return k / n, float(low), float(high)

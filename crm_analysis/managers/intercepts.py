@@ -20,7 +20,10 @@ from crm_analysis.uncertainty import shrink_groups
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["count_cells", "design_of", "one_step", "random_intercepts"]
+__all__ = ["LEAST_MANAGERS", "count_cells", "design_of", "one_step", "random_intercepts"]
+
+LEAST_MANAGERS = 3
+"""Fewer cannot be compared."""
 
 _ROUNDS = 50
 _SETTLED = 1e-6

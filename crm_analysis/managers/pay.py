@@ -13,6 +13,7 @@ import polars as pl
 from scipy import stats
 
 from crm_analysis import figures
+from crm_analysis.dates import DAYS_PER_MONTH
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, p_text, share_columns
 from crm_analysis.frames import (
@@ -23,7 +24,6 @@ from crm_analysis.frames import (
     group_names,
 )
 from crm_analysis.managers.pay_counts import (
-    MONTH_DAYS,
     PARTS,
     months_of,
     paid_to,
@@ -272,7 +272,7 @@ def _answer(
     a_car = (pay / cars, variance / cars**2) if cars else (np.nan, np.nan)
     days = paid["days"].to_numpy()
     # Whoever had left, and is still credited with a car, counts with one month.
-    lasted = np.where(days > 0, days / MONTH_DAYS, 1.0)
+    lasted = np.where(days > 0, days / DAYS_PER_MONTH, 1.0)
     own = paid.select(names).with_columns(
         **told.money(paid["cars"].to_list(), paid["pay"] / lasted, paid["variance"] / lasted**2)
     )

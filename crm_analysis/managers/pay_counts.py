@@ -10,12 +10,11 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
-from crm_analysis.dates import to_day_number, with_civil
+from crm_analysis.dates import DAYS_PER_MONTH, to_day_number, with_civil
 from crm_analysis.frames import Asked, collect, keys_of, open_table
 from crm_analysis.managers.pay_scheme import PayScheme, bonus_moments
 
 __all__ = [
-    "MONTH_DAYS",
     "PARTS",
     "months_of",
     "paid_to",
@@ -25,7 +24,6 @@ __all__ = [
     "staff_of",
 ]
 
-MONTH_DAYS = 365.25 / 12
 PARTS = ("base", "deals", "margin", "bonus", "pleased")
 """What pay is made of."""
 
@@ -109,7 +107,7 @@ def people_of(
         pl.col("cars", "seen", "pleased").cast(pl.Int64).fill_null(0),
     )
     # Whoever was on duty for part of a month, or is credited with a car after leaving, had it.
-    whole = (pl.col("days") / MONTH_DAYS).round().cast(pl.Int64)
+    whole = (pl.col("days") / DAYS_PER_MONTH).round().cast(pl.Int64)
     return people.with_columns(months=pl.max_horizontal(whole, "seen", 1)).sort(names)
 
 
@@ -146,7 +144,7 @@ def paid_to(
     pleased = people["pleased"].to_numpy().astype(float)
     variance = squares + lasted * (spread + 2 * mean * along) + scheme.per_pleased**2 * pleased
     return people.with_columns(
-        base=pl.lit(scheme.base) * pl.col("days") / MONTH_DAYS,
+        base=pl.lit(scheme.base) * pl.col("days") / DAYS_PER_MONTH,
         deals=pl.Series(a * cars),
         margin=pl.Series(s * m),
         pleased=pl.Series(scheme.per_pleased * pleased),

@@ -13,10 +13,16 @@ import polars as pl
 from scipy import special, stats
 
 from crm_analysis import figures
+from crm_analysis.dates import DAYS_PER_MONTH
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, p_text, small_n_notes
 from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
-from crm_analysis.managers.intercepts import count_cells, design_of, random_intercepts
+from crm_analysis.managers.intercepts import (
+    LEAST_MANAGERS,
+    count_cells,
+    design_of,
+    random_intercepts,
+)
 from crm_analysis.uncertainty import normal_quantile, wilson_interval
 from crm_analysis.wording import (
     _,
@@ -37,8 +43,6 @@ _TAKEN = (
     "months", "n_won", "n_managers", "raw", "raw_low", "raw_high", "odds", "odds_low", "odds_high",
     "mature", "k", "band",
 )  # fmt: skip
-_MONTH_DAYS = 365.25 / 12
-_LEAST_MANAGERS = 3
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -189,7 +193,7 @@ def ramp_up(
         raise InputError(f"'within_days' must be at least 1; got {within_days}. Pass, say, 90.")
     cells = count_cells(
         leads, names, traits, opened_col, won_col, within_days, since, as_of,
-        hired_col=hired_col, edges=[month * _MONTH_DAYS for month in steps],
+        hired_col=hired_col, edges=[month * DAYS_PER_MONTH for month in steps],
     )  # fmt: skip
     early = int(cells.filter(pl.col("band") < 0)["n"].sum())
     cells = cells.filter(pl.col("band") >= 0)
@@ -281,7 +285,7 @@ def _fit(
     sums = np.bincount(band, n, last + 1), np.bincount(band, k, last + 1)
     shown = [step for step in range(last) if 0 < sums[1][step] < sums[0][step]]
     both_kinds = 0 < sums[1][last] < sums[0][last] if len(band) else False
-    if managers.height < _LEAST_MANAGERS or not shown or not both_kinds:
+    if managers.height < LEAST_MANAGERS or not shown or not both_kinds:
         return None
     # A step in which all or none were won has no finite effect of its own, and is left out.
     kept = np.isin(band, [*shown, last])
@@ -373,8 +377,8 @@ def _notes(
     early: int,
 ) -> tuple[str, ...]:
     notes: tuple[str, ...] = ()
-    if cells.select(names).unique().height < _LEAST_MANAGERS:
-        notes += (_("A comparison needs at least {n} managers.", n=number(_LEAST_MANAGERS)),)
+    if cells.select(names).unique().height < LEAST_MANAGERS:
+        notes += (_("A comparison needs at least {n} managers.", n=number(LEAST_MANAGERS)),)
     elif fit is None:
         notes += (_("There are no leads of new and of experienced managers to compare."),)
     else:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from crm_analysis.errors import InputError, listed
-from crm_analysis.estimates import Estimates, five_columns, group_label, share_columns
+from crm_analysis.estimates import FEW, Estimates, five_columns, labelled_groups, share_columns
 from crm_analysis.exports import to_csv
 from crm_analysis.files import write_whole
 from crm_analysis.frames import Asked, check_as_of, check_conf_level, check_one_of, group_names
@@ -33,7 +33,6 @@ __all__ = ["SalesCube", "sales_cube"]
 NOT_RECORDED = "not_recorded"
 STATISTICS = ("count", "sum", "mean", "share")
 MOST_DIMS = 4
-LEAST_N = 5
 
 _TAKEN = ("level", "hidden", "value", "squares", "k", "day")
 
@@ -81,9 +80,7 @@ class SalesCube(Estimates):
 
         ax = figures.new_axes(ax)
         rows = self._first_dimension()
-        labels = [group_label(row, self.by[:1]) for row in rows.to_dicts()]
-        figures.points(rows.with_columns(pl.Series("label", labels, pl.String)), label="label",
-                       ax=ax)  # fmt: skip
+        figures.points(labelled_groups(rows, self.by[:1]), label="label", ax=ax)
         figures.write_units(ax, self.unit, axis="x", currency=self.currency)
         ax.set_title(self.name)
         return ax
@@ -154,7 +151,7 @@ def sales_cube(
     value_col: str | None = None,
     at_col: str = "contract_on",
     statistic: str = "count",
-    least_n: int = LEAST_N,
+    least_n: int = FEW,
     name: str | None = None,
     unit: Unit | None = None,
     since: date | None = None,

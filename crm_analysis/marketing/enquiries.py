@@ -9,7 +9,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
-from crm_analysis.dates import SECONDS_PER_DAY, floor_divide, to_day_number
+from crm_analysis.dates import DAYS_PER_YEAR, SECONDS_PER_DAY, floor_divide, to_day_number
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, group_label, small_n_notes
 from crm_analysis.frames import (
@@ -35,7 +35,6 @@ _TAKEN = (
     "n_approaches", "n_handled", "handled_share", "handled_low", "handled_high", "at", "customer",
     "handled", "fresh", "before", "day",
 )  # fmt: skip
-DAYS_A_YEAR = 365.25
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -283,7 +282,7 @@ def visit_mix(
         if by
         else counts.join(exposure, how="cross")
     )
-    years = joined["days"].cast(pl.Float64).to_numpy() / DAYS_A_YEAR
+    years = joined["days"].cast(pl.Float64).to_numpy() / DAYS_PER_YEAR
     k = joined["k"].cast(pl.Float64).to_numpy()
     low, high = exact_rate_interval(k, years / 100, conf_level)
     with np.errstate(divide="ignore", invalid="ignore"):

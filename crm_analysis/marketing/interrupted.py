@@ -8,7 +8,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
-from crm_analysis.dates import date_of, to_day_number
+from crm_analysis.dates import DAYS_PER_YEAR, date_of, to_day_number
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns
 from crm_analysis.frames import (
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["interrupted_effect"]
 
 WEEK = 7
-_A_YEAR = 365.25
 FEWEST_WEEKS = 26
 _SEASONAL_WEEKS = 104
 """Two years: before that a season cannot be told from a trend."""
@@ -181,7 +180,7 @@ def _fit(series: pl.DataFrame) -> tuple[float, float, NDArray[Any], NDArray[Any]
     columns = [np.ones(len(y)), (t - t.mean()) / len(y)]
     if len(y) >= _SEASONAL_WEEKS:
         turn = 2 * np.pi * np.array([day.timetuple().tm_yday for day in series["week_on"]])
-        columns += [f(k * turn / _A_YEAR) for k in (1, 2) for f in (np.sin, np.cos)]
+        columns += [f(k * turn / DAYS_PER_YEAR) for k in (1, 2) for f in (np.sin, np.cos)]
     design = np.column_stack([on, *columns])
     if np.linalg.matrix_rank(design) < design.shape[1]:
         return None

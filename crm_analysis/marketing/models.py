@@ -15,6 +15,7 @@ from crm_analysis.estimates import (
     Estimates,
     five_columns,
     group_label,
+    labelled_groups,
     share_columns,
     small_n_notes,
 )
@@ -88,9 +89,7 @@ class PopularModels(Estimates):
         """Draw the first models of each list, and return the Axes."""
         ax = figures.new_axes(ax)
         rows = self._first()
-        labels = [group_label(row, self.by) for row in rows.to_dicts()]
-        figures.points(rows.with_columns(pl.Series("label", labels, pl.String)), label="label",
-                       ax=ax)  # fmt: skip
+        figures.points(labelled_groups(rows, self.by), label="label", ax=ax)
         figures.write_units(ax, self.unit, axis="x")
         ax.set_title(self.name)
         return ax

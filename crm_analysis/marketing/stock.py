@@ -9,7 +9,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
-from crm_analysis.dates import to_day_number
+from crm_analysis.dates import DAYS_PER_YEAR, to_day_number
 from crm_analysis.estimates import Estimates, five_columns, share_columns, small_n_notes
 from crm_analysis.frames import (
     Asked,
@@ -34,7 +34,6 @@ _TAKEN = (
     "n_in_stock", "p90", "p90_low", "p90_high", "came", "went", "days", "days_of_supply", "k",
     "day", "n_lost", "average_stock", "lost",
 )  # fmt: skip
-DAYS_A_YEAR = 365.25
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -228,7 +227,7 @@ def stock_turnover(
     sold, car_days = (
         cells[name].fill_null(0).cast(pl.Float64).to_numpy() for name in ("k", "days")
     )
-    years = car_days / DAYS_A_YEAR
+    years = car_days / DAYS_PER_YEAR
     low, high = exact_rate_interval(sold, years, conf_level)
     with np.errstate(divide="ignore", invalid="ignore"):
         turns = np.where(years > 0, sold / years, np.nan)

@@ -9,7 +9,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
-from crm_analysis.dates import to_day_number
+from crm_analysis.dates import DAYS_PER_YEAR, to_day_number
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.frames import (
@@ -21,7 +21,7 @@ from crm_analysis.frames import (
     group_names,
     keys_of,
 )
-from crm_analysis.retention.spells import DAYS_PER_YEAR, open_spells
+from crm_analysis.retention.spells import open_spells
 from crm_analysis.uncertainty import exact_rate_interval
 from crm_analysis.wording import _, date_text
 

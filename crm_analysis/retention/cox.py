@@ -18,7 +18,7 @@ from crm_analysis.frames import collect, keys_of
 from crm_analysis.retention.spells import open_spells
 from crm_analysis.wording import _, word_of
 
-__all__ = ["CoxFit", "design_of", "fit_cox", "rows_of", "times_of"]
+__all__ = ["CoxFit", "CoxRegression", "regress", "times_of"]
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ _WIDEST = 1e4
 """A coefficient with a larger variance runs off to infinity."""
 
 
-def rows_of(
+def _rows(
     spells: object, columns: tuple[str, str, str | None], as_of: date, names: tuple[str, ...]
 ) -> pl.DataFrame:
     """Bring home one row per relationship: its days, whether it ended, and its traits."""
@@ -53,7 +53,7 @@ def rows_of(
     return rows.filter((pl.col("from_days") < pl.col("days")) | (pl.col("from_days") == 0))
 
 
-def design_of(known: pl.DataFrame, names: Sequence[str]) -> tuple[Floats, list[str], list[str]]:
+def _design(known: pl.DataFrame, names: Sequence[str]) -> tuple[Floats, list[str], list[str]]:
     """Return a column for each number and each value but the most frequent, their names, and those.
 
     Returns
@@ -108,7 +108,7 @@ class CoxFit:
     concordance: float | None
 
 
-def fit_cox(known: pl.DataFrame, design: Floats, *, late: bool) -> CoxFit | None:
+def _fit(known: pl.DataFrame, design: Floats, *, late: bool) -> CoxFit | None:
     """Return the fitted model; None where the data do not determine one."""
     from statsmodels.duration.hazard_regression import PHReg
 
@@ -126,6 +126,47 @@ def fit_cox(known: pl.DataFrame, design: Floats, *, late: bool) -> CoxFit | None
         return None
     beta = np.asarray(fitted.params, np.float64)
     return CoxFit(beta, error, None if late else _harrell(days, ended, centred @ beta))
+
+
+@dataclass(frozen=True)
+class CoxRegression:
+    """A regression of relationships on their traits, with what it was fitted to.
+
+    Attributes
+    ----------
+    known : polars DataFrame
+        The relationships of which every trait is known.
+    design, traits, references
+        A column for each number and for each value but the most frequent; their names; and those
+        of the most frequent.
+    n_exits, n_left_out : int
+        Of those known, how many ended; and how many are not known.
+    fit : CoxFit or None
+        None where no model can be fitted.
+    """
+
+    known: pl.DataFrame
+    design: Floats
+    traits: list[str]
+    references: list[str]
+    n_exits: int
+    n_left_out: int
+    fit: CoxFit | None
+
+
+def regress(
+    spells: object, columns: tuple[str, str, str | None], as_of: date, names: tuple[str, ...]
+) -> CoxRegression:
+    """Fit how the pace of leaving goes with traits; `columns`: start, end and late entry."""
+    rows = _rows(spells, columns, as_of, names)
+    known = rows.drop_nulls(names)
+    design, traits, references = _design(known, names)
+    n_exits = int(known["ended"].sum())
+    late = columns[2] is not None
+    return CoxRegression(
+        known, design, traits, references, n_exits, rows.height - known.height,
+        _fit(known, design, late=late) if traits and n_exits else None,
+    )  # fmt: skip
 
 
 def _harrell(days: Floats, ended: NDArray[Any], risk: Floats) -> float | None:

@@ -18,6 +18,7 @@ from crm_analysis.estimates import (
     five_columns,
     group_label,
     groups_text,
+    labelled_groups,
     p_text,
     small_n_notes,
 )
@@ -75,9 +76,7 @@ class RetentionDifference(Estimates):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the differences with their intervals around 0 and return the Axes."""
         ax = figures.new_axes(ax)
-        labels = [group_label(row, self.by) for row in self.table.to_dicts()]
-        labelled = self.table.with_columns(pl.Series("label", labels, pl.String))
-        figures.points(labelled, label="label", ax=ax, reference=0.0)
+        figures.points(labelled_groups(self.table, self.by), label="label", ax=ax, reference=0.0)
         figures.write_units(ax, self.unit, axis="x")
         ax.set_xlabel(_("days") if self.unit == "days" else _("months"))
         ax.set_title(self.name)

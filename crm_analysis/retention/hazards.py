@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from crm_analysis import figures
+from crm_analysis.dates import DAYS_PER_MONTH, DAYS_PER_YEAR
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import SMALL_N, Estimates, five_columns, p_text, small_n_notes
 from crm_analysis.frames import (
@@ -23,14 +24,7 @@ from crm_analysis.frames import (
     group_names,
 )
 from crm_analysis.retention.listed import Listed
-from crm_analysis.retention.spells import (
-    COUNTS,
-    DAYS_PER_MONTH,
-    DAYS_PER_YEAR,
-    count_exits,
-    labelled,
-    parts_of,
-)
+from crm_analysis.retention.spells import COUNTS, count_exits, labelled, parts_of
 from crm_analysis.survival import RateRatio, exposure, rate_ratio
 from crm_analysis.uncertainty import exact_rate_interval
 from crm_analysis.wording import _, date_text, duration_text, number

@@ -16,7 +16,7 @@ from crm_analysis import figures
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, p_text
 from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
-from crm_analysis.retention.cox import CoxFit, design_of, fit_cox, rows_of, times_of
+from crm_analysis.retention.cox import CoxFit, regress, times_of
 from crm_analysis.survival import Comparison, holm
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, date_text, number
@@ -169,13 +169,10 @@ def proportional_hazards(
     check_one_of("ci_method", ci_method, ("score",))
     if not names:
         raise InputError("A test was asked for without a factor. Name at least one column.")
-    rows = rows_of(spells, (start_col, end_col, entry_col), as_of, names)
-    known = rows.drop_nulls(names)
-    design, traits, _references = design_of(known, names)
-    n_exits = int(known["ended"].sum())
-    fit = fit_cox(known, design, late=entry_col is not None) if traits and n_exits else None
-    found = None if fit is None else _moves(known, design, fit, clock)
-    table = _table(traits, n_exits, known.height, found, conf_level)
+    model = regress(spells, (start_col, end_col, entry_col), as_of, names)
+    known = model.known
+    found = None if model.fit is None else _moves(known, model.design, model.fit, clock)
+    table = _table(model.traits, model.n_exits, known.height, found, conf_level)
     return ProportionalHazards(
         table=table,
         name=_("Whether the ratios of leaving stay the same over time"),
@@ -189,7 +186,7 @@ def proportional_hazards(
         ),
         by=("trait",),
         conf_level=conf_level,
-        notes=_notes(rows.height - known.height, found),
+        notes=_notes(model.n_left_out, found),
         test=None if found is None else found.test,
     )
 

@@ -21,7 +21,7 @@ from crm_analysis.frames import (
     check_one_of,
     group_names,
 )
-from crm_analysis.retention.cox import CoxFit, design_of, fit_cox, rows_of
+from crm_analysis.retention.cox import CoxFit, regress
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, date_text, number
 
@@ -138,13 +138,9 @@ def hazard_ratios(
     check_one_of("ci_method", ci_method, ("wald",))
     if not names:
         raise InputError("Ratios were asked for without a factor. Name at least one column.")
-    rows = rows_of(spells, (start_col, end_col, entry_col), as_of, names)
-    known = rows.drop_nulls(names)
-    design, traits, references = design_of(known, names)
-    n_exits = int(known["ended"].sum())
-    fit = fit_cox(known, design, late=entry_col is not None) if traits and n_exits else None
-    table = _table(traits, n_exits, known.height, fit, conf_level)
-    lost = rows.height - known.height
+    found = regress(spells, (start_col, end_col, entry_col), as_of, names)
+    fit = found.fit
+    table = _table(found.traits, found.n_exits, found.known.height, fit, conf_level)
     return HazardRatios(
         table=table,
         name=_("Pace of leaving, by trait"),
@@ -153,12 +149,12 @@ def hazard_ratios(
             "Pace of leaving at any time since the start, multiplied for one more unit of a "
             "number, or against the most frequent value ({references}), the other traits being "
             "equal; Cox regression, relationships still open on {as_of} count until then.",
-            references="; ".join(references) or _("none"),
+            references="; ".join(found.references) or _("none"),
             as_of=date_text(as_of),
         ),
         by=("trait",),
         conf_level=conf_level,
-        notes=_notes(lost, fit),
+        notes=_notes(found.n_left_out, fit),
         concordance=None if fit is None else fit.concordance,
     )
 

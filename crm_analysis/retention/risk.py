@@ -127,8 +127,6 @@ class RiskCalibration(Estimates):
         """Draw observed shares over predicted risk beside the line of agreement."""
         ax = figures.new_axes(ax)
         figures.calibration(self.table, x="predicted", ax=ax)
-        figures.write_units(ax, "share")
-        figures.write_units(ax, "share", axis="x")
         ax.set_xlabel(_("Predicted risk"))
         ax.set_ylabel(_("Share that fell silent"))
         ax.set_title(self.name)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from crm_analysis.dates import keys_per_unit, to_day_number
+from crm_analysis.dates import DAYS_PER_MONTH, keys_per_unit, to_day_number
 from crm_analysis.estimates import (
     Estimates,
     five_columns,
@@ -29,7 +29,7 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.retention.listed import Listed
-from crm_analysis.retention.spells import COUNTS, DAYS_PER_MONTH, count_causes
+from crm_analysis.retention.spells import COUNTS, count_causes
 from crm_analysis.survival import aalen_johansen
 from crm_analysis.uncertainty import log_log_interval, wilson_interval
 from crm_analysis.wording import _, date_text, duration_text, number

@@ -11,15 +11,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from crm_analysis.dates import TimeUnit, keys_per_unit, to_day_number, with_elapsed_key
+from crm_analysis.dates import (
+    DAYS_PER_MONTH,
+    TimeUnit,
+    keys_per_unit,
+    to_day_number,
+    with_elapsed_key,
+)
 from crm_analysis.errors import InputError
 from crm_analysis.frames import Asked, collect, keys_of, open_table
 from crm_analysis.survival import KaplanMeier, kaplan_meier
 
 __all__ = [
     "COUNTS",
-    "DAYS_PER_MONTH",
-    "DAYS_PER_YEAR",
     "count_causes",
     "count_exits",
     "curve_of",
@@ -39,9 +43,6 @@ Columns = tuple[str, str, str | None, str | None, str | None]
 
 COUNTS = ("key", "n_entered", "n_exits", "n_censored")
 """The columns that `count_exits` returns beside those of `by`."""
-
-DAYS_PER_YEAR = 365.25
-DAYS_PER_MONTH = DAYS_PER_YEAR / 12
 
 
 def count_exits(

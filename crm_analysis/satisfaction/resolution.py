@@ -11,7 +11,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
-from crm_analysis.dates import SECONDS_PER_DAY, to_day_number
+from crm_analysis.dates import MINUTES_PER_DAY, SECONDS_PER_DAY, to_day_number
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, share_columns, small_n_notes
 from crm_analysis.frames import (
@@ -37,7 +37,7 @@ from crm_analysis.wording import Unit, _, amount, date_text, number, plural
 
 __all__ = ["CaseResolution", "complaint_resolution", "repeated_cases"]
 
-_MINUTE, _MINUTES_PER_DAY = 60, 1440
+_MINUTE = 60
 _MEDIAN = ("median_days", "median_low", "median_high")
 _TAKEN = (
     "n_unresolved",
@@ -167,7 +167,7 @@ def complaint_resolution(
     waits = _waits(cases, opened_col, resolved_col, due_col, since, as_of, names)
     parts = waits.partition_by(names, maintain_order=True) if names and waits.height else [waits]
     curves = [_curve(part) for part in parts]
-    minutes = round(within_days * _MINUTES_PER_DAY)
+    minutes = round(within_days * MINUTES_PER_DAY)
     table = pl.concat(
         part.select(names).head(1).with_columns(**row)
         if names and part.height
@@ -258,7 +258,7 @@ def _row(
     n = int(part["n"].sum())
     still, error, low, high = _share_open(curve, minutes, conf_level)
     five = five_columns([n], [1 - still], [error], [1 - high], [1 - low])
-    half = np.array(quantile(curve, 0.5, conf_level)) / _MINUTES_PER_DAY
+    half = np.array(quantile(curve, 0.5, conf_level)) / MINUTES_PER_DAY
     n_unresolved = int(part.filter(pl.col("done") == 0)["n"].sum())
     n_past_due = int(part.filter(pl.col("late") == 1)["n"].sum())
     return {
