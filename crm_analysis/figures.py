@@ -55,7 +55,13 @@ _PAD = 0.3
 """Margin around a figure, in sizes of its letters."""
 
 _TITLE_LETTERS = 52
-"""A longer title is wrapped: beside long labels no more letters fit."""
+"""A longer title is wrapped."""
+
+_ROOM_LETTERS = 16
+"""Labels of rows so long leave a title its letters; each further one takes part of one away."""
+
+_LETTER_OF_TITLE = 0.75
+"""A letter of a label is so much as wide as one of a title."""
 
 _LABEL_LETTERS = 40
 
@@ -185,7 +191,18 @@ def _wrap_title(ax: Axes) -> None:
     at = None if isinstance(ax.yaxis.get_major_formatter(), ScalarFormatter) else 1.0
     if ax.xaxis.get_ticks_position() != "bottom":
         at = None
-    ax.set_title(fill(ax.get_title(loc=where), _TITLE_LETTERS), loc=where, y=at)
+    ax.set_title(fill(ax.get_title(loc=where), _title_letters(ax)), loc=where, y=at)
+
+
+def _title_letters(ax: Axes) -> int:
+    """Return how many letters of a title fit over the axes, beside the labels of its rows."""
+    from matplotlib.ticker import FixedLocator
+
+    if not isinstance(ax.yaxis.get_major_locator(), FixedLocator):
+        return _TITLE_LETTERS
+    lines = [line for label in ax.get_yticklabels() for line in label.get_text().splitlines()]
+    beyond = max(map(len, lines), default=0) - _ROOM_LETTERS
+    return _TITLE_LETTERS - max(0, round(_LETTER_OF_TITLE * beyond))
 
 
 def _leave_unmeasured(ax: Axes) -> None:

@@ -10,10 +10,13 @@ import matplotlib as mpl
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from crm_analysis.figures import (
     MAX_CURVES,
+    _put_ink,
     bars,
     curve,
     drawn,
@@ -209,6 +212,30 @@ def test_a_drawing_too_large_for_a_page_becomes_a_picture() -> None:
     small, kind = inked(lambda ax: ax.plot([1, 2]))
     assert kind == "image/svg+xml"
     assert small.startswith(b"<?xml")
+
+
+@pytest.mark.parametrize("letters", [4, 16, 28, 40])
+def test_a_long_title_beside_long_labels_stays_on_the_sheet(letters: int) -> None:
+    label = ("Продажи и электронная почта – " * 2)[:letters].strip()
+    table = TABLE.with_columns(label=pl.lit(label))
+
+    def draw(ax: Axes) -> None:
+        points(table, label="label", ax=ax)
+        ax.set_title("Доля ответивших: сглаженные оценки с интервалом, исходные – кружками")
+
+    with house_style():
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        _put_ink(figure, draw, None)
+        figure.draw_without_rendering()
+        [ax] = figure.axes
+        title = ax.get_title(loc="left")
+        right = next(
+            text.get_window_extent().x1 for text in ax.texts + ax.get_children()
+            if isinstance(text, Text) and text.get_text() == title
+        )  # fmt: skip
+        assert right <= figure.bbox.x1
+        assert title.count("\n") <= 3
 
 
 def test_noise_in_the_last_bit_leaves_the_bytes_as_they_were() -> None:
