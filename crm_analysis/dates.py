@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
+import polars as pl
 
 __all__ = [
     "DAYS_PER_MONTH",
@@ -138,8 +139,15 @@ def with_civil(frame: nw.LazyFrame[Any], column: str) -> nw.LazyFrame[Any]:
 
     The new columns are ``<column>_day`` (1-31) and ``<column>_month``. Done in steps, each
     naming the one before, because an expression used twice is computed twice on some backends.
+    On polars its own calendar says the same in a tenth of the time that it takes to write the plan.
     """
     day, month, year = f"{column}_day", f"{column}_month", f"{column}_year"
+    native = frame.to_native()
+    if isinstance(native, pl.LazyFrame):
+        calendar = pl.col(column).cast(pl.Int32).cast(pl.Date).dt
+        months = calendar.year().cast(pl.Int64) * 12 + calendar.month().cast(pl.Int64) - 1
+        days = calendar.day().cast(pl.Int64)
+        return nw.from_native(native.with_columns(days.alias(day), months.alias(month)))
     shifted = nw.col(column) + _DAYS_BEFORE_EPOCH
     centuries = quarters = nw.col(year)
     fifths = nw.col(day)
@@ -175,23 +183,36 @@ def with_elapsed_key(
     """
     if unit in ("day", "week"):
         return frame.with_columns((nw.col(end) - nw.col(start)).alias(name))
-    frame = with_civil(with_civil(frame, start), end)
-    days = nw.col(f"{end}_day") - nw.col(f"{start}_day")
-    short = (days < 0).cast(nw.Int64)
-    months = nw.col(f"{end}_month") - nw.col(f"{start}_month") - short
-    lent = f"{name}_lent"
-    frame = _with_month_length(frame, nw.col(f"{end}_month") - 1, lent)
+    frame = _with_month_length(with_civil(with_civil(frame, start), end), end, f"{name}_lent")
+    native = frame.to_native()
+    if isinstance(native, pl.LazyFrame):
+        return nw.from_native(_key_of_parts(native, pl, start, end, name))
+    keyed: nw.LazyFrame[Any] = _key_of_parts(frame, nw, start, end, name)
+    return keyed
+
+
+def _key_of_parts(frame: Any, api: Any, start: str, end: str, name: str) -> Any:
+    """Put days, months and the length of the month before together, in narwhals or in polars."""
+    lent, first_day, last_day = f"{name}_lent", f"{start}_day", f"{end}_day"
+    days = api.col(last_day) - api.col(first_day)
+    short = (days < 0).cast(api.Int64)
+    months = api.col(f"{end}_month") - api.col(f"{start}_month") - short
     # The last month was completed on the same day of the month before, or where that month has no
     # such day, on the first of this one.
-    past = nw.when(nw.col(lent) < nw.col(f"{start}_day")).then(nw.col(f"{end}_day") - 1)
-    spare = nw.when(days < 0).then(past.otherwise(days + nw.col(lent))).otherwise(days)
+    past = api.when(api.col(lent) < api.col(first_day)).then(api.col(last_day) - 1)
+    spare = api.when(days < 0).then(past.otherwise(days + api.col(lent))).otherwise(days)
     return frame.with_columns((months * _DAYS_IN_KEY_MONTH + spare).alias(name)).drop(
-        f"{start}_day", f"{start}_month", f"{end}_day", f"{end}_month", lent
+        first_day, f"{start}_month", last_day, f"{end}_month", lent
     )
 
 
-def _with_month_length(frame: nw.LazyFrame[Any], month: nw.Expr, name: str) -> nw.LazyFrame[Any]:
-    """Add the number of days of a month, given as whole months since year 0."""
+def _with_month_length(frame: nw.LazyFrame[Any], column: str, name: str) -> nw.LazyFrame[Any]:
+    """Add the number of days of the month before a column's, of which `with_civil` told."""
+    native = frame.to_native()
+    if isinstance(native, pl.LazyFrame):
+        last = (pl.col(column) - pl.col(f"{column}_day")).cast(pl.Int32).cast(pl.Date)
+        return nw.from_native(native.with_columns(last.dt.day().cast(pl.Int64).alias(name)))
+    month = nw.col(f"{column}_month") - 1
     year, place = f"{name}_year", f"{name}_place"
     frame = frame.with_columns(floor_divide(month, 12).alias(year), (month % 12).alias(place))
     leap = (nw.col(year) % 4 == 0) & ((nw.col(year) % 100 != 0) | (nw.col(year) % 400 == 0))

@@ -176,19 +176,19 @@ def collect(
     order : sequence of str
         Further columns to sort by, so that no backend's row order shows.
     """
+    names = dict(zip(keys_of(by), by, strict=True))
+    ordering = [*by, *order]
+
+    def finished(table: pl.DataFrame) -> pl.DataFrame:
+        plain = {name: _plain(dtype) for name, dtype in table.schema.items()}
+        plan = table.lazy().cast({n: p for n, p in plain.items() if p != table.schema[n]})
+        plan = plan.rename(names) if names else plan
+        return (plan.sort(ordering, nulls_last=True) if ordering else plan).collect()
+
     native = frame.to_native()
     if isinstance(native, pl.LazyFrame):
-        table = collected(native)
-    else:
-        table = frame.collect("polars").to_native()
-    table = table.with_columns(
-        pl.col(name).cast(_plain(dtype)) for name, dtype in table.schema.items()
-    )
-    renamed = table.rename(dict(zip(keys_of(by), by, strict=True)))
-    ordering = [*by, *order]
-    if not ordering:
-        return renamed
-    return renamed.sort([pl.col(name) for name in ordering], nulls_last=True)
+        return collected(native, finished, said=(tuple(by), tuple(order)))
+    return finished(frame.collect("polars").to_native())
 
 
 def _plain(dtype: pl.DataType) -> pl.DataType:

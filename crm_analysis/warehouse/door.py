@@ -64,6 +64,9 @@ class Warehouse:
     dealership: str | None = None
     dealership_id: int | None = None
     _source: Source = field(repr=False, kw_only=True)
+    _conformed: dict[str, tuple[pl.LazyFrame, pl.LazyFrame]] = field(
+        default_factory=dict, compare=False, repr=False, kw_only=True
+    )
 
     @property
     def currency(self) -> str | None:
@@ -97,8 +100,15 @@ class Warehouse:
                 f"Table {name!r} was asked for{hint}; {why}. {self.path} has: "
                 f"{listed(self.tables)}. Ask for one of these, or add {name} to the data."
             )
-        frame = conform(name, self._source.scan(name))
+        frame = self._conform(name)
         return frame if self.dealership_id is None else self._limited(name, frame)
+
+    def _conform(self, name: str) -> pl.LazyFrame:
+        """Return a table in its schema's types, looked at once while the source gives the same."""
+        frame = self._source.scan(name)
+        if name not in self._conformed or self._conformed[name][0] is not frame:
+            self._conformed[name] = (frame, conform(name, frame))
+        return self._conformed[name][1]
 
     def _activity(self, name: str) -> pl.LazyFrame:
         """Return a table of what customers did, empty where only the others are kept.
@@ -831,7 +841,7 @@ class Warehouse:
         """
         names = [name for name in TABLES if name in self.tables]
         if whole:
-            return {name: conform(name, self._source.scan(name)) for name in names}
+            return {name: self._conform(name) for name in names}
         return {name: self.table(name) for name in names}
 
     def required_fields(self) -> pl.LazyFrame:

@@ -46,6 +46,9 @@ class ParquetFolder:
     """Tables as ``<name>.parquet``, or as folders ``<name>/*.parquet``."""
 
     path: Path
+    _opened: dict[str, tuple[object, pl.LazyFrame]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def _place(self, name: str) -> Path | None:
         for place in (self.path / f"{name}.parquet", self.path / name):
@@ -59,11 +62,17 @@ class ParquetFolder:
         return tuple(name for name in TABLES_AND_VIEWS if name in there)
 
     def scan(self, name: str) -> pl.LazyFrame:
-        """Return a table, unread."""
+        """Return a table, unread; the same one while its file is the same."""
         place = self._place(name)
         if place is None:
             raise KeyError(name)
-        return pl.scan_parquet(place if place.is_file() else place / "*.parquet")
+        if place.is_dir():
+            return pl.scan_parquet(place / "*.parquet")
+        found = place.stat()
+        state = (place, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if name not in self._opened or self._opened[name][0] != state:
+            self._opened[name] = (state, pl.scan_parquet(place))
+        return self._opened[name][1]
 
     def files(self) -> tuple[Path, ...]:
         """Return the Parquet files of the tables."""
