@@ -185,10 +185,9 @@ def with_elapsed_key(
         return frame.with_columns((nw.col(end) - nw.col(start)).alias(name))
     frame = _with_month_length(with_civil(with_civil(frame, start), end), end, f"{name}_lent")
     native = frame.to_native()
-    if isinstance(native, pl.LazyFrame):
-        return nw.from_native(_key_of_parts(native, pl, start, end, name))
-    keyed: nw.LazyFrame[Any] = _key_of_parts(frame, nw, start, end, name)
-    return keyed
+    on_polars = isinstance(native, pl.LazyFrame)
+    keyed = _key_of_parts(native if on_polars else frame, pl if on_polars else nw, start, end, name)
+    return nw.from_native(keyed, pass_through=True)  # type: ignore[no-any-return]
 
 
 def _key_of_parts(frame: Any, api: Any, start: str, end: str, name: str) -> Any:
