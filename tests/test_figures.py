@@ -265,7 +265,8 @@ def test_a_drawing_is_what_matplotlib_itself_would_save(mark: str) -> None:
         return buffer.getvalue()
 
     def marked() -> Figure:
-        figure = Figure(layout="none")
+        figure = Figure()
+        figure.set_layout_engine("none")
         MARKS[mark](figure.add_subplot())
         return figure
 
