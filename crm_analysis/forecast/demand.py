@@ -17,7 +17,7 @@ from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns
 from crm_analysis.forecast.backtest import Backtest, judge
 from crm_analysis.forecast.counts import count_bounds
-from crm_analysis.forecast.semi_markov import Stays, ahead, count_hazards, entered
+from crm_analysis.forecast.semi_markov import Stays, expected
 from crm_analysis.frames import (
     Asked,
     check_as_of,
@@ -321,10 +321,11 @@ def _chances(
     )
     state, age = (cells[c].to_numpy().astype(np.int64) for c in ("state", "age"))
 
-    hazard = count_hazards(stays, 2, 0, _LONGEST_DAYS, _PARTS)
-    gained = entered(hazard, _REWARD, weeks * _WEEK)
-    whole = ahead(hazard, gained, _REWARD, state, age, weeks * _WEEK)
-    weekly = np.diff(whole[:, :, _WEEK - 1 :: _WEEK], axis=2, prepend=0.0)
+    whole = expected(
+        stays, _REWARD, state, age, n_states=2, last_day=_LONGEST_DAYS, parts=_PARTS,
+        horizon=weeks * _WEEK, every=_WEEK,
+    )  # fmt: skip
+    weekly = np.diff(whole, axis=2, prepend=0.0)
     return cells, weekly[0], weekly[1:]
 
 

@@ -51,45 +51,33 @@ def snapshots(
     Nothing after the evening enters but ``won``, which is null where the horizon is not over.
     """
     times = reached.select(f"day_{i}" for i in range(len(columns.steps))).to_numpy().astype(float)
-    won, lost = (reached[name].cast(pl.Float64).to_numpy() for name in ("won", "lost"))
-    keep = reached.select("unit", *keys_of(columns.by))
-    return pl.concat(
-        _evening(times, won, lost, keep, columns.steps, day, horizon_days).with_columns(
-            # What is not over is not known.
-            pl.when(day + horizon_days <= as_of).then("won")
-        )
-        for day in days
-    )
-
-
-def _evening(
-    times: Floats,
-    won: Floats,
-    lost: Floats,
-    keep: pl.DataFrame,
-    steps: Sequence[str],
-    day: int,
-    horizon_days: int,
-) -> pl.DataFrame:
+    ends = np.stack([reached[name].cast(pl.Float64).to_numpy() for name in ("won", "lost")])
+    open_on = [_open_on(times, ends, (day + 1) * _DAY) for day in days]
+    place = np.concatenate([np.flatnonzero(here) for here in open_on])
+    day = np.repeat(np.asarray(days, np.int64), [int(here.sum()) for here in open_on])
     midnight = (day + 1) * _DAY
-    known = times < midnight
-    is_open = known.any(axis=1) & ~(won < midnight) & ~(lost < midnight)
-    place = np.flatnonzero(is_open)
-    known, seen = known[place], np.where(known[place], times[place], np.nan)
+    known = times[place] < midnight[:, None]
+    seen = np.where(known, times[place], np.nan)
     furthest = known.shape[1] - 1 - np.argmax(known[:, ::-1], axis=1)
-    came = won[place] < midnight + horizon_days * _DAY
     numbers = {
         "days_open": (midnight - np.fmin.reduce(seen, axis=1)) / _DAY,
         "days_in_stage": (midnight - seen[np.arange(len(place)), furthest]) / _DAY,
         "hours_to_answer": _hours_to_answer(seen),
     }
-    return keep[place].with_columns(
-        pl.lit(day).alias("day"),
-        pl.Series("stage", np.array(steps, object)[furthest], pl.String),
+    won = pl.Series("won", ends[0, place] < midnight + horizon_days * _DAY)
+    return reached.select("unit", *keys_of(columns.by))[place].with_columns(
+        pl.Series("day", day),
+        pl.Series("stage", columns.steps, pl.String).gather(furthest),
         *(pl.Series(name, np.log2(1 + value)) for name, value in numbers.items()),
-        *(pl.Series(f"had_{i}", known[:, i]) for i in range(len(steps))),
-        pl.Series("won", came),
+        *(pl.Series(f"had_{i}", known[:, i]) for i in range(len(columns.steps))),
+        # What is not over is not known.
+        pl.when(pl.Series(day + horizon_days <= as_of)).then(won).alias("won"),
     )
+
+
+def _open_on(times: Floats, ends: Floats, midnight: int) -> NDArray[np.bool_]:
+    """Tell which leads have come by a midnight, and have not ended."""
+    return np.asarray((times < midnight).any(axis=1) & ~(ends < midnight).any(axis=0))
 
 
 def _hours_to_answer(seen: Floats) -> Floats:

@@ -17,7 +17,7 @@ from crm_analysis.estimates import Estimates, five_columns, small_n_notes
 from crm_analysis.forecast.backtest import Backtest, judge
 from crm_analysis.forecast.counts import count_bounds
 from crm_analysis.forecast.reached import StageColumns, first_reached, stage_columns
-from crm_analysis.forecast.semi_markov import Stays, ahead, count_hazards, entered
+from crm_analysis.forecast.semi_markov import Stays, expected
 from crm_analysis.frames import (
     check_as_of,
     check_conf_level,
@@ -386,9 +386,10 @@ def _chances(
     reward = np.zeros(n_steps + 2)
     reward[n_steps] = 1.0
 
-    hazard = count_hazards(stays, n_steps, 2, _LONGEST_DAYS, _PARTS)
-    gained = entered(hazard, reward, horizon)
-    chance = ahead(hazard, gained, reward, state, age, horizon)[:, :, -1]
+    chance = expected(
+        stays, reward, state, age, n_states=n_steps, last_day=_LONGEST_DAYS, parts=_PARTS,
+        horizon=horizon, every=horizon,
+    )[:, :, 0]  # fmt: skip
     return chance[0], chance[1:]
 
 

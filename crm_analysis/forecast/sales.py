@@ -28,6 +28,7 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
+from crm_analysis.remembered import remembered
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, date_text, month_text, number
 
@@ -342,20 +343,31 @@ def _predict(
     counts: NDArray[Any], horizon: int, conf_level: float
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], str]:
     """Return median, bounds, and the name of the model that was chosen."""
-    y = np.log1p(counts)
-    if np.ptp(y) == 0:  # nothing has ever changed: no model can tell how it might
+    if np.ptp(counts) == 0:  # nothing has ever changed: no model can tell how it might
         half = normal_quantile(conf_level) * np.sqrt(counts[-1])
         flat = np.full(horizon, counts[-1])
         return flat, np.maximum(flat - half, 0.0), flat + half, "constant"
-    fitted = [(name, _fit(y, trend, season)) for name, trend, season in _candidates(len(y))]
-    name, best = min(fitted, key=lambda pair: _aicc(pair[1], len(y)))
+    middle, low, high, place = remembered(
+        ("smoothed", counts, horizon, conf_level), lambda: _smoothed(counts, horizon, conf_level)
+    )
+    return middle, low, high, _candidates(len(counts))[place][0]
+
+
+def _smoothed(
+    counts: NDArray[Any], horizon: int, conf_level: float
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], int]:
+    """Return median, bounds, and which of the candidates was chosen."""
+    y = np.log1p(counts)
+    fitted = [_fit(y, trend, season) for _name, trend, season in _candidates(len(y))]
+    place = min(range(len(fitted)), key=lambda one: _aicc(fitted[one], len(y)))
+    best = fitted[place]
     centre = np.asarray(best.forecast(horizon), np.float64)
     spread, freedom = _spread(best, len(y), horizon)
     half = float(special.stdtrit(freedom, 0.5 + conf_level / 2)) * spread
     middle, low, high = (
         np.maximum(np.expm1(value), 0.0) for value in (centre, centre - half, centre + half)
     )
-    return middle, low, high, name
+    return middle, low, high, place
 
 
 def _spread(fit: Any, n: int, horizon: int) -> tuple[NDArray[Any], int]:

@@ -24,7 +24,9 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Stays", "ahead", "count_hazards", "entered"]
+from crm_analysis.remembered import remembered
+
+__all__ = ["Stays", "ahead", "count_hazards", "entered", "expected"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -50,6 +52,45 @@ class Stays:
     days: Ints
     to: Ints
     unit: Ints
+
+
+def expected(
+    stays: Stays,
+    reward: Floats,
+    state: Ints,
+    age: Ints,
+    *,
+    n_states: int,
+    last_day: int,
+    parts: int,
+    horizon: int,
+    every: int,
+) -> Floats:
+    """Return what is expected of whoever is in a state now: of all stays, and without each part.
+
+    Parameters
+    ----------
+    stays, n_states, last_day, parts
+        As in `count_hazards`; the ends are those targets of `reward` that are no states.
+    reward, state, age, horizon
+        As in `ahead`.
+    every : int
+        Days between two that are told of, the last of them `horizon`.
+
+    Returns
+    -------
+    ndarray, shape (1 + parts, n, horizon // every)
+        Within `every` days, twice as many, and so on.
+    """
+    shape = (n_states, last_day, parts, horizon, every)
+
+    def computed() -> Floats:
+        hazard = count_hazards(stays, n_states, len(reward) - n_states, last_day, parts)
+        gained = entered(hazard, reward, horizon)
+        return ahead(hazard, gained, reward, state, age, horizon)[:, :, every - 1 :: every].copy()
+
+    past = (stays.state, stays.days, stays.to, stays.unit)
+    return remembered(("expected", *past, reward, state, age, *shape), computed)
 
 
 def count_hazards(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +59,7 @@ class ParquetFolder:
 
     def names(self) -> tuple[str, ...]:
         """Return the tables of ours that are there."""
-        there = {place.name.removesuffix(".parquet") for place in self.path.iterdir()}
+        there = {name.removesuffix(".parquet") for name in os.listdir(self.path)}
         return tuple(name for name in TABLES_AND_VIEWS if name in there)
 
     def scan(self, name: str) -> pl.LazyFrame:
