@@ -9,6 +9,8 @@ notebook, for the network and for each dealership, in English and Russian, HTML 
   nbconvert's webpdf does;
 * **floor**: the same sample in one warm process: the cells and both renderings, nothing else.
 
+Then the same for as many notebooks of one figure, whose cells cost little: what a runner costs.
+
 CPU seconds are those of every process that took part, kernels too (on Linux their orphans are
 adopted and counted). Sample means are weighted by the batch's share of network and dealership
 reports. Ratios are of seconds per report.
@@ -99,7 +101,7 @@ def make(job):
         marks.append(time.process_time())
         printed = press.report(notebook, run, facts)
     marks.append(time.process_time())
-    assert len(page.html) > 50_000 and printed.startswith(b"%PDF")
+    assert "data:image/svg" in page.html and printed.startswith(b"%PDF")
     return [late - early for early, late in zip(marks, marks[1:])]
 
 make(jobs[0])  # everything is imported, compiled and cached by now
@@ -307,7 +309,16 @@ def main() -> None:
     parser.add_argument("--no-loop", action="store_true", help="leave the slow loop out")
     asked = parser.parse_args()
     adopt_orphans()
-    plan = write_plan(asked.data, asked.notebooks, asked.dealerships)
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}")
+    compare(asked, asked.notebooks, asked.notebooks)
+    print("\n**Notebooks of one figure**")
+    alike = write_plain_notebooks(len(asked.notebooks))
+    compare(asked, alike, alike[:1])
+
+
+def compare(asked: argparse.Namespace, notebooks: list[str], sampled: list[str]) -> None:
+    """Measure notebooks in a batch, some in one warm process and by command lines, and print."""
+    plan = write_plan(asked.data, notebooks, asked.dealerships)
     workers = ["--workers", str(asked.workers)] if asked.workers else []
     whole = batch(plan, "--force", *workers)
     manifest = json.loads((SCRATCH / "batch" / "batch.json").read_text(encoding="utf-8"))
@@ -315,7 +326,7 @@ def main() -> None:
     runs = manifest["runs"]
     n = len(runs)
     share = sum(one["dealership"] == "network" for one in runs) / n
-    jobs = sample_jobs(plan, asked.notebooks)
+    jobs = sample_jobs(plan, [Path(name).stem for name in sampled])
     lowest, phases = floor(jobs)
     rows = {
         f"**batch**: {n} reports, HTML + PDF": whole.of(n),
@@ -329,9 +340,40 @@ def main() -> None:
     _print(rows, n, whole, again, phases)
 
 
+def write_plain_notebooks(n: int) -> list[str]:
+    """Write notebooks of one figure, all alike, beside the plan; return their paths in the root."""
+    import nbformat
+
+    def code(source: str, *tags: str) -> nbformat.NotebookNode:
+        return nbformat.v4.new_code_cell(source, metadata={"tags": list(tags)})
+
+    cells = [
+        nbformat.v4.new_markdown_cell("# How long do customers stay?"),
+        code('data = ""\ndealership: str | None = None\nlang = "en"', "parameters"),
+        code(
+            "from crm_analysis import open_warehouse, retention_curve, set_language\n"
+            "set_language(lang)\n"
+            "crm = open_warehouse(data, dealership=dealership)"
+        ),
+        code("retention_curve(crm.spells(), as_of=crm.day(None))"),
+    ]
+    for place, cell in enumerate(cells):
+        cell["id"] = f"plain-{place}"
+    notebook = nbformat.v4.new_notebook(
+        cells=cells,
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        },
+    )
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    paths = [SCRATCH / f"plain_{number}.ipynb" for number in range(n)]
+    for path in paths:
+        nbformat.write(notebook, path)
+    return [path.relative_to(ROOT).as_posix() for path in paths]
+
+
 def _print(rows: dict[str, Cost], n: int, whole: Cost, again: Cost, phases: list[float]) -> None:
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
-    print("| seconds a report | wall | CPU | wall / batch's | CPU / batch's |")
+    print("\n| seconds a report | wall | CPU | wall / batch's | CPU / batch's |")
     print("|---|--:|--:|--:|--:|")
     own = next(iter(rows.values()))
     for what, cost in rows.items():
