@@ -11,18 +11,19 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from crm_analysis import InputError
+from crm_analysis import InputError, remembered
 from crm_analysis.forecast import (
     pipeline_backtest,
     pipeline_forecast,
     sales_backtest,
     sales_forecast,
+    semi_markov,
     service_demand,
     service_demand_backtest,
 )
 from crm_analysis.forecast.backtest import judge
 from crm_analysis.forecast.counts import count_bounds
-from crm_analysis.forecast.semi_markov import Stays, ahead, count_hazards, entered
+from crm_analysis.forecast.semi_markov import Stays, ahead, count_hazards, entered, expected
 
 AS_OF = date(2025, 12, 31)
 STEPS = ["new", "visit", "offer"]
@@ -83,6 +84,26 @@ def test_hazards_are_counted_again_without_each_part() -> None:
         kept = stays.unit % 7 != part
         rest = Stays(*columns[:, kept])
         assert (hazard == count_hazards(rest, 3, 2, 30)[0]).all()
+
+
+def test_what_is_expected_is_told_by_weeks_and_kept_for_the_next_who_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(4)
+    stays = Stays(*rng.integers([0, 0, -1, 0], [3, 40, 4, 30], (500, 4)).T)
+    where = (np.array([0, 1, 2]), np.array([0, 5, 12]))
+    reward = np.array([0.0, 0.0, 0.0, 1.0])
+    asked: dict[str, Any] = {"n_states": 3, "last_day": 30, "parts": 7, "horizon": 28, "every": 7}
+    hazard = count_hazards(stays, 3, 1, 30, 7)
+    daily = ahead(hazard, entered(hazard, reward, 28), reward, *where, 28)
+    remembered.start()
+    try:
+        found = expected(stays, reward, *where, **asked)
+        assert (found == daily[:, :, [6, 13, 20, 27]]).all()
+        monkeypatch.setattr(semi_markov, "count_hazards", None)
+        assert expected(stays, reward, *where, **asked) is found
+    finally:
+        remembered.stop()
 
 
 def test_renewals_of_geometric_gaps_come_at_their_rate() -> None:
