@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from crm_analysis.blocks import BlockTable, Column
-from crm_analysis.wording import ABSENT, Unit, _, amount, date_text, month_text, number, word_of
+from crm_analysis.wording import (
+    ABSENT,
+    Unit,
+    _,
+    amount,
+    date_text,
+    marked,
+    month_text,
+    number,
+    word_of,
+)
 
 if TYPE_CHECKING:
     from great_tables import GT
@@ -29,15 +39,9 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def label_of(column: str) -> str:
-    """Return the words that stand over a column of ours; other names stay as they are.
-
-    Examples
-    --------
-    >>> label_of("conf_low"), label_of("dealership")
-    ('Low', 'Dealership')
-    """
-    known = {
+def _labels(_: Callable[[str], str]) -> dict[str, str]:
+    """Return our columns and the English words over them; `_` marks these for translation."""
+    return {
         "n": _("n"),
         "estimate": _("Estimate"),
         "std_error": _("Standard error"),
@@ -362,7 +366,21 @@ def label_of(column: str) -> str:
         "customer_share": _("Share of the customers"),
         "hidden": _("Not shown"),
     }
-    return known.get(column, column.replace("_", " "))
+
+
+_LABELS = _labels(str)
+
+
+def label_of(column: str) -> str:
+    """Return the words that stand over a column of ours; other names stay as they are.
+
+    Examples
+    --------
+    >>> label_of("conf_low"), label_of("dealership")
+    ('Low', 'Dealership')
+    """
+    words = _LABELS.get(column)
+    return column.replace("_", " ") if words is None else marked(words)
 
 
 def cell_text(value: object, unit: Unit | None, *, currency: str | None = None) -> str:

@@ -36,6 +36,7 @@ __all__ = [
     "duration_text",
     "interval_text",
     "language",
+    "marked",
     "money",
     "month_text",
     "number",
@@ -134,6 +135,11 @@ def _(message: str, **values: object) -> str:
     text = _translated(message)
     text = text if isinstance(text, str) else text[0]
     return text.format(**values) if values else text
+
+
+def marked(message: str) -> str:
+    """Say, in the reader's language, words that a table of them has marked for translation."""
+    return _(message)
 
 
 def plural(n: int, one: str, many: str, **values: object) -> str:
