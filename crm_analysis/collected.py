@@ -9,18 +9,21 @@ plans with code of Python or with chance in them, and sources other than files t
 
 from __future__ import annotations
 
+import hashlib
+import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from crm_analysis.remembered import is_remembering, remembered
+from crm_analysis.remembered import LARGEST_BYTES, is_remembering, remembered
 
-__all__ = ["collected"]
+__all__ = ["collected", "contents", "recalled"]
 
-LARGEST_PLAN = 4_000_000
+LARGEST_PLAN = 1_000_000
 """Bytes of a plan above which a count costs less than telling whether it is known."""
 
 _SCAN = re.compile(r"\s*(?:Parquet|Csv|Ipc) SCAN \[([^\[\],]+)\]")
@@ -49,12 +52,48 @@ def collected(
         The caller's own: changing it changes nothing that is kept.
     """
     key = _key(plan) if is_remembering() else None
+    return recalled(key and (*key, *said), lambda: finish(plan.collect()))
+
+
+def recalled(key: tuple[object, ...] | None, count: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    """Return what `count` gave under this key in this process, or gives now.
+
+    Parameters
+    ----------
+    key : tuple or None
+        As for `remembered`; None where it cannot be told what the count follows from.
+    count : callable
+        Pure: it returns a table that follows from the key alone.
+
+    Returns
+    -------
+    polars DataFrame
+        The caller's own, as of `collected`.
+    """
     if key is None:
-        return finish(plan.collect())
-    kept = remembered(
-        (*key, *said), lambda: finish(plan.collect()), size=lambda kept: int(kept.estimated_size())
-    )
-    return kept.clone()
+        return count()
+    return remembered(key, count, size=lambda table: int(table.estimated_size())).clone()
+
+
+def contents(data: object, columns: Sequence[str]) -> tuple[object, ...] | None:
+    """Return what tells these columns of a table apart from all others, for the key of a count.
+
+    A plan would carry a table in memory as a whole, which for a large one costs more than most
+    counts; its columns alone are known by a digest of their bytes, at a tenth of that.
+
+    Returns
+    -------
+    tuple or None
+        None where nothing is kept in this process, of tables that do not lie in memory, and of
+        those so large that a count of them would hardly be kept.
+    """
+    if not (is_remembering() and isinstance(data, pl.DataFrame)):
+        return None
+    if not set(columns) <= set(data.columns) or data.estimated_size() > LARGEST_BYTES:
+        return None
+    asked = pl.DataFrame([data.get_column(name) for name in dict.fromkeys(columns)])
+    # In one piece: how a table came to lie in memory is no part of what it holds.
+    return ("contents", hashlib.sha256(asked.rechunk().serialize()).digest())
 
 
 def _key(plan: pl.LazyFrame) -> tuple[object, ...] | None:
@@ -66,10 +105,24 @@ def _key(plan: pl.LazyFrame) -> tuple[object, ...] | None:
         files = tuple(_state(path) for path in scans)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a format that may change: it lives in this process
-            written = plan.serialize()
+            written = _Bounded(LARGEST_PLAN)
+            plan.serialize(written)
     except (OSError, pl.exceptions.PolarsError):
         return None
-    return None if len(written) > LARGEST_PLAN else ("collected", written, files)
+    return ("collected", bytes(written.text), files)
+
+
+class _Bounded(io.RawIOBase):
+    """Takes so many bytes and refuses more, so that a large plan is not written to its end."""
+
+    def __init__(self, most: int) -> None:
+        self.text, self._most = bytearray(), most
+
+    def write(self, more: Any) -> int:
+        if len(self.text) + len(more) > self._most:
+            raise OSError("The plan is larger than it is worth.")
+        self.text += more
+        return len(more)
 
 
 def _told_apart(text: str) -> tuple[bool, list[str]]:

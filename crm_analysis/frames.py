@@ -145,7 +145,8 @@ def open_table(
     require_columns(schema.names(), where)
     for spec in asked.values():
         _check_type(spec, schema[spec.column])
-    _check_nulls(frame, [spec for spec in asked.values() if not spec.nullable])
+    required = [spec for spec in asked.values() if not spec.nullable]
+    _check_nulls(data if isinstance(data, pl.DataFrame) else frame, required)
     read = _read_polars if isinstance(frame.to_native(), pl.LazyFrame) else _read
     columns = [read(spec, schema[spec.column]).alias(name) for name, spec in asked.items()]
     groups = [nw.col(name).alias(key) for name, key in zip(by, keys_of(by), strict=True)]
@@ -300,19 +301,11 @@ def _check_type(spec: Asked, dtype: nw.dtypes.DType) -> None:
     )
 
 
-def _check_nulls(frame: nw.LazyFrame[Any], required: Sequence[Asked]) -> None:
+def _check_nulls(table: pl.DataFrame | nw.LazyFrame[Any], required: Sequence[Asked]) -> None:
     if not required:
         return
     columns = list(dict.fromkeys(spec.column for spec in required))
-    counts = collect(
-        frame.select(
-            *[
-                nw.col(name).is_null().cast(nw.Int64).sum().alias(f"n{i}")
-                for i, name in enumerate(columns)
-            ],
-            nw.len().alias("rows"),
-        )
-    ).row(0)
+    counts = _null_counts(table, columns)
     for column, n_nulls in zip(columns, counts[:-1], strict=True):
         if n_nulls:
             argument = next(spec.argument for spec in required if spec.column == column)
@@ -321,6 +314,17 @@ def _check_nulls(frame: nw.LazyFrame[Any], required: Sequence[Asked]) -> None:
                 f"{counts[-1]} rows. Fill or leave out those rows, or name another column "
                 f"with '{argument}'."
             )
+
+
+def _null_counts(table: pl.DataFrame | nw.LazyFrame[Any], columns: Sequence[str]) -> list[int]:
+    """Return how many nulls each column has, and last how many rows there are."""
+    if isinstance(table, pl.DataFrame):
+        # In memory they are counted already.
+        return [*(table.get_column(name).null_count() for name in columns), table.height]
+    nulls = [
+        nw.col(name).is_null().cast(nw.Int64).sum().alias(f"n{i}") for i, name in enumerate(columns)
+    ]
+    return list(collect(table.select(*nulls, nw.len().alias("rows"))).row(0))
 
 
 def _read(spec: Asked, dtype: nw.dtypes.DType) -> nw.Expr:

@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from crm_analysis import collected as counting
 from crm_analysis import remembered
-from crm_analysis.collected import collected
+from crm_analysis.collected import collected, contents, recalled
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +71,63 @@ def test_tables_in_memory_are_known_by_what_they_hold(counted: list[int]) -> Non
     assert collected(same.lazy().sum())["x"].item() == 6
     assert len(counted) == 1
     assert collected(other.lazy().sum())["x"].item() == 7
+
+
+def test_a_plan_that_carries_too_much_is_not_written_to_its_end(
+    counted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = pl.DataFrame({"x": range(50_000)}).lazy().sum()
+    monkeypatch.setattr(counting, "LARGEST_PLAN", 100_000)
+    written: list[int] = []
+    write = counting._Bounded.write
+
+    def noted(self: Any, more: Any) -> int:
+        taken = write(self, more)
+        written.append(taken)
+        return taken
+
+    monkeypatch.setattr(counting._Bounded, "write", noted)
+    for _turn in range(2):
+        assert collected(plan)["x"].item() == 50_000 * 49_999 // 2
+    assert len(counted) == 2
+    assert 0 < sum(written) <= 2 * 100_000
+
+
+def test_contents_tell_tables_apart_by_what_they_hold() -> None:
+    table = pl.DataFrame({"x": [1, 2, None], "y": ["a", "b", "c"], "z": [0.5, 1.5, 2.5]})
+    others = [
+        table.with_columns(x=pl.Series([1, 2, 0])),
+        table.with_columns(x=pl.Series([1, 2, None], dtype=pl.Int32)),
+        table.with_columns(y=pl.Series(["a", "bc", ""])),
+        table.rename({"x": "y", "y": "x"}),
+        table.reverse(),
+        table.head(2),
+    ]
+    known = contents(table, ["x", "y"])
+    assert known is not None
+    assert len({contents(other, ["x", "y"]) for other in others} | {known}) == 7
+    assert contents(table.clone(), ["x", "y"]) == known
+    assert contents(table.with_columns(z=pl.lit(0.0)), ["x", "y"]) == known
+    pieces = pl.concat([table.head(1), table.tail(2)])
+    assert contents(pieces, ["y", "z"]) == contents(table, ["y", "z"])
+
+
+def test_contents_are_told_only_of_a_table_in_memory_and_where_something_is_kept() -> None:
+    table = pl.DataFrame({"x": [1]})
+    assert contents(table.lazy(), ["x"]) is None
+    assert contents(table, ["x", "y"]) is None
+    remembered.stop()
+    assert contents(table, ["x"]) is None
+
+
+def test_a_count_without_a_key_is_made_each_time() -> None:
+    numbers = iter(range(9))
+
+    def count() -> pl.DataFrame:
+        return pl.DataFrame({"x": [next(numbers)]})
+
+    assert [recalled(None, count)["x"].item() for _turn in range(2)] == [0, 1]
+    assert [recalled(("key",), count)["x"].item() for _turn in range(2)] == [2, 2]
 
 
 def test_changing_an_answer_changes_no_other(file: Path) -> None:

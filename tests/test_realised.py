@@ -24,7 +24,9 @@ from crm_analysis import (
     open_warehouse,
     payback_time,
     realised_value,
+    remembered,
 )
+from crm_analysis.lifetime import realised
 from crm_analysis.warehouse.ledger import UnitCosts
 from synthetic.closed_form import make_closed_form
 
@@ -436,6 +438,44 @@ def test_every_backend_gives_one_answer(backend: ToBackend) -> None:
         assert_frame_equal(ours.table, metric(FOUR, loaded=True, as_of=END).table)
     later = later_value(backend(FOUR), as_of=END)
     assert_frame_equal(later.table, later_value(FOUR, as_of=END).table)
+
+
+def test_figures_of_one_ledger_count_it_once_and_none_another_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[int] = []
+    sums = realised._sums
+
+    def noted(*asked: Any) -> pl.DataFrame:
+        made.append(1)
+        return sums(*asked)
+
+    monkeypatch.setattr(realised, "_sums", noted)
+    dearer = FOUR.with_columns(pl.col("amount") * 2)
+    terms: list[dict[str, Any]] = [
+        {"as_of": END},
+        {"as_of": END, "since": "first_entry"},
+        {"as_of": END, "purchase_parts": ["service"]},
+        {"as_of": date(2024, 6, 30)},
+    ]
+    metrics = (realised_value, cumulative_value, payback_time, loss_share)
+    plain = [
+        metric(t, **term).table for t in (FOUR, dearer) for term in terms for metric in metrics
+    ]
+    assert len(made) == len(plain)
+    made.clear()
+    try:
+        remembered.start()
+        for _turn in range(2):
+            kept = [
+                metric(t.clone(), **term).table
+                for t in (FOUR, dearer) for term in terms for metric in metrics
+            ]  # fmt: skip
+            for one, other in zip(kept, plain, strict=True):
+                assert_frame_equal(one, other, check_exact=True)
+        assert len(made) == 2 * len(terms)
+    finally:
+        remembered.stop()
 
 
 def test_results_are_shown(tiny_network: Path) -> None:

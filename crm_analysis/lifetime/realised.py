@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from crm_analysis import figures
+from crm_analysis.collected import contents, recalled
 from crm_analysis.dates import keys_per_unit, to_day_number, with_elapsed_key
 from crm_analysis.errors import InputError, listed
 from crm_analysis.estimates import FIVE, Estimates, five_columns, group_label, small_n_notes
@@ -104,13 +105,31 @@ def count_ledger(
             f"Groups by {listed(by)} were asked for; they must differ from the ledger's own "
             f"columns {listed(sorted(own))}. `by_part` of a realised value tells the parts apart."
         )
+    terms = (tuple(purchase_parts), since, as_of.toordinal(), tuple(by))
+    names = (columns.customer, columns.at, columns.part, columns.amount)
+    known = contents(ledger, [*names, *by])
+    counted = recalled(
+        known and ("ledger", known, names, terms),
+        lambda: _sums(ledger, columns, purchase_parts, since, to_day_number(as_of), by),
+    )
+    return _with_lost_leads(counted, by) if loaded else counted
+
+
+def _sums(
+    ledger: object,
+    columns: LedgerColumns,
+    purchase_parts: Sequence[str],
+    since: str,
+    last: int,
+    by: Sequence[str],
+) -> pl.DataFrame:
+    """Sum by customer, day and part, each with the customer's clock."""
     asked = {
         "customer": Asked(columns.customer, "key", "customer_col"),
         "day": Asked(columns.at, "date", "at_col"),
         "part": Asked(columns.part, "key", "part_col"),
         "amount": Asked(columns.amount, "number", "amount_col"),
     }
-    last = to_day_number(as_of)
     who = [*keys_of(by), "customer"]
     frame = open_table(ledger, asked, by=by).filter(nw.col("day") <= last)
     part = nw.col("part").cast(nw.String)
@@ -129,11 +148,10 @@ def count_ledger(
     counted = collect(summed.select(*names), by=by, order=["customer", "day", "part"])
     size = keys_per_unit("month")
     after = pl.when(pl.col("day") > pl.col("start")).then(pl.col("month") // size + 1)
-    clocked = counted.with_columns(
+    return counted.with_columns(
         month=pl.when(pl.col("start").is_not_null()).then(after.otherwise(0)),
         followed=pl.col("followed") // size,
     )
-    return _with_lost_leads(clocked, by) if loaded else clocked
 
 
 def _with_lost_leads(counted: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:

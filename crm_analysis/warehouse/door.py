@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from crm_analysis.collected import collected
 from crm_analysis.dates import add_months
 from crm_analysis.errors import InputError, SchemaError, listed, near
 from crm_analysis.schema import (
@@ -109,6 +110,20 @@ class Warehouse:
         if name not in self._conformed or self._conformed[name][0] is not frame:
             self._conformed[name] = (frame, conform(name, frame))
         return self._conformed[name][1]
+
+    @staticmethod
+    def read(view: pl.LazyFrame) -> pl.DataFrame:
+        """Read a view, or a plan of several, into memory: once for many figures that count it.
+
+        Where reports are made one after another the next, in another language, is given what
+        this one read, as long as the files are the same.
+
+        Parameters
+        ----------
+        view : polars LazyFrame
+            As the methods here return them, filtered, joined or cut to some columns.
+        """
+        return collected(view)
 
     def _activity(self, name: str) -> pl.LazyFrame:
         """Return a table of what customers did, empty where only the others are kept.
