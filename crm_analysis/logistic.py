@@ -52,10 +52,11 @@ def _design(x: Floats) -> Floats:
 
 def fit_logistic(x: Floats, k: Floats, n: Floats) -> LogisticModel | None:
     """Fit `k` of `n` in each row of traits; None where the data do not determine a model."""
-    import statsmodels.api as sm
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
-    model = sm.GLM(np.column_stack([k, n - k]), _design(x), family=sm.families.Binomial())
+    model = GLM(np.column_stack([k, n - k]), _design(x), family=Binomial())
     # Where a factor tells all apart the odds run off, and are seen to have done so below.
     with warnings.catch_warnings(), np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         warnings.simplefilter("error", PerfectSeparationWarning)

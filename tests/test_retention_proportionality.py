@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
+from statsmodels.duration.hazard_regression import PHReg
 
 from crm_analysis import InputError, hazard_ratios, proportional_hazards
 
@@ -43,6 +44,53 @@ def test_cox_matches_rs_ovarian_fit() -> None:
     assert log_ratios == pytest.approx([0.14732660, -0.80397301], abs=1e-7)
     errors = (table["std_error"] / table["estimate"]).to_numpy()
     assert errors == pytest.approx([0.04614705, 0.63204937], abs=1e-7)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_cox_is_statsmodels_own_with_ties_and_many_traits(*, late: bool) -> None:
+    rng = np.random.default_rng(11)
+    n = 400
+    days = rng.integers(1, 60, n)  # some seven end on each day
+    traits = np.column_stack([rng.normal(size=n), rng.integers(0, 2, (n, 3))])
+    ended = (rng.random(n) < 0.4 + 0.4 * traits[:, 1]).astype(int)
+    entry = np.where(rng.random(n) < 0.5, rng.integers(0, days), 0)
+    names = ["a", "b", "c", "d"]
+    spells = spells_of(
+        pl.DataFrame(
+            {"days": days, "ended": ended, "entry": entry} | dict(zip(names, traits.T, strict=True))
+        )
+    ).with_columns(entered_on=pl.col("started_on") + pl.duration(days="entry"))
+    column = "entered_on" if late else None
+    table = hazard_ratios(spells, entry_col=column, factors=names, as_of=LAST).table
+    # Who enters on a day is at risk from the next: half a day keeps that whatever is done of ties.
+    own = PHReg(
+        days, traits, status=ended, ties="efron",
+        entry=np.where(entry > 0, entry + 0.5, 0) if late else None,
+    ).fit(disp=0)  # fmt: skip
+    ratios = table["estimate"].to_numpy()
+    assert ratios == pytest.approx(np.exp(own.params), rel=EXACT)
+    assert (table["std_error"].to_numpy() / ratios) == pytest.approx(own.bse, rel=EXACT)
+
+
+def test_traits_that_tell_apart_have_no_ratio_and_small_units_have_theirs() -> None:
+    rng = np.random.default_rng(3)
+    kind = np.repeat([0, 1], 30)
+    days = rng.integers(1, 300, 60)
+    table = pl.DataFrame({
+        "days": days, "ended": kind, "kind": np.where(kind, "leaves", "stays"),
+        "price": 1e6 + 1e5 * rng.normal(size=60), "log": np.zeros(60),
+    }).with_columns(log=(pl.col("price") - 1e6) / 1e5)  # fmt: skip
+    apart = hazard_ratios(spells_of(table), factors=["kind", "log"], as_of=LAST)
+    assert apart.table["estimate"].null_count() == 2
+    assert "No model can be fitted" in " ".join(apart.notes)
+    # A unit a hundred thousand times smaller, and the log ratio with it.
+    large, small = (
+        hazard_ratios(spells_of(table), factors=[name], as_of=LAST).table
+        for name in ("price", "log")
+    )
+    assert 1e5 * np.log(large["estimate"][0]) == pytest.approx(
+        np.log(small["estimate"][0]), rel=EXACT
+    )
 
 
 def test_the_score_test_matches_rs_cox_zph() -> None:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from crm_analysis.dates import to_day_number
 from crm_analysis.errors import InputError
 from crm_analysis.frames import collect, keys_of
+from crm_analysis.retention.efron import AtRisk, RiskSets, maximum
 from crm_analysis.retention.spells import open_spells
 from crm_analysis.wording import _, word_of
 
-__all__ = ["CoxFit", "CoxRegression", "regress", "times_of"]
+__all__ = ["CoxFit", "CoxRegression", "regress"]
 
 Floats = NDArray[np.float64]
 
@@ -88,7 +89,7 @@ def _value(name: str, value: object) -> str:
     return word_of(value)
 
 
-def times_of(known: pl.DataFrame) -> tuple[Floats, Floats, NDArray[Any]]:
+def _times(known: pl.DataFrame) -> tuple[Floats, Floats, NDArray[Any]]:
     """Return days until the end or the last day known, days before entry, and whether it ended.
 
     Days count from 1, so that who is there from the start has entered before any exit; who comes
@@ -101,31 +102,34 @@ def times_of(known: pl.DataFrame) -> tuple[Floats, Floats, NDArray[Any]]:
 
 @dataclass(frozen=True)
 class CoxFit:
-    """Log ratios, their standard errors, and Harrell's concordance where it was counted."""
+    """Log ratios with their standard errors, and those at risk as they weigh them."""
 
     beta: Floats
     error: Floats
-    concordance: float | None
+    there: AtRisk
+
+    def concordance(self) -> float | None:
+        """Return Harrell's concordance; None where no two relationships can be compared."""
+        sets = self.there.sets
+        return _harrell(sets.days, sets.ended, sets.x @ self.beta)
 
 
-def _fit(known: pl.DataFrame, design: Floats, *, late: bool) -> CoxFit | None:
+def _fit(known: pl.DataFrame, design: Floats) -> CoxFit | None:
     """Return the fitted model; None where the data do not determine one."""
-    from statsmodels.duration.hazard_regression import PHReg
-
-    days, entry, ended = times_of(known)
     centred = design - design.mean(axis=0)
     if np.linalg.matrix_rank(centred) < centred.shape[1]:
         return None
-    model = PHReg(days, centred, status=ended, entry=entry if late else None, ties="efron")
+    found = maximum(RiskSets(*_times(known), centred))
+    if found is None:
+        return None
+    beta, there = found
     try:
-        fitted = model.fit()
-        error = np.asarray(fitted.bse, np.float64)
-    except (np.linalg.LinAlgError, ValueError):
+        variance = np.diag(np.linalg.inv(there.information()))
+    except np.linalg.LinAlgError:
         return None
-    if not (np.isfinite(error).all() and (error**2 < _WIDEST).all() and (error > 0).all()):
+    if not (np.isfinite(variance).all() and (variance > 0).all() and (variance < _WIDEST).all()):
         return None
-    beta = np.asarray(fitted.params, np.float64)
-    return CoxFit(beta, error, None if late else _harrell(days, ended, centred @ beta))
+    return CoxFit(beta, np.sqrt(variance), there)
 
 
 @dataclass(frozen=True)
@@ -136,9 +140,9 @@ class CoxRegression:
     ----------
     known : polars DataFrame
         The relationships of which every trait is known.
-    design, traits, references
-        A column for each number and for each value but the most frequent; their names; and those
-        of the most frequent.
+    traits, references : list of str
+        In the reader's words, each number and each value but the most frequent, and the most
+        frequent.
     n_exits, n_left_out : int
         Of those known, how many ended; and how many are not known.
     fit : CoxFit or None
@@ -146,7 +150,6 @@ class CoxRegression:
     """
 
     known: pl.DataFrame
-    design: Floats
     traits: list[str]
     references: list[str]
     n_exits: int
@@ -162,24 +165,23 @@ def regress(
     known = rows.drop_nulls(names)
     design, traits, references = _design(known, names)
     n_exits = int(known["ended"].sum())
-    late = columns[2] is not None
     return CoxRegression(
-        known, design, traits, references, n_exits, rows.height - known.height,
-        _fit(known, design, late=late) if traits and n_exits else None,
+        known, traits, references, n_exits, rows.height - known.height,
+        _fit(known, design) if traits and n_exits else None,
     )  # fmt: skip
 
 
 def _harrell(days: Floats, ended: NDArray[Any], risk: Floats) -> float | None:
     """Return Harrell's concordance, ties in risk counted half, over distinct risks."""
     levels, place = np.unique(np.round(risk, 9), return_inverse=True)
+    latest = np.argsort(-days, kind="stable")
+    starts = np.flatnonzero(np.diff(days[latest], prepend=np.nan))
     waiting = np.zeros(len(levels))
     agree = pairs = 0.0
-    for day in np.unique(days)[::-1]:
-        at = days == day
+    for at in np.split(latest, starts[1:]):
         # Who is censored on a day has outlived those who left on it.
-        censored = np.bincount(place[at & (ended == 0)], minlength=len(levels))
-        waiting += censored
-        gone = np.bincount(place[at & (ended == 1)], minlength=len(levels))
+        waiting += np.bincount(place[at[ended[at] == 0]], minlength=len(levels))
+        gone = np.bincount(place[at[ended[at] == 1]], minlength=len(levels))
         if gone.any():
             below = np.cumsum(waiting) - waiting
             agree += float(gone @ (below + waiting / 2))

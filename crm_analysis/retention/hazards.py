@@ -119,13 +119,12 @@ def _ratio_beside_trend(sides: _Sides, conf_level: float) -> RateRatio:
     enough = all(sides.ends[sides.after == side].sum() >= _FEWEST_ENDS for side in (False, True))
     if not enough:
         return RateRatio(*[float("nan")] * 4)
-    import statsmodels.api as sm
+    from statsmodels.genmod.families import Poisson
+    from statsmodels.genmod.generalized_linear_model import GLM
 
     age = (sides.age - sides.age.mean()) / 12
     design = np.column_stack([np.ones_like(age), age, sides.after.astype(float)])
-    fitted = sm.GLM(
-        sides.ends, design, family=sm.families.Poisson(), exposure=sides.years
-    ).fit()  # fmt: skip
+    fitted = GLM(sides.ends, design, family=Poisson(), exposure=sides.years).fit()
     low, high = fitted.conf_int(alpha=1 - conf_level)[2]
     return RateRatio(
         float(np.exp(fitted.params[2])), float(np.exp(low)), float(np.exp(high)),

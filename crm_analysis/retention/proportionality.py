@@ -16,7 +16,7 @@ from crm_analysis import figures
 from crm_analysis.errors import InputError
 from crm_analysis.estimates import Estimates, five_columns, p_text
 from crm_analysis.frames import check_as_of, check_conf_level, check_one_of, group_names
-from crm_analysis.retention.cox import CoxFit, regress, times_of
+from crm_analysis.retention.cox import CoxFit, regress
 from crm_analysis.survival import Comparison, holm
 from crm_analysis.uncertainty import normal_quantile
 from crm_analysis.wording import _, date_text, number
@@ -29,9 +29,6 @@ __all__ = ["ProportionalHazards", "proportional_hazards"]
 Floats = NDArray[np.float64]
 
 _CLOCKS = ("km", "rank", "days")
-
-_POLISH = 3
-"""Newton steps on the fitted ratios: the test takes the score to be 0 there."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -171,7 +168,7 @@ def proportional_hazards(
         raise InputError("A test was asked for without a factor. Name at least one column.")
     model = regress(spells, (start_col, end_col, entry_col), as_of, names)
     known = model.known
-    found = None if model.fit is None else _moves(known, model.design, model.fit, clock)
+    found = None if model.fit is None else _moves(model.fit, clock)
     table = _table(model.traits, model.n_exits, known.height, found, conf_level)
     return ProportionalHazards(
         table=table,
@@ -211,83 +208,17 @@ class _Moves:
     test: Comparison
 
 
-@dataclass(frozen=True)
-class _Risk:
-    """Departures in order of time, and what those at risk are like at each.
-
-    Attributes
-    ----------
-    at : ndarray of int, shape (departures,)
-        Which of the distinct days each departure fell on.
-    own : ndarray, shape (departures, traits)
-        Traits of who left.
-    mean : ndarray, shape (departures, traits)
-        Mean traits of those at risk, weighted by their pace (Efron's ties).
-    spread : ndarray, shape (traits, traits, departures)
-        Their covariance.
-    curve : ndarray, shape (days,)
-        Kaplan-Meier just before each day.
-    day : ndarray, shape (days,)
-    """
-
-    at: NDArray[np.intp]
-    own: Floats
-    mean: Floats
-    spread: Floats
-    curve: Floats
-    day: Floats
-
-
-def _at_risk(known: pl.DataFrame, x: Floats, beta: Floats) -> _Risk:
-    days, entry, ended = times_of(known)
-    gone = np.flatnonzero(ended)
-    gone = gone[np.argsort(days[gone], kind="stable")]
-    day, at, tied = np.unique(days[gone], return_inverse=True, return_counts=True)
-    by_end, by_entry = np.argsort(days), np.argsort(entry)
-    past_end = np.searchsorted(days[by_end], day, side="left")
-    past_entry = np.searchsorted(entry[by_entry], day, side="left")
-    first = np.cumsum(tied) - tied
-    share = (np.arange(len(gone)) - first[at]) / tied[at]
-
-    def there(values: Floats) -> Floats:
-        """Sum over those at risk on each day: followed until then, less those not there yet."""
-        from_end = np.append(np.cumsum(values[by_end][::-1])[::-1], 0.0)
-        from_entry = np.append(np.cumsum(values[by_entry][::-1])[::-1], 0.0)
-        return np.asarray(from_end[past_end] - from_entry[past_entry])
-
-    def efron(values: Floats) -> Floats:
-        """Sum over those at risk at each departure: of the tied, the share not yet gone."""
-        left = np.add.reduceat(values[gone], first)
-        return np.asarray(there(values)[at] - share * left[at])
-
-    pace = np.exp(x @ beta)
-    total = efron(pace)
-    mean = np.stack([efron(pace * column) for column in x.T], axis=1) / total[:, None]
-    traits = range(x.shape[1])
-    spread = np.array([
-        [efron(pace * x[:, i] * x[:, j]) / total - mean[:, i] * mean[:, j] for j in traits]
-        for i in traits
-    ])  # fmt: skip
-    stays = np.cumprod(1 - tied / there(np.ones(len(days))))
-    return _Risk(at, x[gone], mean, spread, np.append(1.0, stays[:-1]), day)
-
-
-def _moves(known: pl.DataFrame, design: Floats, fit: CoxFit, clock: str) -> _Moves | None:
+def _moves(fit: CoxFit, clock: str) -> _Moves | None:
     """Return what the score test finds; None where all leave on one day."""
-    x = design - design.mean(axis=0)
-    beta = fit.beta
-    for _step in range(_POLISH):
-        risk = _at_risk(known, x, beta)
-        score = (risk.own - risk.mean).sum(axis=0)
-        beta = beta + np.linalg.solve(risk.spread.sum(axis=2), score)
-    risk = _at_risk(known, x, beta)
-    ticks = {"km": 1 - risk.curve, "rank": np.arange(len(risk.day), dtype=float), "days": risk.day}
-    g = ticks[clock]
-    if len(g) < 2:
+    there, sets = fit.there, fit.there.sets
+    if len(sets.day) < 2:
         return None
-    g = ((g - g[0]) / (g[-1] - g[0]))[risk.at]
-    score = g @ (risk.own - risk.mean)
-    plain, mixed, moving = (risk.spread @ g**power for power in (0, 1, 2))
+    before = np.append(1.0, sets.stays()[:-1])
+    ticks = {"km": 1 - before, "rank": np.arange(len(sets.day), dtype=float), "days": sets.day}
+    g = ticks[clock]
+    g = ((g - g[0]) / (g[-1] - g[0]))[sets.at]
+    score = g @ there.residuals
+    plain, mixed, moving = (there.information(g**power) for power in (0, 1, 2))
     # What is left of the information once the ratios themselves are fitted again.
     shifts = np.linalg.solve(plain, mixed)
     left = moving - mixed.T @ shifts
@@ -297,7 +228,7 @@ def _moves(known: pl.DataFrame, design: Floats, fit: CoxFit, clock: str) -> _Mov
     slope, error = score / own, 1 / np.sqrt(own)
     statistic = float(score @ np.linalg.solve(left, score))
     p = float(stats.chi2.sf(statistic, len(own)))
-    first = beta - np.diag(shifts) * slope
+    first = fit.beta - np.diag(shifts) * slope
     return _Moves(slope, error, first, Comparison(statistic, len(own), p))
 
 

@@ -140,6 +140,8 @@ def hazard_ratios(
         raise InputError("Ratios were asked for without a factor. Name at least one column.")
     found = regress(spells, (start_col, end_col, entry_col), as_of, names)
     fit = found.fit
+    # Of those who came late nobody knows how long they would have been there before.
+    agreed = None if fit is None or entry_col is not None else fit.concordance()
     table = _table(found.traits, found.n_exits, found.known.height, fit, conf_level)
     return HazardRatios(
         table=table,
@@ -154,8 +156,8 @@ def hazard_ratios(
         ),
         by=("trait",),
         conf_level=conf_level,
-        notes=_notes(found.n_left_out, fit),
-        concordance=None if fit is None else fit.concordance,
+        notes=_notes(found.n_left_out, agreed, fitted=fit is not None),
+        concordance=agreed,
     )
 
 
@@ -185,8 +187,8 @@ def _table(
     )
 
 
-def _notes(lost: int, fit: CoxFit | None) -> tuple[str, ...]:
-    if fit is None:
+def _notes(lost: int, concordance: float | None, *, fitted: bool) -> tuple[str, ...]:
+    if not fitted:
         return (
             _(
                 "No model can be fitted: nobody has left, no trait varies, some value of one has "
@@ -200,11 +202,11 @@ def _notes(lost: int, fit: CoxFit | None) -> tuple[str, ...]:
         notes += (
             _("{n} relationships in which a trait is not known are left out.", n=number(lost)),
         )
-    if fit.concordance is not None:
+    if concordance is not None:
         notes += (
             _(
                 "Concordance {value}: 0.5 would be no better than a coin.",
-                value=number(fit.concordance, 2),
+                value=number(concordance, 2),
             ),
         )
     return notes
