@@ -26,7 +26,11 @@ __all__ = ["collected", "contents", "recalled"]
 LARGEST_PLAN = 1_000_000
 """Bytes of a plan above which a count costs less than telling whether it is known."""
 
+LARGEST_TABLE = 200_000
+"""The same of a plan that carries a table in memory: to count one is quick, to write it is not."""
+
 _SCAN = re.compile(r"\s*(?:Parquet|Csv|Ipc) SCAN \[([^\[\],]+)\]")
+_IN_MEMORY = "DF ["
 _NEVER_TWICE = ("python", "shuffle", "sample", "random", "cache", "sink")
 
 
@@ -98,14 +102,15 @@ def contents(data: object, columns: Sequence[str]) -> tuple[object, ...] | None:
 
 def _key(plan: pl.LazyFrame) -> tuple[object, ...] | None:
     """Return everything that a count follows from, or None where that cannot be told."""
-    known, scans = _told_apart(plan.explain(optimized=False))
+    text = plan.explain(optimized=False)
+    known, scans = _told_apart(text)
     if not known:
         return None
     try:
         files = tuple(_state(path) for path in scans)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a format that may change: it lives in this process
-            written = _Bounded(LARGEST_PLAN)
+            written = _Bounded(LARGEST_TABLE if _IN_MEMORY in text else LARGEST_PLAN)
             plan.serialize(written)
     except (OSError, pl.exceptions.PolarsError):
         return None
