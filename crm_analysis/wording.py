@@ -12,13 +12,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from babel import Locale
 from babel.dates import format_date
-from babel.numbers import NumberPattern, format_currency, parse_pattern
+from babel.numbers import format_currency, get_decimal_symbol, get_group_symbol
 
 from crm_analysis.errors import InputError, listed
 
@@ -240,18 +241,27 @@ def number(value: float | None, digits: int = 0) -> str:
     """
     if value is None or not _known(value):
         return ABSENT
-    text = _pattern(digits).apply(_unsigned_zero(value, digits), _locale(language()))
-    return _with_minus(str(text))
-
-
-def _with_minus(text: str) -> str:
-    """Write the minus sign that is as wide as a plus, as all signed differences have it."""
-    return text.replace("-", "−")
+    # As babel rounds and groups, without asking it what it has said of the locale already.
+    rounded = Decimal(str(_unsigned_zero(value, digits))).quantize(_last_place(digits))
+    return f"{rounded:,f}".translate(_signs(language()))
 
 
 @cache
-def _pattern(digits: int) -> NumberPattern:
-    return parse_pattern("#,##0" + ("." + "0" * digits if digits else ""))
+def _last_place(digits: int) -> Decimal:
+    return Decimal(1).scaleb(-digits)
+
+
+@cache
+def _signs(lang: str) -> dict[int, str]:
+    """Return the signs of a language, and the minus that is as wide as a plus."""
+    locale = _locale(lang)
+    return str.maketrans(
+        {",": get_group_symbol(locale), ".": get_decimal_symbol(locale), "-": _MINUS}
+    )
+
+
+_MINUS = "−"
+"""As wide as a plus: all signed differences have it."""
 
 
 @cache
@@ -287,14 +297,23 @@ def money(value: float | None, currency: str | None = None) -> str:
         return ABSENT
     if currency is None:
         return number(value)
+    digits = number(value)
+    before, after = _around(language(), currency, negative=digits.startswith(_MINUS))
+    return before + digits.removeprefix(_MINUS) + after
+
+
+@cache
+def _around(lang: str, currency: str, *, negative: bool) -> tuple[str, str]:
+    """Return what stands before and after the digits of an amount in a currency."""
     text = format_currency(
-        _unsigned_zero(value, 0),
+        -1 if negative else 1,
         currency,
-        locale=_locale(language()),
+        locale=_locale(lang),
         currency_digits=False,
-        format="¤#,##0" if language() == "en" else "#,##0\u00a0¤",
+        format="¤#,##0" if lang == "en" else "#,##0\u00a0¤",
     )
-    return _with_minus(str(text))
+    before, _digit, after = text.replace("-", _MINUS).partition("1")
+    return before, after
 
 
 def _unsigned_zero(value: float, digits: int) -> float:

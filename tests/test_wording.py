@@ -9,8 +9,10 @@ from io import BytesIO
 from typing import get_args
 
 import pytest
+from babel import Locale
 from babel.messages.pofile import read_po
-from hypothesis import given
+from babel.numbers import format_currency, parse_pattern
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from crm_analysis import wording
@@ -176,6 +178,27 @@ def test_numbers(value: float, digits: int, english: str, russian_: str) -> None
     assert number(value, digits) == english
     with speaking("ru"):
         assert number(value, digits) == russian_
+
+
+@given(
+    st.floats(-1e15, 1e15)
+    | st.integers(-(10**9), 10**9)
+    | st.integers(-999, 999).map(lambda n: n / 8),
+    st.integers(0, 4),
+    st.sampled_from(["USD", "RUB", "CHF"]),
+)
+def test_numbers_and_money_are_written_as_babel_writes_them(
+    value: float, digits: int, currency: str
+) -> None:
+    # Of what is rounded to nothing babel keeps the minus; we do not.
+    assume(round(value, digits) != 0 and round(value) != 0)
+    pattern = parse_pattern("#,##0" + ("." + "0" * digits if digits else ""))
+    for lang, locale, form in (("en", "en_GB", "¤#,##0"), ("ru", "ru_RU", "#,##0\u00a0¤")):
+        with speaking(lang):
+            own = pattern.apply(value, Locale.parse(locale))
+            assert number(value, digits) == own.replace("-", "−")
+            own = format_currency(value, currency, form, locale, currency_digits=False)
+            assert money(value, currency) == own.replace("-", "−")
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,9 @@ def _parted(counted: pl.DataFrame, since: int | None, horizon_months: int) -> pl
     """
     if since is None:
         since = counted.filter(pl.col("over") == 1)["day"].max()  # type: ignore[assignment]
-    over_on = [add_months(date_of(day), horizon_months) for day in counted["day"].to_list()]
-    ends = pl.Series([to_day_number(day) for day in over_on], dtype=pl.Int64)
+    days = counted["day"].unique().to_list()
+    over = [to_day_number(add_months(date_of(day), horizon_months)) for day in days]
+    ends = pl.col("day").replace_strict(days, over, return_dtype=pl.Int64)
     first = pl.lit(since, pl.Int64)
     return counted.with_columns(
         part=pl.when(pl.col("over") == 0)
