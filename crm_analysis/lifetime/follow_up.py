@@ -125,11 +125,11 @@ def later_value(
         ledger, columns, purchase_parts=purchase_parts, since="purchase", loaded=False,
         as_of=as_of, by=by,
     )  # fmt: skip
-    kept = _in_money_of_the_purchase(counted.drop_nulls("start"), annual_discount_rate)
+    kept = _in_money_of_the_purchase(counted.kept, annual_discount_rate)
     rows = [
         beside(head, _row(group, horizon_months, conf_level)) for head, group in groups_of(kept, by)
     ]
-    table = pl.concat(rows) if rows else beside(counted.select(by).clear(), _nobody(bool(by)))
+    table = pl.concat(rows) if rows else beside(counted.table.select(by).clear(), _nobody(bool(by)))
     return LaterValue(
         table=table,
         name=_("Value in the {n} months after the purchase", n=number(horizon_months)),

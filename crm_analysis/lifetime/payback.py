@@ -31,7 +31,6 @@ from crm_analysis.lifetime.realised import (
     PURCHASE_PARTS,
     LedgerColumns,
     count_ledger,
-    paid_back,
     since_text,
     without_purchase,
 )
@@ -238,10 +237,10 @@ def cumulative_value(
         as_of=as_of, by=by,
     )  # fmt: skip
     tables = []
-    for head, group in groups_of(counted.drop_nulls("start"), by):
+    for head, group in groups_of(counted.kept, by):
         rows = mean_cumulative(*movements(group), horizon, conf_level)
         tables.append(beside(head, rows))
-    table = pl.concat(tables) if tables else _no_rows(counted, by)
+    table = pl.concat(tables) if tables else _no_rows(counted.table, by)
     return CumulativeValue(
         table=table,
         name=_("Cumulative value per customer"),
@@ -255,7 +254,7 @@ def cumulative_value(
         ),
         by=by,
         conf_level=conf_level,
-        notes=without_purchase(counted, by, currency) + _few_left(table),
+        notes=without_purchase(counted, currency) + _few_left(table),
         currency=currency,
     )
 
@@ -388,12 +387,13 @@ def payback_time(
         ledger, columns, purchase_parts=purchase_parts, since=since, loaded=loaded,
         as_of=as_of, by=by,
     )  # fmt: skip
+    paid_back = counted.paid_back()
     rows, curves = [], []
-    for head, group in groups_of(counted.drop_nulls("start"), by):
-        curve = _payback_curve(group, by)
+    for head, group in groups_of(counted.kept, by):
+        curve = _payback_curve(group, paid_back, by)
         rows.append(beside(head, _payback_row(curve, within, conf_level)))
         curves.append(beside(head, _paid_rows(curve, conf_level)))
-    table = pl.concat(rows) if rows else beside(counted.select(by).clear(), _nobody(bool(by)))
+    table = pl.concat(rows) if rows else beside(counted.table.select(by).clear(), _nobody(bool(by)))
     return PaybackTime(
         table=table,
         name=_("Months until half of the customers have paid back"),
@@ -406,9 +406,9 @@ def payback_time(
         ),
         by=by,
         conf_level=conf_level,
-        notes=without_purchase(counted, by, None) + small_n_notes(table, by, what=_("customers")),
+        notes=without_purchase(counted, None) + small_n_notes(table, by, what=_("customers")),
         within_months=within,
-        curve=pl.concat(curves) if curves else _no_rows(counted, by),
+        curve=pl.concat(curves) if curves else _no_rows(counted.table, by),
     )
 
 
@@ -417,10 +417,10 @@ def beside(head: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     return head.join(rows, how="cross") if head.width else rows
 
 
-def _payback_curve(group: pl.DataFrame, by: Sequence[str]) -> KaplanMeier:
+def _payback_curve(group: pl.DataFrame, paid_back: pl.DataFrame, by: Sequence[str]) -> KaplanMeier:
     who = [*by, "customer"]
     clock = group.group_by(who).agg(pl.col("followed").first())
-    joined = clock.join(paid_back(group, by), on=who, how="left", nulls_equal=True)
+    joined = clock.join(paid_back, on=who, how="left", nulls_equal=True)
     seen = pl.col("paid_month") <= pl.col("followed")
     times = joined.select(
         ended=seen.fill_null(value=False),
@@ -520,7 +520,7 @@ def loss_share(
         ledger, columns, purchase_parts=purchase_parts, since=since, loaded=loaded,
         as_of=as_of, by=by,
     )  # fmt: skip
-    kept = counted.drop_nulls("start").filter(pl.col("followed") >= least)
+    kept = counted.kept.filter(pl.col("followed") >= least)
     balances = kept.group_by(*by, "customer").agg(pl.col("amount").sum())
     aggregates = {
         "n": pl.len().cast(pl.Int64),
@@ -545,7 +545,7 @@ def loss_share(
         ),
         by=by,
         conf_level=conf_level,
-        notes=without_purchase(counted, by, None) + small_n_notes(table, by, what=_("customers")),
+        notes=without_purchase(counted, None) + small_n_notes(table, by, what=_("customers")),
     )
 
 

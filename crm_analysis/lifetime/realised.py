@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -37,11 +37,11 @@ __all__ = [
     "COST_PARTS",
     "PURCHASE_PARTS",
     "SINCE",
+    "CountedLedger",
     "LedgerColumns",
     "PartValues",
     "RealisedValue",
     "count_ledger",
-    "paid_back",
     "realised_value",
     "since_text",
     "without_purchase",
@@ -75,6 +75,48 @@ class LedgerColumns:
 # Count ------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class CountedLedger:
+    """A ledger as `count_ledger` counts it.
+
+    Attributes
+    ----------
+    table : polars DataFrame
+        One row per group, customer, day and part.
+    by : tuple of str
+    key : tuple or None
+        What it follows from, as `recalled` takes it.
+    """
+
+    table: pl.DataFrame
+    by: tuple[str, ...]
+    key: tuple[object, ...] | None
+
+    @property
+    def kept(self) -> pl.DataFrame:
+        """The rows of customers whose time has started."""
+        return self.table.drop_nulls("start")
+
+    def customers(self) -> pl.DataFrame:
+        """Return one row per customer: clock, value, parts, and when the balance left the red."""
+        return self._derived("customers", lambda: _customers(self.kept, self.paid_back(), self.by))
+
+    def paid_back(self) -> pl.DataFrame:
+        """Return when each customer's balance first stood at 0 or more on or after the start.
+
+        Returns
+        -------
+        polars DataFrame
+            The columns of `by`, ``customer``, ``paid_back`` (day number), ``paid_month``; only
+            customers who got there. Movements of one day count together, and all before the start
+            are counted at it.
+        """
+        return self._derived("paid back", lambda: _paid_back(self.kept, self.by))
+
+    def _derived(self, name: str, derive: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        return recalled(self.key and (name, self.key), derive)
+
+
 def count_ledger(
     ledger: object,
     columns: LedgerColumns,
@@ -84,7 +126,7 @@ def count_ledger(
     loaded: bool,
     as_of: date,
     by: Sequence[str],
-) -> pl.DataFrame:
+) -> CountedLedger:
     """Sum a ledger by customer, day and part, with each customer's clock.
 
     With `loaded`, what was spent on people of the group who never bought is shared equally among
@@ -92,11 +134,12 @@ def count_ledger(
 
     Returns
     -------
-    polars DataFrame
-        The columns of `by`, ``customer``, ``start`` and ``day`` (day numbers), ``month`` (0 for
-        everything up to the start, 1 for the first month after it, …), ``followed`` (completed
-        months from the start to `as_of`), ``part``, ``amount``. ``start``, ``month`` and
-        ``followed`` are null for a customer without a purchase, unless `since` is first_entry.
+    CountedLedger
+        Its table has the columns of `by`, ``customer``, ``start`` and ``day`` (day numbers),
+        ``month`` (0 for everything up to the start, 1 for the first month after it, …),
+        ``followed`` (completed months from the start to `as_of`), ``part``, ``amount``. ``start``,
+        ``month`` and ``followed`` are null for a customer without a purchase, unless `since` is
+        first_entry.
     """
     check_one_of("since", since, SINCE)
     own = {columns.customer, columns.at, columns.part, columns.amount}
@@ -108,11 +151,13 @@ def count_ledger(
     terms = (tuple(purchase_parts), since, as_of.toordinal(), tuple(by))
     names = (columns.customer, columns.at, columns.part, columns.amount)
     known = contents(ledger, [*names, *by])
+    key = known and ("ledger", known, names, terms)
     counted = recalled(
-        known and ("ledger", known, names, terms),
-        lambda: _sums(ledger, columns, purchase_parts, since, to_day_number(as_of), by),
+        key, lambda: _sums(ledger, columns, purchase_parts, since, to_day_number(as_of), by)
     )
-    return _with_lost_leads(counted, by) if loaded else counted
+    if loaded:
+        counted = _with_lost_leads(counted, by)
+    return CountedLedger(counted, tuple(by), key and (*key, loaded))
 
 
 def _sums(
@@ -172,31 +217,21 @@ def _with_lost_leads(counted: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     return pl.concat([kept, share.select(kept.columns)])
 
 
-def _customers(counted: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    """Return one row per customer: clock, parts, value, and the day the balance came out of red."""
+def _customers(kept: pl.DataFrame, paid_back: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     who = [*by, "customer"]
-    clock = counted.group_by(who, maintain_order=True).agg(
+    clock = kept.group_by(who, maintain_order=True).agg(
         pl.col("start").first(), pl.col("followed").first(), value=pl.col("amount").sum()
     )
-    parts = counted.pivot("part", index=who, values="amount", aggregate_function="sum")
+    parts = kept.pivot("part", index=who, values="amount", aggregate_function="sum")
     return clock.join(parts, on=who, how="left", nulls_equal=True).join(
-        paid_back(counted, by), on=who, how="left", nulls_equal=True
+        paid_back, on=who, how="left", nulls_equal=True
     )
 
 
-def paid_back(counted: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    """Return when each customer's balance first stood at 0 or more on or after the start.
-
-    Returns
-    -------
-    polars DataFrame
-        The columns of `by`, ``customer``, ``paid_back`` (day number), ``paid_month``; only
-        customers who got there. Movements of one day count together, and all before the start
-        are counted at it.
-    """
+def _paid_back(kept: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     who = [*by, "customer"]
     daily = (
-        counted.with_columns(day=pl.max_horizontal("day", "start"))
+        kept.with_columns(day=pl.max_horizontal("day", "start"))
         .group_by(*who, "day", "month", maintain_order=True)
         .agg(pl.col("amount").sum())
         .sort(*who, "day", nulls_last=True)
@@ -405,9 +440,8 @@ def realised_value(
         ledger, columns, purchase_parts=purchase_parts, since=since, loaded=loaded,
         as_of=as_of, by=by,
     )  # fmt: skip
-    kept = counted.drop_nulls("start")
-    parts = tuple(_ordered(kept["part"].unique().to_list()))
-    customers = _customers(kept, by).with_columns(pl.col(parts).fill_null(0.0))
+    parts = tuple(_ordered(counted.kept["part"].unique().to_list()))
+    customers = counted.customers().with_columns(pl.col(parts).fill_null(0.0))
     table = _means(customers, by, conf_level)
     costs = [part for part in parts if part in (*cost_parts, LOST_LEADS)]
     cost = -pl.sum_horizontal(costs) if costs else pl.lit(0.0)
@@ -425,8 +459,7 @@ def realised_value(
         ),
         by=by,
         conf_level=conf_level,
-        notes=without_purchase(counted, by, currency)
-        + small_n_notes(table, by, what=_("customers")),
+        notes=without_purchase(counted, currency) + small_n_notes(table, by, what=_("customers")),
         currency=currency,
         customers=_named(customers, by, parts, customer_col),
         parts=parts,
@@ -502,18 +535,16 @@ def _named(
     )
 
 
-def without_purchase(
-    counted: pl.DataFrame, by: Sequence[str], currency: str | None
-) -> tuple[str, ...]:
+def without_purchase(counted: CountedLedger, currency: str | None) -> tuple[str, ...]:
     """Say how many people cost money and are not counted, because they never bought."""
-    only_cost = counted.filter(pl.col("start").is_null())
+    only_cost = counted.table.filter(pl.col("start").is_null())
     if only_cost.is_empty():
         return ()
     return (
         _(
             "Left out: {n} people on whom money was spent and who have not bought; together they "
             "stand at {total}.",
-            n=number(only_cost.select(*by, "customer").n_unique()),
+            n=number(only_cost.select(*counted.by, "customer").n_unique()),
             total=money(float(only_cost["amount"].sum()), currency),
         ),
     )
