@@ -174,6 +174,13 @@ def test_gradient_and_hessian_of_the_regular_model(
 ) -> None:
     likelihood = partial(regular_beta_geometric.log_likelihood, k=k, modified=modified)
     check_derivatives(likelihood, np.array(log_theta), some_customers(seed))
+    x, t_x, T, weight = some_customers(seed)
+    r, alpha, a, b = np.exp(log_theta)
+    model = RegularBetaGeometric(r=r, alpha=alpha, a=a, b=b, k=k, modified=modified)
+    # Without slope and curvature the value is the same.
+    assert model.log_likelihood_of(Patterns(x, t_x, T), weight) == pytest.approx(
+        likelihood(np.array(log_theta), x, t_x, T, weight)[0], rel=1e-13
+    )
 
 
 @pytest.mark.parametrize(("k", "modified"), [(1, True), (3, True), (4, False)])

@@ -87,7 +87,7 @@ def log_likelihood(
     Filiztekin (2007), International Journal of Research in Marketing 24:201-209 (k = 1).
     """
     theta = np.exp(log_theta)
-    value, slope, curve = _counting_terms(theta, x, weight, k, int(modified))
+    value, slope, curve = _counting_terms(theta, *_visits(x, weight), k, int(modified))
     for at in range(0, len(x), CHUNK):
         part = slice(at, at + CHUNK)
         v, s, c = _timing_terms(theta, x[part], t_x[part], T[part], weight[part], k, int(modified))
@@ -95,19 +95,42 @@ def log_likelihood(
     return value, theta * slope, np.outer(theta, theta) * curve + np.diag(theta * slope)
 
 
-def _counting_terms(
-    theta: Floats, x: Floats, weight: Floats, k: int, m: int
-) -> tuple[float, Floats, Floats]:
-    """Terms that depend on x alone: special functions at the distinct x only."""
-    r, alpha, a, b = theta
+def _log_likelihood_alone(
+    theta: Floats, x: Floats, t_x: Floats, T: Floats, weight: Floats, k: int, m: int
+) -> float:
+    """Return the value of `log_likelihood` without its gradient and Hessian, at their third."""
+    value = _counting_value(theta, *_visits(x, weight), k, m)
+    for at in range(0, len(x), CHUNK):
+        part = slice(at, at + CHUNK)
+        log_count = _phase_logs(float(theta[0]), x[part], k)
+        ways = _ways(theta, x[part], t_x[part], T[part], log_count, m)
+        value += float(weight[part] @ ways.log_sum)
+    return value
+
+
+def _visits(x: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """Return the distinct x and how many customers share each."""
     counts = np.bincount(x.astype(np.int64), weights=weight)
-    visits = np.flatnonzero(counts).astype(np.float64)
-    w = counts[counts > 0]
-    n, s, stayed = w.sum(), r + k * visits, b + visits + m
+    visits = np.flatnonzero(counts)
+    return visits.astype(np.float64), np.asarray(counts[visits], np.float64)
+
+
+def _counting_value(theta: Floats, visits: Floats, w: Floats, k: int, m: int) -> float:
+    r, alpha, a, b = theta
+    s, stayed = r + k * visits, b + visits + m
     value = w @ (
         special.gammaln(s) - special.gammaln(r) + r * np.log(alpha)
         + special.betaln(a, stayed) - special.betaln(a, b)
     )  # fmt: skip
+    return float(value)
+
+
+def _counting_terms(
+    theta: Floats, visits: Floats, w: Floats, k: int, m: int
+) -> tuple[float, Floats, Floats]:
+    """Terms that depend on x alone: special functions at the distinct x only."""
+    r, alpha, a, b = theta
+    n, s, stayed = w.sum(), r + k * visits, b + visits + m
     both = special.psi(a + b) - special.psi(a + stayed)
     both_2 = special.polygamma(1, a + b) - special.polygamma(1, a + stayed)
     slope = np.array([
@@ -122,39 +145,76 @@ def _counting_terms(
     curve[1, 1] = -n * r / alpha**2
     curve[2, 2] = curve[2, 3] = curve[3, 2] = w @ both_2
     curve[3, 3] = w @ (both_2 + special.polygamma(1, stayed) - special.polygamma(1, b))
-    return float(value), slope, curve
+    return _counting_value(theta, visits, w, k, m), slope, curve
 
 
-def _phase_terms(r: float, x: Floats, k: int) -> tuple[Floats, Floats, Floats]:
-    """Return log of ``(s)_j / j!`` with first and second derivative in s = r + k x, (k, m)."""
+def _phase_logs(r: float, x: Floats, k: int) -> Floats:
+    """Return log of ``(s)_j / j!`` of s = r + k x, shape (k, m)."""
     distinct, which = np.unique(x, return_inverse=True)
-    steps = r + k * distinct + np.arange(k - 1.0)[:, None]
-    log_count, first, second = (np.zeros((k, len(distinct))) for _term in range(3))
+    steps = _phase_steps(r, distinct, k)
+    log_count = np.zeros((k, len(distinct)))
     np.cumsum(np.log(steps / np.arange(1.0, k)[:, None]), axis=0, out=log_count[1:])
+    return np.asarray(log_count[:, which])
+
+
+def _phase_slopes(r: float, x: Floats, k: int) -> tuple[Floats, Floats]:
+    """Return the first and second derivative of `_phase_logs` in s, each (k, m)."""
+    distinct, which = np.unique(x, return_inverse=True)
+    steps = _phase_steps(r, distinct, k)
+    first, second = (np.zeros((k, len(distinct))) for _term in range(2))
     np.cumsum(1 / steps, axis=0, out=first[1:])
     np.cumsum(-1 / steps**2, axis=0, out=second[1:])
-    return log_count[:, which], first[:, which], second[:, which]
+    return first[:, which], second[:, which]
+
+
+def _phase_steps(r: float, x: Floats, k: int) -> Floats:
+    return np.asarray(r + k * x + np.arange(k - 1.0)[:, None])
+
+
+@dataclass(frozen=True)
+class _Ways:
+    """What a customer's last purchase can mean: active, with j phases passed, or stopped there.
+
+    Attributes
+    ----------
+    share : ndarray, shape (k + 1, m)
+        Chance of each, the last of having stopped.
+    log_sum : ndarray, shape (m,)
+        Logarithm of all of them together.
+    """
+
+    share: Floats
+    log_sum: Floats
+
+
+def _ways(theta: Floats, x: Floats, t_x: Floats, T: Floats, log_count: Floats, m: int) -> _Ways:
+    """Weigh the k ways to be active, and the one to have stopped, as a softmax."""
+    r, alpha, a, b = theta
+    k = len(log_count)
+    s, log_age = r + k * x, np.log(alpha + T)
+    waited = np.log(np.maximum(T - t_x, _TINY))
+    phase = np.arange(float(k))[:, None]
+    logs = np.empty((k + 1, len(x)))
+    logs[:k] = log_count + phase * (waited - log_age) - s * log_age
+    stops = np.maximum(b + x + m - 1, _TINY)
+    logs[k] = np.where(x + m > 0, np.log(a / stops) - s * np.log(alpha + t_x), -np.inf)
+    top = logs.max(axis=0)
+    share = np.exp(logs - top)
+    total = share.sum(axis=0)
+    return _Ways(share / total, top + np.log(total))
 
 
 def _timing_terms(
     theta: Floats, x: Floats, t_x: Floats, T: Floats, weight: Floats, k: int, m: int
 ) -> tuple[float, Floats, Floats]:
-    """Terms of recency and age: k ways to be active, and one to have stopped, as a softmax."""
+    """Terms of recency and age."""
     r, alpha, a, b = theta
     age, last, s = alpha + T, alpha + t_x, r + k * x
     log_age, log_last = np.log(age), np.log(last)
-    waited = np.log(np.maximum(T - t_x, _TINY))
-    log_count, first_s, second_s = _phase_terms(r, x, k)
-    phase = np.arange(float(k))[:, None]
-    logs = np.empty((k + 1, len(x)))
-    logs[:k] = log_count + phase * (waited - log_age) - s * log_age
-    stops = np.maximum(b + x + m - 1, _TINY)
-    may_stop = x + m > 0
-    logs[k] = np.where(may_stop, np.log(a / stops) - s * log_last, -np.inf)
-    top = logs.max(axis=0)
-    share = np.exp(logs - top)
-    total = share.sum(axis=0)
-    share /= total
+    first_s, second_s = _phase_slopes(r, x, k)
+    ways = _ways(theta, x, t_x, T, _phase_logs(r, x, k), m)
+    share, phase = ways.share, np.arange(float(k))[:, None]
+    stops, may_stop = np.maximum(b + x + m - 1, _TINY), x + m > 0
     active, stopped = share[:k], share[k]
 
     d_r = np.concatenate([first_s - log_age, -log_last[None]])
@@ -162,7 +222,7 @@ def _timing_terms(
     d_a, d_b = 1 / a, np.where(may_stop, -1 / stops, 0.0)
     mean_r, mean_alpha = (share * d_r).sum(axis=0), (share * d_alpha).sum(axis=0)
     mean_a, mean_b = stopped * d_a, stopped * d_b
-    value = float(weight @ (top + np.log(total)))
+    value = float(weight @ ways.log_sum)
     means = np.stack([mean_r, mean_alpha, mean_a, mean_b])
     n_active = 1 - stopped
     curve = np.empty((4, 4))
@@ -189,7 +249,7 @@ def _timing_terms(
 def _waiting_logs(theta: Floats, x: Floats, t_x: Floats, T: Floats, k: int) -> Floats:
     """Log of the chance of j phases and no purchase since the last one, shape (k, m)."""
     r, alpha = theta[:2]
-    log_count = _phase_terms(float(r), x, k)[0]
+    log_count = _phase_logs(float(r), x, k)
     waited = np.log(np.maximum(T - t_x, _TINY)) - np.log(alpha + T)
     none = (r + k * x) * (np.log(alpha + t_x) - np.log(alpha + T))
     return np.asarray(log_count + np.arange(float(k))[:, None] * waited + none)
@@ -468,10 +528,10 @@ class RegularBetaGeometric(BuyingModel):
 
     def log_likelihood_of(self, patterns: Patterns, weight: Floats) -> float:
         """Return the log-likelihood of patterns, without the part of the gaps."""
-        return log_likelihood(
-            np.log(self.theta), patterns.x, patterns.t_x, patterns.T, weight,
-            k=self.k, modified=self.modified,
-        )[0]  # fmt: skip
+        return _log_likelihood_alone(
+            np.asarray(self.theta), patterns.x, patterns.t_x, patterns.T, weight,
+            self.k, int(self.modified),
+        )  # fmt: skip
 
 
 def _check_k(k: int) -> None:
