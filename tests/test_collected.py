@@ -73,11 +73,11 @@ def test_tables_in_memory_are_known_by_what_they_hold(counted: list[int]) -> Non
     assert collected(other.lazy().sum())["x"].item() == 7
 
 
-def test_a_plan_that_carries_too_much_is_not_written_to_its_end(
+def test_a_plan_that_carries_a_large_table_is_not_written_to_its_end(
     counted: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = pl.DataFrame({"x": range(50_000)}).lazy().sum()
-    monkeypatch.setattr(counting, "LARGEST_PLAN", 100_000)
+    monkeypatch.setattr(counting, "LARGEST_TABLE", 100_000)
     written: list[int] = []
     write = counting._Bounded.write
 
