@@ -210,7 +210,9 @@ def _advertised(tables: Tables, *columns: str) -> pl.LazyFrame:
     n_all = _leads(tables).group_by(wide).agg(n=pl.len())
     shared = rest.join(n_all, on=wide).select(*wide, all=pl.col("spend") / pl.col("n"))
     priced = (
-        _leads(tables, *columns).join(own, on=_CELL, how="left").join(shared, on=wide, how="left")
+        _leads(tables, *columns)
+        .join(own, on=_CELL, how="left", maintain_order="left")
+        .join(shared, on=wide, how="left", maintain_order="left")
     )
     cost = pl.col("own").fill_null(0.0) + pl.col("all").fill_null(0.0)
     return priced.with_columns(cost.alias("cost"))

@@ -42,7 +42,7 @@ def as_view(tables: Tables, name: str, frame: pl.LazyFrame) -> pl.LazyFrame:
     for column, (table, key, ours) in _NAMES.items():
         if column in columns:
             names = tables(table).select(pl.col(key).alias(ours), pl.col("name").alias(column))
-            frame = frame.join(names, on=ours, how="left")
+            frame = frame.join(names, on=ours, how="left", maintain_order="left")
     return frame.select(pl.col(column).cast(kind.dtype) for column, kind in columns.items())
 
 
