@@ -15,13 +15,15 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from crm_analysis.remembered import LARGEST_BYTES, is_remembering, remembered
 
 __all__ = ["collected", "contents", "recalled"]
+
+Engine = Literal["auto", "streaming"]
 
 LARGEST_PLAN = 1_000_000
 """Bytes of a plan above which a count costs less than telling whether it is known."""
@@ -39,6 +41,7 @@ def collected(
     finish: Callable[[pl.DataFrame], pl.DataFrame] = lambda table: table,
     *,
     said: tuple[object, ...] = (),
+    engine: Engine = "auto",
 ) -> pl.DataFrame:
     """Collect a plan of polars, or recall what it gave in this process (`remembered`).
 
@@ -49,6 +52,9 @@ def collected(
         What is to be done with the collected table before it is kept; pure.
     said : tuple, optional
         Everything beside the table that `finish` follows.
+    engine : {"auto", "streaming"}
+        Streaming needs less memory where the answer is much smaller than what it is counted from,
+        and may give rows in another order.
 
     Returns
     -------
@@ -56,7 +62,7 @@ def collected(
         The caller's own: changing it changes nothing that is kept.
     """
     key = _key(plan) if is_remembering() else None
-    return recalled(key and (*key, *said), lambda: finish(plan.collect()))
+    return recalled(key and (*key, *said), lambda: finish(plan.collect(engine=engine)))
 
 
 def recalled(key: tuple[object, ...] | None, count: Callable[[], pl.DataFrame]) -> pl.DataFrame:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from crm_analysis.collected import collected
 from crm_analysis.frames import keys_of
 from crm_analysis.funnel.lead_events import Frame, refuse_mixed
 
@@ -163,10 +164,14 @@ def sort_events(
     key = key + (pl.col("at") - span.first_at) * (1 << code_bits + group_bits)
     key = key + pl.col("code").cast(pl.Int64) * (1 << group_bits)
     key = key + pl.col("group") if by else key
-    keys = events.select(key.cast(pl.Int64)).collect(engine="streaming").to_series().to_numpy()
+    keys = _streamed(events.select(key.cast(pl.Int64))).to_series().to_numpy()
     keys = np.array(keys)  # polars' own memory must not be written to
     keys.sort()
     return SortedEvents(keys, groups, unit_col, span.first_at, moment_bits, code_bits, group_bits)
+
+
+def _streamed(plan: pl.LazyFrame) -> pl.DataFrame:
+    return collected(plan, engine="streaming")
 
 
 def _code(native: pl.LazyFrame, stages: Sequence[str]) -> pl.Expr:
@@ -200,13 +205,14 @@ def _span(native: pl.LazyFrame, end: int, by: Sequence[str], *, whole: bool) -> 
     groups = [pl.lit(None), pl.lit(None)]
     if len(by) == 1 and native.collect_schema()[keys_of(by)[0]].is_integer():
         groups = [pl.col(keys_of(by)[0]).min(), pl.col(keys_of(by)[0]).max()]
-    row = native.select(
+    reach = native.select(
         *[one.cast(pl.Int64).alias(name) for one, name in zip(ends, "ab", strict=True)],
         at.min().alias("c"), at.max().clip(upper_bound=end).alias("d"),
         pl.len().cast(pl.Int64).alias("e"),
         *[one.cast(pl.Int64, strict=False).alias(name)
           for one, name in zip(groups, "fg", strict=True)],
-    ).collect(engine="streaming").row(0)  # fmt: skip
+    )  # fmt: skip
+    row = _streamed(reach).row(0)
     return _Span(*row) if row[4] else _Span(0, 0, 0, 0, 0, None, None)
 
 
@@ -228,7 +234,7 @@ def _numbered(
                 keys[0]: events.collect_schema()[keys[0]]
             })  # fmt: skip
             return groups.rename(names), events.with_columns(number.fill_null(width).alias("group"))
-    groups = events.select(keys).unique().collect(engine="streaming")
+    groups = _streamed(events.select(keys).unique())
     numbered = groups.with_row_index("group").with_columns(pl.col("group").cast(pl.Int64))
     joined = events.join(numbered.lazy(), on=list(keys), nulls_equal=True)
     return groups.rename(names), joined
