@@ -33,7 +33,8 @@ _SECTION = re.compile(r"^##[ \t]+\S", re.MULTILINE)
 _FENCE = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
-_CELL_FILE = re.compile(r"\S*ipykernel_\d+[\\/]\d+\.py")
+_WORD = re.compile(r"\S+")
+_CELL_FILE = re.compile(r".*ipykernel_\d+[\\/]\d+\.py")
 BARE_OBJECT = re.compile(
     r"\s*[\[(]*(<[^<>]*(at 0x[0-9a-f]+|Axes|Figure)[^<>]*>|Text\()", re.IGNORECASE
 )
@@ -97,7 +98,23 @@ def text_of(value: Any) -> str:
 
 def steady(text: str) -> str:
     """Take out what would differ at the next run: colours, addresses, process numbers."""
-    return _ADDRESS.sub("0x…", _CELL_FILE.sub("cell", _ANSI.sub("", text)))
+    return _ADDRESS.sub("0x…", _without_cell_files(_ANSI.sub("", text)))
+
+
+def _without_cell_files(text: str) -> str:
+    """Write "cell" for the file that a kernel keeps a cell in.
+
+    Word by word, each looked at once from its beginning: a search that begins anew at every
+    letter of a long line takes minutes.
+    """
+    if "ipykernel_" not in text:
+        return text
+    return _WORD.sub(_without_cell_file, text)
+
+
+def _without_cell_file(word: re.Match[str]) -> str:
+    found = _CELL_FILE.match(word.group())
+    return word.group() if found is None else f"cell{word.group()[found.end() :]}"
 
 
 def excerpt(failure: Failure) -> list[tuple[int, str, bool]]:

@@ -21,7 +21,7 @@ from crm_analysis.reporting.batch import Batch, open_batch, single_batch
 from crm_analysis.reporting.making import make_batch
 from crm_analysis.reporting.parameters import Parameter, parse_values, read_parameters
 from crm_analysis.reporting.places import find_notebook, find_root, notebook_names
-from crm_analysis.reporting.plan import check_formats
+from crm_analysis.reporting.plan import check_formats, check_timeout
 from crm_analysis.reporting.records import STATUSES, manifest
 from crm_analysis.reporting.single import single_run
 
@@ -63,6 +63,7 @@ def run_one(
     """Make one report and print where its page is."""
     root = find_root(Path.cwd())
     path = find_notebook(notebook, root=root)
+    check_timeout(timeout, f"The report {path.stem!r}")
     inputs = read_parameters(path)
     run = single_run(
         path,

@@ -97,15 +97,16 @@ class Kernel:
         self._run(f"{_FRESH}.warm_up(); {_GUARD}.remember()", _START_SECONDS)
         self._warm = True
 
-    def fit(self) -> bool:
-        """Whether the next report can be made here: nothing of the last one is left.
+    def ready_again(self, folder: Path) -> bool:
+        """Make room for the next report, in `folder`; False where something of the last is left.
 
-        Outputs and signals are put back; what cannot be, such as a thread that is still
-        running, asks for a new kernel.
+        What can be put back is; what cannot, such as a thread that is still running or a part of
+        Python that a cell has replaced, asks for a new kernel.
         """
         try:
             self.wait()
             self._run(f"{_GUARD}.check()", _RESTORE_SECONDS)
+            self.restore(folder)
         except (ReportError, RuntimeError, TimeoutError, OSError):
             return False
         return True

@@ -77,7 +77,7 @@ class Worker:
 
         run = Run.from_json(job["run"])
         facts = Facts.from_json(job["facts"])
-        kernel = self._ready_kernel()
+        kernel = self._ready_kernel((self.root / run.notebook).parent)
         with wording.speaking(run.lang):
             notebook, failure = execute(run, kernel, root=self.root)
             tables, failure = _tables(notebook, failure)
@@ -137,12 +137,14 @@ class Worker:
             self.kernel.stop()
         self.kernel, self.made = None, 0
 
-    def _ready_kernel(self) -> Kernel:
-        """Return a kernel in which nothing of an earlier report is left."""
-        if self.kernel is not None and not (self.kernel.alive and self.kernel.fit()):
+    def _ready_kernel(self, folder: Path) -> Kernel:
+        """Return a kernel that stands in `folder`, nothing of an earlier report being left."""
+        if self.kernel is not None and not (self.kernel.alive and self.kernel.ready_again(folder)):
             self.stop()
-        kernel = self.kernel or self._launch()
-        kernel.wait()
+        kernel = self.kernel
+        if kernel is None:
+            kernel = self._launch()
+            kernel.restore(folder)
         self.ready_at = time.monotonic()
         return kernel
 
