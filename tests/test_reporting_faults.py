@@ -243,6 +243,17 @@ def command(*arguments: str, folder: Path, before: str = "") -> subprocess.Popen
     )
 
 
+def test_a_cell_that_may_fail_shows_how_it_does(project: Path) -> None:
+    cells: list[Cell] = [("code", "1 / 0", "raises-exception"), ("code", "print('after')")]
+    write_notebook(project / "notebooks" / "allowed.ipynb", cells)
+    text = 'out = "allowed"\nnotebooks = ["allowed"]\n'
+    batch = make_batch(open_batch(write_plan(project, text, "allowed")), workers=1)
+    assert batch.count("made") == 1
+    html = page_of(batch, "allowed")
+    assert "ZeroDivisionError: division by zero" in html
+    assert "after" in html
+
+
 SLOW: list[Cell] = [
     ("code", "wait: float = 0.0", "parameters"),
     ("code", "import time; time.sleep(wait)"),

@@ -89,8 +89,9 @@ def test_money_is_held_against_the_same_money_only(currency: str | None, compare
     numbers: dict[str, Any] = {"estimate": 90.0, "conf_low": 80.0, "conf_high": 99.0, "count": 50}
     figure = KeyFigure("Value", "$90", key="value", unit="money", currency="USD", **numbers)
     block = Block("key_figures", key_figures=(figure,))
-    output = v4.new_output("display_data", block._repr_mimebundle_())
-    notebook = v4.new_notebook(cells=[v4.new_code_cell("1", outputs=[output])])
+    output = v4.new_output("display_data", block._repr_mimebundle_())  # type: ignore[no-untyped-call]
+    cell = v4.new_code_cell("1", outputs=[output])  # type: ignore[no-untyped-call]
+    notebook = v4.new_notebook(cells=[cell])  # type: ignore[no-untyped-call]
     before = {"key": "value", "unit": "money", "currency": currency, "as_of": "2025-10-31"}
     show_reported(notebook, [{**numbers, **before}])
     [shown] = output.data[BLOCK_MIME]["key_figures"]
