@@ -302,8 +302,11 @@ def test_a_killed_batch_resumes_and_its_lock_holds_nobody_up(project: Path) -> N
     wait_for(project / "shot" / "batch.json")
     with pytest.raises(ReportError, match=rf"already, by process {process.pid} on"):
         make_batch(open_batch(plan))
+    workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate(timeout=30)
+    assert len(workers) >= 2  # a worker and its kernel, in the middle of a minute's sleep
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
     assert (project / "shot" / ".lock").is_file()
     batch = open_batch(plan)
     assert [o.status for o in batch.outcomes] == ["unchanged", "waiting"]
