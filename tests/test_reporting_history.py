@@ -98,6 +98,16 @@ def test_money_is_held_against_the_same_money_only(currency: str | None, compare
     assert len(shown["changes"]) == compared
 
 
+def test_the_file_does_not_say_which_report_ended_first(tmp_path: Path) -> None:
+    both = [rows("2025-10", 40.0), rows("2025-10", 2.5, key="cars")]
+    for name, order in (("one", both), ("other", both[::-1])):
+        history = History(tmp_path / f"{name}.parquet")
+        for figures in order:
+            history.add(CHAIN, figures)
+        history.save()
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "other.parquet").read_bytes()
+
+
 def test_a_restated_figure_is_a_new_row_and_the_old_one_stays(tmp_path: Path) -> None:
     begun(tmp_path)
     history = History(tmp_path / FILE)

@@ -148,12 +148,18 @@ def new(
     name: Annotated[str, typer.Argument(help="Name of the notebook to make: price_lists.")],
     like: Annotated[str, typer.Option("--from", help="The notebook to copy.")] = "retention",
     title: Annotated[str | None, typer.Option(help="The question that it answers.")] = None,
+    for_students: Annotated[
+        bool, typer.Option("--for-students", help="Copy a lesson without its solutions.")
+    ] = False,
 ) -> None:
     """Copy a notebook to start from: own ids, no outputs, a title."""
     from crm_analysis.reporting.desk import new_notebook
 
-    path = new_notebook(name, like=like, title=title, root=find_root(Path.cwd()))
+    root = find_root(Path.cwd())
+    path = new_notebook(name, like=like, title=title, root=root, for_students=for_students)
     _out.print(escape(str(path)), soft_wrap=True)
+    if for_students:
+        return
     _out.print(
         f"Next: crm-report lab {name}; crm-report run {name}; add it to a plan in reports/, and "
         "put its words into Russian with crm-report messages."

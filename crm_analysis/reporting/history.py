@@ -160,7 +160,11 @@ class History:
             The file could not be written; it is as it was before.
         """
         if self._added:
-            write_whole(self.path, _to_parquet(self._rows or []), lasting=True)
+            assert self._rows is not None
+            added = len(self._rows) - self._added
+            # Reports end in another order each time; the file is the same.
+            self._rows[added:] = sorted(self._rows[added:], key=_order)
+            write_whole(self.path, _to_parquet(self._rows), lasting=True)
             self._added = 0
         if self._rows is not None:
             self.memo["stamp"] = self._stamp()
@@ -265,6 +269,11 @@ def figure_rows(figures: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) 
         for figure in figures
         if figure.get("key")
     ]
+
+
+def _order(row: Row) -> tuple[str, ...]:
+    names = ("report", "dealership", "settings", "as_of", "key")
+    return (*(row[name] or "" for name in names), f"{row['revision']:09}")
 
 
 def _schema() -> dict[str, Any]:
