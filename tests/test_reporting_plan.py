@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from toy_notebooks import PARAMETERS, write_notebook, write_project
 from crm_analysis.errors import ReportError
 from crm_analysis.reporting import Run, make_runs, open_batch, read_plan
 from crm_analysis.reporting.fingerprints import Fingerprints
+from crm_analysis.reporting.making import missed_targets
 from crm_analysis.reporting.plan import slug
 
 
@@ -150,6 +152,19 @@ def test_names_that_no_folder_tells_apart_get_a_mark(project: Path) -> None:
     assert len(set(folders)) == 3
     assert all(name.startswith("auto-co-") for name in folders[:2])
     assert folders[2] == "other"
+
+
+@pytest.mark.parametrize(("status", "said"), [("unchanged", 1), ("failed", 0), ("waiting", 0)])
+def test_a_target_that_no_report_shows_is_said(project: Path, status: str, said: int) -> None:
+    path = project / "reports" / "p.toml"
+    text = 'notebooks = ["aims"]\n[parameters]\ndata = "reports"\n[targets]\nnpss = 40\nshare = 0.5'
+    path.write_text(text, encoding="utf-8")
+    batch = open_batch(path)
+    figures = {"key_figures": [{"key": "nps"}, {"key": "share"}, {"key": None}]}
+    batch.outcomes = [replace(one, status=status, result=figures) for one in batch.outcomes]
+    notes = missed_targets(batch)
+    assert len(notes) == said
+    assert all("'npss' (did you mean 'nps'?)" in note for note in notes)
 
 
 def test_a_plan_from_a_windows_editor_is_read(project: Path) -> None:

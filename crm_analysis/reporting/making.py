@@ -17,7 +17,7 @@ from crm_analysis.reporting.pool import Job, StopBatch, cores, run_jobs
 from crm_analysis.reporting.records import failure_page
 from crm_analysis.reporting.runs import Run
 
-__all__ = ["make_batch"]
+__all__ = ["make_batch", "missed_targets"]
 
 
 def make_batch(
@@ -67,7 +67,7 @@ def make_batch(
             making.make(workers or cores(), isolate=isolate)
         batch.seconds = time.monotonic() - start
         changed = making.todo or batch.notes or batch.history.changed
-        batch.notes += _missed_targets(batch)
+        batch.notes += missed_targets(batch)
         if keep and (changed or not (batch.out / "index.html").is_file()):
             _write_index(batch)
             batch.save()
@@ -190,7 +190,7 @@ class _Making:
         return freed
 
 
-def _missed_targets(batch: Batch) -> list[str]:
+def missed_targets(batch: Batch) -> list[str]:
     """Say which targets no report has shown: their names may be misspelt.
 
     Not where some report is missing, which may be the one that has them.
