@@ -55,6 +55,7 @@ FAULTS = {
     "    os.chdir(folder)",
     "patches": "import polars as pl\npl.DataFrame.__len__ = lambda frame: 1 / 0",
     "quits": "quit()",
+    "misspelt": "x = 1\ndef f(:\n    pass",
     "asks": "name = input('Who?')",
     "closes": "import sys\nsys.stdout.close()",
     "signals": "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass",
@@ -64,7 +65,10 @@ FAULTS = {
     "vandal": "from pathlib import Path\nPath('../data/t.csv').unlink()",
     "reads": "from pathlib import Path\nprint(Path('../data/t.csv').read_text())",
 }
-FAILED = {"killed", "gone", "exits", "exits_with", "quits", "asks", "closes", "signals", "reads"}
+FAILED = {
+    "killed", "gone", "exits", "exits_with", "quits", "asks", "misspelt", "closes", "signals",
+    "reads",
+}  # fmt: skip
 CAREFUL = (
     "exits", "threads", "children", "forks", "leaves", "patches", "quits", "closes", "signals",
     "prints", "shows",
@@ -139,6 +143,7 @@ def test_a_report_after_any_fault_is_what_it_is_without(project: Path, made: Bat
         ("exits", "ended itself before its last cell"),
         ("exits_with", "ended itself before its last cell"),
         ("quits", "ended itself before its last cell"),
+        ("misspelt", "The computation stopped with SyntaxError: invalid syntax<"),
         ("asks", "nobody is there to type it"),
         ("closes", "I/O operation on closed file"),
         ("signals", "not finished after 3 seconds"),

@@ -18,6 +18,9 @@ __all__ = ["Failure", "execute"]
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _LINE = re.compile(r"Cell In\s*\[\d+\], line (\d+)|<cell line: (\d+)>")
+_CELL_PLACE = re.compile(r" \(\d+\.py, line \d+\)$")
+"""Where a SyntaxError stands, in a file of the kernel's own; the page says the cell and line."""
+
 _OURS = ("CrmError", "InputError", "ColumnError", "SchemaError", "NotConvergedError", "ReportError")
 
 
@@ -139,7 +142,7 @@ def _cell_failure(run: Run, notebook: Any, error: Any) -> Failure:
     trace = _ANSI.sub("", "\n".join(error.traceback or []))
     number = _original_number(run, notebook, error.cell_index)
     ours = error.ename in _OURS
-    value = _ANSI.sub("", error.evalue)
+    value = _CELL_PLACE.sub("", _ANSI.sub("", error.evalue))
     return Failure(
         kind="cell",
         message=value if ours else _in_words(error.ename, value),

@@ -107,7 +107,7 @@ class Fingerprints:
         found = {}
         folder = (self.root / run.notebook).parent
         for name, value in run.parameters.items():
-            path = self._named(value, folder) if may_be_path(name, value) else None
+            path = self._named(str(value), folder) if may_be_path(name, value) else None
             if path is not None and not self.root.is_relative_to(path):
                 found[name] = self.of_data(path)
         return found
