@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer.core import TyperGroup
 
 from crm_analysis.errors import CrmError, ReportError
 from crm_analysis.reporting.batch import Batch, open_batch, single_batch
@@ -33,7 +34,38 @@ REFUSED = 120
 Beyond every number of failed reports (at most 100), so that a scheduler can tell them apart.
 """
 
+INTERRUPTED = 130
+"""Exit status of what was interrupted, as shells have it."""
+
+
+class _Commands(TyperGroup):
+    """Ends with `REFUSED` where the words are not understood: typer's 2 says two reports failed."""
+
+    def make_context(self, *words: Any, **options: Any) -> Any:
+        with _refusing():
+            return super().make_context(*words, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _refusing():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt:  # before there was a batch to end in order
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:
+        if hasattr(error, "exit_code"):
+            error.exit_code = REFUSED
+        raise
+
+
 commands = typer.Typer(
+    cls=_Commands,
     help="Make reports from notebooks: executed by papermill, written as pages.",
     no_args_is_help=True,
     add_completion=False,
@@ -217,6 +249,8 @@ def app() -> None:
             run_batch(plan)
     except typer.Exit as ended:
         sys.exit(ended.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except CrmError as error:
         _err.print(f"[bold red]Refused.[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(REFUSED)
