@@ -272,7 +272,7 @@ def figure_rows(figures: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) 
 
 
 def _order(row: Row) -> tuple[str, ...]:
-    names = ("report", "dealership", "settings", "as_of", "key")
+    names = ("report", "dealership", "settings", "period", "as_of", "key")
     return (*(row[name] or "" for name in names), f"{row['revision']:09}")
 
 
