@@ -256,7 +256,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         The file cannot be read, or is not TOML.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(
             f"The settings {path} were asked for, and the file cannot be read "

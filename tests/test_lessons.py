@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-import nbformat
 import pytest
-from nbconvert.preprocessors import TagRemovePreprocessor
+from toy_notebooks import write_project
 
+from crm_analysis.errors import ReportError
 from crm_analysis.reporting import make_batch, open_batch
+from crm_analysis.reporting.desk import new_notebook
 
 ROOT = Path(__file__).parents[1]
 LESSONS = sorted((ROOT / "notebooks" / "teaching").glob("*.ipynb"))
@@ -19,14 +22,28 @@ def test_there_are_lessons() -> None:
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: str(path.stem))
-def test_a_students_copy_holds_the_exercises_and_no_solution(path: Path) -> None:
-    """As ``jupyter nbconvert --TagRemovePreprocessor.remove_cell_tags solution`` makes it."""
-    whole = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    strip = TagRemovePreprocessor(remove_cell_tags={"solution"}, enabled=True)  # type: ignore[no-untyped-call]
-    copy, _ = strip.preprocess(whole.copy(), {})  # type: ignore[no-untyped-call]
-    tags = [tag for cell in copy.cells for tag in cell.metadata.get("tags", [])]
-    assert tags.count("exercise") >= 3
-    assert "solution" not in tags
+def test_a_students_copy_holds_the_exercises_and_no_solution(path: Path, tmp_path: Path) -> None:
+    root = write_project(tmp_path / "project")
+    made = new_notebook("for_class", like=str(path), title=None, root=root, for_students=True)
+    lesson, copy = (json.loads(file.read_text(encoding="utf-8"))["cells"] for file in (path, made))
+    solutions = {"".join(cell["source"]) for cell in lesson if "solution" in tags_of(cell)}
+    assert len(solutions) >= 3
+    assert len(copy) == len(lesson) - len(solutions)
+    assert sum("exercise" in tags_of(cell) for cell in copy) >= 3
+    assert not solutions & {"".join(cell["source"]) for cell in copy}
+    assert copy[0]["source"] == lesson[0]["source"]  # under its own title
+
+
+def test_a_copy_for_students_of_what_is_no_lesson_is_refused(tmp_path: Path) -> None:
+    root = write_project(tmp_path / "project")
+    source = str(ROOT / "notebooks" / "funnel.ipynb")
+    with pytest.raises(ReportError, match="has the tag 'solution': there is nothing to leave out"):
+        new_notebook("for_class", like=source, title=None, root=root, for_students=True)
+    assert list((root / "notebooks").iterdir()) == []
+
+
+def tags_of(cell: dict[str, Any]) -> list[str]:
+    return list(cell["metadata"].get("tags", []))
 
 
 @pytest.mark.slow

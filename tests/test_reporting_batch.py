@@ -240,15 +240,18 @@ def test_unchanged_reports_are_left_alone(project: Path, made: Batch) -> None:
     assert forced.count("waiting") == 8
 
 
-def test_what_a_report_depends_on_makes_it_again(tmp_path: Path) -> None:
+def test_what_a_report_depends_on_makes_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = write_project(tmp_path / "project")
-    source = 'data: str = "data"\nlimit: int = 1'
+    source = 'data: str = "data"\nlang: str = "en"\nlimit: int = 1'
     notebook = root / "notebooks" / "n.ipynb"
-    write_notebook(notebook, [("code", source, "parameters"), ("code", "limit")])
+    reads = "open(data + '/t.csv').read()"  # beside the notebook the folder is found elsewhere
+    write_notebook(notebook, [("code", source, "parameters"), ("code", "limit"), ("code", reads)])
     (root / "data").mkdir()
     table = root / "data" / "t.csv"
     table.write_text("a", encoding="utf-8")
-    plan = write_plan(root, 'notebooks = ["n"]\nout = "out"')
+    plan = write_plan(root, 'notebooks = ["n"]\ndata = "data"\nout = "out"')
     assert make_batch(open_batch(plan), workers=1).count("made") == 1
 
     def statuses() -> list[str]:
@@ -262,9 +265,25 @@ def test_what_a_report_depends_on_makes_it_again(tmp_path: Path) -> None:
     (root / "notebooks" / "beside.py").write_text("", encoding="utf-8")
     assert statuses() == ["waiting"]
     (root / "notebooks" / "beside.py").unlink()
-    write_plan(root, 'notebooks = ["n"]\nout = "out"\n[parameters]\nlimit = 2')
+    (root / "data" / "manifest.json").write_text("{}", encoding="utf-8")
     assert statuses() == ["waiting"]
-    write_plan(root, 'notebooks = ["n"]\nout = "out"\n[parameters]\nlimit = 1')
+    assert make_batch(open_batch(plan), workers=1).count("made") == 1
+    table.write_text("c", encoding="utf-8")  # of the same size, and no manifest speaks for it
+    assert statuses() == ["waiting"]
+    table.write_text("a", encoding="utf-8")
+    package = root / "notebooks" / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    assert statuses() == ["waiting"]
+    (package / "__init__.py").unlink()
+    (tmp_path / "elsewhere" / "en").mkdir(parents=True)  # where a word is the name of a folder
+    (tmp_path / "elsewhere" / "en" / "t.csv").write_text("", encoding="utf-8")
+    with monkeypatch.context() as moved:
+        moved.chdir(tmp_path / "elsewhere")
+        assert statuses() == ["unchanged"]
+    write_plan(root, 'notebooks = ["n"]\ndata = "data"\nout = "out"\n[parameters]\nlimit = 2')
+    assert statuses() == ["waiting"]
+    write_plan(root, 'notebooks = ["n"]\ndata = "data"\nout = "out"\n[parameters]\nlimit = 1')
     assert statuses() == ["unchanged"]  # saying the default changes nothing
     (root / "out" / "n.en.html").unlink()
     assert statuses() == ["waiting"]

@@ -45,6 +45,10 @@ def test_list_tells_the_notebooks_and_what_they_take(
         (("run", "retention", "--lang", "de"), "Pages are written in: en, ru"),
         (("batch", "reports/absent.toml"), "cannot be opened"),
         (("batch", "reports/demmo.toml"), "did you mean 'demo.toml'"),
+        (("batch", "reports/demo.toml", "--forse"), "No such option: --forse"),
+        (("batch", "reports/demo.toml", "--workers", "two"), "Invalid value for '--workers'"),
+        (("bach", "reports/demo.toml"), "No such command 'bach'"),
+        (("--quiet",), "No such option: --quiet"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_words(
@@ -59,6 +63,17 @@ def test_what_cannot_be_done_is_refused_in_words(
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_an_interruption_before_anything_runs_is_one_too(
+    project: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    def interrupted(*_plan: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "open_batch", interrupted)
+    assert run(monkeypatch, "batch", "reports/demo.toml", *more) == 130
 
 
 def test_a_dry_run_lists_and_makes_nothing(

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pypdf import PdfReader
 from toy_notebooks import PARAMETERS, Cell, write_notebook, write_project
@@ -37,6 +39,7 @@ GOOD: list[Cell] = [
     ("code", "from crm_analysis.blocks import Block, KeyFigure"),
     ("code", "Block('findings', findings=('All is well.',))"),
     ("code", "import threading\nprint(len(threading.enumerate()) < 20)"),
+    ("code", "import polars as pl\nprint(len(pl.DataFrame({'a': [1, 2]})))"),
 ]
 FAULTS = {
     "killed": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
@@ -46,16 +49,30 @@ FAULTS = {
     "threads": "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()",
     "children": "import subprocess\nchild = subprocess.Popen(['sleep', '600'])\nprint(child.pid)",
     "forks": "import os, time\nif os.fork() == 0:\n    time.sleep(600)\n    os._exit(0)",
+    "daemon": "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
+    "        time.sleep(600)\n    os._exit(0)\nos.wait()\nprint(os.environ['IPYTHONDIR'])",
+    "leaves": "import os, tempfile\nwith tempfile.TemporaryDirectory() as folder:\n"
+    "    os.chdir(folder)",
+    "patches": "import polars as pl\npl.DataFrame.__len__ = lambda frame: 1 / 0",
+    "quits": "quit()",
+    "misspelt": "x = 1\ndef f(:\n    pass",
+    "asks": "name = input('Who?')",
     "closes": "import sys\nsys.stdout.close()",
     "signals": "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass",
-    "prints": "for _ in range(40_000):\n    print('x' * 50_000)",
+    "prints": "for _ in range(4):\n    print('x' * 50_000_000)",
     "shows": "from IPython.display import display, HTML\nfor _ in range(300):\n"
     "    display(HTML('<p>' + 'x' * 200_000 + '</p>'))",
     "vandal": "from pathlib import Path\nPath('../data/t.csv').unlink()",
     "reads": "from pathlib import Path\nprint(Path('../data/t.csv').read_text())",
 }
-FAILED = {"killed", "gone", "exits", "exits_with", "closes", "signals", "reads"}
-CAREFUL = ("exits", "threads", "children", "forks", "closes", "signals", "prints", "shows")
+FAILED = {
+    "killed", "gone", "exits", "exits_with", "quits", "asks", "misspelt", "closes", "signals",
+    "reads",
+}  # fmt: skip
+CAREFUL = (
+    "exits", "threads", "children", "forks", "leaves", "patches", "quits", "closes", "signals",
+    "prints", "shows",
+)  # fmt: skip
 """Those after which a report could find something left."""
 
 
@@ -125,6 +142,9 @@ def test_a_report_after_any_fault_is_what_it_is_without(project: Path, made: Bat
         ("gone", "ended by itself"),
         ("exits", "ended itself before its last cell"),
         ("exits_with", "ended itself before its last cell"),
+        ("quits", "ended itself before its last cell"),
+        ("misspelt", "The computation stopped with SyntaxError: invalid syntax<"),
+        ("asks", "nobody is there to type it"),
         ("closes", "I/O operation on closed file"),
         ("signals", "not finished after 3 seconds"),
         ("reads", "A file or folder is not there."),
@@ -150,6 +170,16 @@ def test_no_process_of_a_notebook_outlives_its_kernel(made: Batch) -> None:
     child = int(page_of(made, "children").split("<pre")[1].split(">")[1].split()[0])
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+def test_what_a_notebook_cut_loose_is_ended_with_the_batch(made: Batch) -> None:
+    folder = page_of(made, "daemon").split("<pre")[1].split(">")[1].split()[0]
+    assert "/crm-" in folder
+    left = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            left += [process] if process.environ().get("IPYTHONDIR") == folder else []
+    assert left == []
 
 
 @pytest.fixture
@@ -218,6 +248,17 @@ def command(*arguments: str, folder: Path, before: str = "") -> subprocess.Popen
     )
 
 
+def test_a_cell_that_may_fail_shows_how_it_does(project: Path) -> None:
+    cells: list[Cell] = [("code", "1 / 0", "raises-exception"), ("code", "print('after')")]
+    write_notebook(project / "notebooks" / "allowed.ipynb", cells)
+    text = 'out = "allowed"\nnotebooks = ["allowed"]\n'
+    batch = make_batch(open_batch(write_plan(project, text, "allowed")), workers=1)
+    assert batch.count("made") == 1
+    html = page_of(batch, "allowed")
+    assert "ZeroDivisionError: division by zero" in html
+    assert "after" in html
+
+
 SLOW: list[Cell] = [
     ("code", "wait: float = 0.0", "parameters"),
     ("code", "import time; time.sleep(wait)"),
@@ -266,8 +307,11 @@ def test_a_killed_batch_resumes_and_its_lock_holds_nobody_up(project: Path) -> N
     wait_for(project / "shot" / "batch.json")
     with pytest.raises(ReportError, match=rf"already, by process {process.pid} on"):
         make_batch(open_batch(plan))
+    workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate(timeout=30)
+    assert len(workers) >= 2  # a worker and its kernel, in the middle of a minute's sleep
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
     assert (project / "shot" / ".lock").is_file()
     batch = open_batch(plan)
     assert [o.status for o in batch.outcomes] == ["unchanged", "waiting"]

@@ -7,8 +7,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+from nbformat import v4
 
+from crm_analysis.blocks import BLOCK_MIME, Block, KeyFigure
 from crm_analysis.reporting.history import FILE, Chain, History, figure_rows
+from crm_analysis.reporting.reported import show_reported
 
 CHAIN = Chain("director", "network", "abc", "month")
 
@@ -67,6 +70,42 @@ def test_a_report_looks_back_on_the_day_before_its_own(tmp_path: Path) -> None:
 )
 def test_nothing_is_held_against_what_is_not_comparable(tmp_path: Path, other: Chain) -> None:
     assert begun(tmp_path).reported(other, "2025-12-31") == []
+
+
+def test_a_file_from_before_currencies_were_kept_is_read(tmp_path: Path) -> None:
+    begun(tmp_path)
+    path = tmp_path / FILE
+    pl.read_parquet(path).drop("currency").write_parquet(path)
+    history = History(path)
+    assert [row["currency"] for row in history.reported(CHAIN, "2025-12-31")] == [None]
+    assert history.damaged is None
+    history.add(CHAIN, rows("2025-12", 41.0))
+    history.save()
+    assert pl.read_parquet(path)["currency"].to_list() == [None, None, None]
+
+
+@pytest.mark.parametrize(("currency", "compared"), [("USD", 1), (None, 1), ("RUB", 0)])
+def test_money_is_held_against_the_same_money_only(currency: str | None, compared: int) -> None:
+    numbers: dict[str, Any] = {"estimate": 90.0, "conf_low": 80.0, "conf_high": 99.0, "count": 50}
+    figure = KeyFigure("Value", "$90", key="value", unit="money", currency="USD", **numbers)
+    block = Block("key_figures", key_figures=(figure,))
+    output = v4.new_output("display_data", block._repr_mimebundle_())  # type: ignore[no-untyped-call]
+    cell = v4.new_code_cell("1", outputs=[output])  # type: ignore[no-untyped-call]
+    notebook = v4.new_notebook(cells=[cell])  # type: ignore[no-untyped-call]
+    before = {"key": "value", "unit": "money", "currency": currency, "as_of": "2025-10-31"}
+    show_reported(notebook, [{**numbers, **before}])
+    [shown] = output.data[BLOCK_MIME]["key_figures"]
+    assert len(shown["changes"]) == compared
+
+
+def test_the_file_does_not_say_which_report_ended_first(tmp_path: Path) -> None:
+    both = [rows("2025-10", 40.0), rows("2025-10", 2.5, key="cars")]
+    for name, order in (("one", both), ("other", both[::-1])):
+        history = History(tmp_path / f"{name}.parquet")
+        for figures in order:
+            history.add(CHAIN, figures)
+        history.save()
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "other.parquet").read_bytes()
 
 
 def test_a_restated_figure_is_a_new_row_and_the_old_one_stays(tmp_path: Path) -> None:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import base64
+import io
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
+from pypdf import PdfReader
 
 from crm_analysis.blocks import Block, BlockFigure, BlockTable, Column, KeyFigure
+from crm_analysis.reporting.cells import steady
 from crm_analysis.reporting.execute import Failure
+from crm_analysis.reporting.pdf import Press
 from crm_analysis.reporting.plan import Run
 from crm_analysis.reporting.render import Facts, Page, make_exporter, render_failure, render_report
 from crm_analysis.wording import speaking
@@ -154,6 +158,36 @@ def test_scripted_outputs_fall_back_to_their_picture_or_words(exporter: Template
     )
     assert page.summary["figures"] == 1
     assert "chart in words" in page.html
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"application/vnd.plotly.v1+json": {}, "text/html": "<p>x</p><script>draw()</script>"},
+        {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "IntSlider(value=5)"},
+        {
+            "text/html": "<script>draw()</script>",
+            "text/plain": "<IPython.core.display.HTML object>",
+        },
+    ],
+)
+def test_what_a_script_would_have_drawn_is_said_on_page_and_in_print(
+    exporter: TemplateExporter, data: dict[str, Any]
+) -> None:
+    cell = code(shown(data))
+    html = page_of(exporter, cell).html
+    assert "by a script; a page and its print hold still" in html
+    assert not any(left in html for left in ("draw()", "f()", "IntSlider", "IPython.core"))
+    with speaking("en"):
+        notebook = nbformat.v4.new_notebook(cells=[cell])  # type: ignore[no-untyped-call]
+        printed = PdfReader(io.BytesIO(Press().report(notebook, RUN, FACTS)))
+    assert "by a script; a page and its print" in printed.pages[0].extract_text()
+
+
+def test_a_long_line_takes_no_longer_than_many_short_ones() -> None:
+    long = "x" * 2_000_000  # a search anew at each letter would take hours
+    assert steady(f"{long}\r\n") == f"{long}\n"
+    assert steady("File /x/ipykernel_1/2.py:3 at 0x7f0123456789") == "File cell:3 at 0x…"
 
 
 def test_contents_list_the_sections_by_anchor(exporter: TemplateExporter) -> None:

@@ -564,7 +564,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
     notebook = nbformat.v4.new_notebook(cells=[markdown("# T")])  # type: ignore[no-untyped-call]
     made = Worker(tmp_path, tmp_path, isolate=False, tell=lambda _message: None)
     made.exporter = make_exporter()
-    monkeypatch.setattr(made, "_ready_kernel", lambda: None)
+    monkeypatch.setattr(made, "_ready_kernel", lambda _folder: None)
     monkeypatch.setattr(made, "_is_worn", lambda _kernel: False)
     monkeypatch.setattr(
         "crm_analysis.reporting.worker.execute", lambda _run, _kernel, *, root: (notebook, None)

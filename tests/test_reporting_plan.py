@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from toy_notebooks import PARAMETERS, write_notebook, write_project
 from crm_analysis.errors import ReportError
 from crm_analysis.reporting import Run, make_runs, open_batch, read_plan
 from crm_analysis.reporting.fingerprints import Fingerprints
+from crm_analysis.reporting.making import missed_targets
 from crm_analysis.reporting.plan import slug
 
 
@@ -35,8 +37,8 @@ def runs_of(root: Path, toml: str, last_day: date | None = LAST_DAY) -> tuple[Ru
     return make_runs(read_plan(path, root=root), names, lambda _data: last_day)
 
 
-def names(_data: str) -> Sequence[str]:
-    return ["North Star", "Южный"]
+def names(_data: str) -> Mapping[str, str]:
+    return {"1": "North Star", "2": "Южный"}
 
 
 def test_every_combination_is_one_run(project: Path) -> None:
@@ -123,11 +125,52 @@ def test_all_means_the_dealerships_of_the_data(project: Path) -> None:
         ("[[report]]\nnotebook = 'retention'\ntargets = {nps = 40}", "no parameter 'targets'"),
         ("notebooks = ['aims']\n[thresholds]\nleast = 5", "did you mean 'least_n'"),
         ("notebooks = ['aims']\n[parameters]\ntargets = {}", "Write it as 'targets'"),
+        ("notebooks = ['aims']\ndealerships = 'Nort Star'", "did you mean 'North Star'"),
+        ("notebooks = ['aims']\ndealerships = 'Netwrk'", "did you mean 'network'"),
+        ("notebooks = ['aims']\ntimeout_seconds = 0", "any number above 0"),
+        ("notebooks = ['aims']\ntimeout_seconds = nan", "any number above 0"),
+        ("notebooks = ['aims']\ntimeout_seconds = inf", "any number above 0"),
     ],
 )
 def test_a_plan_that_cannot_be_meant_is_refused(project: Path, toml: str, said: str) -> None:
     with pytest.raises(ReportError, match=said):
         runs_of(project, toml)
+
+
+def test_a_dealership_is_asked_for_by_its_id_too(project: Path) -> None:
+    runs = runs_of(project, 'notebooks = ["aims"]\ndealerships = ["2", "Южный"]')
+    assert [run.dealership for run in runs] == ["2", "Южный"]
+
+
+def test_names_that_no_folder_tells_apart_get_a_mark(project: Path) -> None:
+    both = {"1": "Auto & Co", "2": "Auto-Co!", "3": "Other"}
+    path = project / "reports" / "p.toml"
+    path.write_text('notebooks = ["aims"]\ndealerships = "all"', encoding="utf-8")
+    runs = make_runs(read_plan(path, root=project), lambda _data: both)
+    folders = [run.path.split("/")[0] for run in runs]
+    assert [run.dealership for run in runs] == list(both.values())
+    assert len(set(folders)) == 3
+    assert all(name.startswith("auto-co-") for name in folders[:2])
+    assert folders[2] == "other"
+
+
+@pytest.mark.parametrize(("status", "said"), [("unchanged", 1), ("failed", 0), ("waiting", 0)])
+def test_a_target_that_no_report_shows_is_said(project: Path, status: str, said: int) -> None:
+    path = project / "reports" / "p.toml"
+    text = 'notebooks = ["aims"]\n[parameters]\ndata = "reports"\n[targets]\nnpss = 40\nshare = 0.5'
+    path.write_text(text, encoding="utf-8")
+    batch = open_batch(path)
+    figures = {"key_figures": [{"key": "nps"}, {"key": "share"}, {"key": None}]}
+    batch.outcomes = [replace(one, status=status, result=figures) for one in batch.outcomes]
+    notes = missed_targets(batch)
+    assert len(notes) == said
+    assert all("'npss' (did you mean 'nps'?)" in note for note in notes)
+
+
+def test_a_plan_from_a_windows_editor_is_read(project: Path) -> None:
+    text = '\ufeffnotebooks = ["aims"]\r\ndealerships = "network"\r\n'
+    [run] = runs_of(project, text)
+    assert run.path == "network/aims.en.html"
 
 
 def test_missing_data_is_refused_before_anything_runs(project: Path) -> None:

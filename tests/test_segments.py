@@ -337,6 +337,13 @@ def test_an_unknown_kind_of_event_is_refused() -> None:
         loyalty_ladder(rows, as_of=AS_OF)
 
 
+@pytest.mark.parametrize("months", [0, 1.5, True, "18"])
+def test_the_ladder_counts_in_whole_months(months: Any) -> None:
+    rows = pl.DataFrame({"customer_id": ["a"], "happened_on": [AS_OF], "kind": ["sale"]})
+    with pytest.raises(InputError, match="'lapse_months' must be a whole number, at least 1"):
+        loyalty_ladder(rows, as_of=AS_OF, lapse_months=months)
+
+
 def test_transitions_find_the_matrix_that_made_the_world() -> None:
     """In the closed-form world the chain is exactly true; 4 standard errors is a wide band."""
     from synthetic.closed_form import make_closed_form

@@ -148,7 +148,7 @@ def read_mapping(path: Path) -> Intake:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(
             f"The mapping {path} cannot be opened: {error.strerror}. "

@@ -285,7 +285,7 @@ def single_batch(run: Run, *, root: Path, out: Path) -> Batch:
     return Batch(root, out, {run.lang: run.name}, "", [outcome], inputs, History(out / HISTORY))
 
 
-def _names(data: str, inputs: Inputs, memory: dict[str, Any]) -> Sequence[str]:
+def _names(data: str, inputs: Inputs, memory: dict[str, Any]) -> Mapping[str, str]:
     path = resolve_path(data, root=inputs.root)
     if path is None:
         raise ReportError(
@@ -293,7 +293,7 @@ def _names(data: str, inputs: Inputs, memory: dict[str, Any]) -> Sequence[str]:
             f"or folder in {inputs.root.name}/. Generate it (python -m synthetic generate "
             f"--preset small --seed 1 --out {data}) or list the dealerships by name."
         )
-    held: dict[str, list[str]] = memory.setdefault("dealerships", {})
+    held: dict[str, dict[str, str]] = memory.setdefault("dealership_names", {})
     key = inputs.prints.of_data(path)
     if key not in held:
         held.clear()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import mistune
 
 from crm_analysis.reporting.execute import Failure
+from crm_analysis.wording import _
 
 __all__ = [
     "BARE_OBJECT",
@@ -18,6 +20,8 @@ __all__ = [
     "LESSON_TAGS",
     "RESEARCHER_TAGS",
     "excerpt",
+    "interactive",
+    "last_words",
     "markdown",
     "split_opening",
     "steady",
@@ -33,7 +37,13 @@ _SECTION = re.compile(r"^##[ \t]+\S", re.MULTILINE)
 _FENCE = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
-_CELL_FILE = re.compile(r"\S*ipykernel_\d+[\\/]\d+\.py")
+_INTERACTIVE = (
+    "application/vnd.plotly", "application/vnd.vega", "application/vnd.bokeh",
+    "application/vnd.holoviews", "application/vnd.jupyter.widget", "application/javascript",
+)  # fmt: skip
+_SCRIPTED_OBJECT = re.compile(r"<IPython\.core\.display\.(HTML|Javascript) object>")
+_WORD = re.compile(r"\S+")
+_CELL_FILE = re.compile(r".*ipykernel_\d+[\\/]\d+\.py")
 BARE_OBJECT = re.compile(
     r"\s*[\[(]*(<[^<>]*(at 0x[0-9a-f]+|Axes|Figure)[^<>]*>|Text\()", re.IGNORECASE
 )
@@ -96,8 +106,59 @@ def text_of(value: Any) -> str:
 
 
 def steady(text: str) -> str:
-    """Take out what would differ at the next run: colours, addresses, process numbers."""
-    return _ADDRESS.sub("0x…", _CELL_FILE.sub("cell", _ANSI.sub("", text)))
+    r"""Take out what a terminal would not show or the next run would say otherwise.
+
+    Colours, addresses, process numbers, and what a line said before it was written over, as bars
+    of progress are.
+
+    Examples
+    --------
+    >>> steady("10 %\r50 %\r100 %\nread <a at 0x7f0123456789>\r\n")
+    '100 %\nread <a at 0x…>\n'
+    """
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in _ANSI.sub("", text).split("\n")]
+    return _ADDRESS.sub("0x…", _without_cell_files("\n".join(lines)))
+
+
+def interactive(data: Mapping[str, Any]) -> bool:
+    """Whether an output is drawn by a script in the reader's browser, as charts of Plotly are."""
+    return any(mime.startswith(_INTERACTIVE) for mime in data)
+
+
+def last_words(data: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return what is said of an output none of whose forms can be drawn.
+
+    Returns
+    -------
+    (str, bool)
+        The words, and whether they are a note of ours instead of the output itself.
+    """
+    text = text_of(data.get("text/latex") or data.get("text/plain") or "")
+    if "application/json" in data:
+        return json.dumps(data["application/json"], ensure_ascii=False, indent=1), False
+    if not interactive(data) and not _SCRIPTED_OBJECT.match(text):
+        return text, False
+    note = _(
+        "Here the notebook shows something that moves, by a script; a page and its print hold "
+        "still. Show it as a picture too, and the picture will stand here."
+    )
+    return note, True
+
+
+def _without_cell_files(text: str) -> str:
+    """Write "cell" for the file that a kernel keeps a cell in.
+
+    Word by word, each looked at once from its beginning: a search that begins anew at every
+    letter of a long line takes minutes.
+    """
+    if "ipykernel_" not in text:
+        return text
+    return _WORD.sub(_without_cell_file, text)
+
+
+def _without_cell_file(word: re.Match[str]) -> str:
+    found = _CELL_FILE.match(word.group())
+    return word.group() if found is None else f"cell{word.group()[found.end() :]}"
 
 
 def excerpt(failure: Failure) -> list[tuple[int, str, bool]]:

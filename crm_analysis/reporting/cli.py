@@ -15,13 +15,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer.core import TyperGroup
 
 from crm_analysis.errors import CrmError, ReportError
 from crm_analysis.reporting.batch import Batch, open_batch, single_batch
 from crm_analysis.reporting.making import make_batch
 from crm_analysis.reporting.parameters import Parameter, parse_values, read_parameters
 from crm_analysis.reporting.places import find_notebook, find_root, notebook_names
-from crm_analysis.reporting.plan import check_formats
+from crm_analysis.reporting.plan import check_formats, check_timeout
 from crm_analysis.reporting.records import STATUSES, manifest
 from crm_analysis.reporting.single import single_run
 
@@ -33,7 +34,38 @@ REFUSED = 120
 Beyond every number of failed reports (at most 100), so that a scheduler can tell them apart.
 """
 
+INTERRUPTED = 130
+"""Exit status of what was interrupted, as shells have it."""
+
+
+class _Commands(TyperGroup):
+    """Ends with `REFUSED` where the words are not understood: typer's 2 says two reports failed."""
+
+    def make_context(self, *words: Any, **options: Any) -> Any:
+        with _refusing():
+            return super().make_context(*words, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _refusing():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt:  # before there was a batch to end in order
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:
+        if hasattr(error, "exit_code"):
+            error.exit_code = REFUSED
+        raise
+
+
 commands = typer.Typer(
+    cls=_Commands,
     help="Make reports from notebooks: executed by papermill, written as pages.",
     no_args_is_help=True,
     add_completion=False,
@@ -63,6 +95,7 @@ def run_one(
     """Make one report and print where its page is."""
     root = find_root(Path.cwd())
     path = find_notebook(notebook, root=root)
+    check_timeout(timeout, f"The report {path.stem!r}")
     inputs = read_parameters(path)
     run = single_run(
         path,
@@ -147,12 +180,18 @@ def new(
     name: Annotated[str, typer.Argument(help="Name of the notebook to make: price_lists.")],
     like: Annotated[str, typer.Option("--from", help="The notebook to copy.")] = "retention",
     title: Annotated[str | None, typer.Option(help="The question that it answers.")] = None,
+    for_students: Annotated[
+        bool, typer.Option("--for-students", help="Copy a lesson without its solutions.")
+    ] = False,
 ) -> None:
     """Copy a notebook to start from: own ids, no outputs, a title."""
     from crm_analysis.reporting.desk import new_notebook
 
-    path = new_notebook(name, like=like, title=title, root=find_root(Path.cwd()))
+    root = find_root(Path.cwd())
+    path = new_notebook(name, like=like, title=title, root=root, for_students=for_students)
     _out.print(escape(str(path)), soft_wrap=True)
+    if for_students:
+        return
     _out.print(
         f"Next: crm-report lab {name}; crm-report run {name}; add it to a plan in reports/, and "
         "put its words into Russian with crm-report messages."
@@ -210,6 +249,8 @@ def app() -> None:
             run_batch(plan)
     except typer.Exit as ended:
         sys.exit(ended.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except CrmError as error:
         _err.print(f"[bold red]Refused.[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(REFUSED)

@@ -13,8 +13,8 @@ from crm_analysis.errors import ReportError
 __all__ = ["dealership_names"]
 
 
-def dealership_names(data: Path) -> list[str]:
-    """Return the dealerships' names in the order of their ids.
+def dealership_names(data: Path) -> dict[str, str]:
+    """Return the dealerships' names by their ids, in the order of these.
 
     Raises
     ------
@@ -30,25 +30,26 @@ def dealership_names(data: Path) -> list[str]:
     return _from_parquet(table) if data.is_dir() else _from_duckdb(data)
 
 
-def _from_parquet(table: Path) -> list[str]:
+def _from_parquet(table: Path) -> dict[str, str]:
     import polars as pl
 
     try:
         frame = pl.read_parquet(table, columns=["dealership_id", "name"])
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _unreadable(table, error) from error
-    return [str(name) for name in frame.sort("dealership_id")["name"].to_list()]
+    return {str(own): str(name) for own, name in frame.sort("dealership_id").iter_rows()}
 
 
-def _from_duckdb(file: Path) -> list[str]:
+def _from_duckdb(file: Path) -> dict[str, str]:
     import duckdb
 
     try:
         with duckdb.connect(str(file), read_only=True) as connection:
-            rows = connection.sql("select name from dealerships order by dealership_id").fetchall()
+            query = "select dealership_id, name from dealerships order by dealership_id"
+            rows = connection.sql(query).fetchall()
     except duckdb.Error as error:
         raise _unreadable(file, error) from error
-    return [str(row[0]) for row in rows]
+    return {str(own): str(name) for own, name in rows}
 
 
 def _unreadable(path: Path, error: Exception) -> ReportError:

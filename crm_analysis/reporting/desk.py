@@ -21,7 +21,9 @@ _HEADING = re.compile(r"^# .*$", re.MULTILINE)
 _LONGEST_ID = 64
 
 
-def new_notebook(name: str, *, like: str, title: str | None, root: Path) -> Path:
+def new_notebook(
+    name: str, *, like: str, title: str | None, root: Path, for_students: bool = False
+) -> Path:
     """Copy a notebook to start from, and return where the copy lies.
 
     The copy has ids of its own, no outputs, and the title.
@@ -33,14 +35,18 @@ def new_notebook(name: str, *, like: str, title: str | None, root: Path) -> Path
     like : str
         Name or path of the notebook to copy.
     title : str, optional
-        The question that it answers; without it, its name in words.
+        The question that it answers; without it, its name in words, or the lesson's own title
+        for students.
     root : Path
         The project's root.
+    for_students : bool
+        Whether to leave the cells tagged ``solution`` out; the lesson keeps them.
 
     Raises
     ------
     ReportError
-        A name that cannot be one, one that is taken, or no notebook to copy.
+        A name that cannot be one, one that is taken, no notebook to copy, or no solution to
+        leave out.
     """
     if not _NAME.fullmatch(name):
         raise ReportError(
@@ -60,12 +66,25 @@ def new_notebook(name: str, *, like: str, title: str | None, root: Path) -> Path
         cells = document["cells"]
     except (ValueError, KeyError, TypeError) as error:
         raise ReportError(f"The notebook {source} cannot be read: it is damaged.") from error
-    document["cells"] = [_fresh(cell, number, name) for number, cell in enumerate(cells, 1)]
+    kept = _without_solutions(cells, source) if for_students else cells
+    document["cells"] = [_fresh(cell, number, name) for number, cell in enumerate(kept, 1)]
     document["nbformat"], document["nbformat_minor"] = 4, 5  # from here on cells have ids
-    _retitle(document["cells"], title or name.replace("_", " ").capitalize())
+    if title or not for_students:
+        _retitle(document["cells"], title or name.replace("_", " ").capitalize())
     text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
     write_whole(target, text)
     return target
+
+
+def _without_solutions(cells: list[dict[str, Any]], source: Path) -> list[dict[str, Any]]:
+    kept = [cell for cell in cells if "solution" not in cell.get("metadata", {}).get("tags", [])]
+    if len(kept) == len(cells):
+        raise ReportError(
+            f"A copy of {source.name} for students was asked for, and none of its cells has the "
+            "tag 'solution': there is nothing to leave out. Take a lesson of notebooks/teaching, "
+            "or tag the cells that hold the answers."
+        )
+    return kept
 
 
 def _fresh(cell: dict[str, Any], number: int, name: str) -> dict[str, Any]:

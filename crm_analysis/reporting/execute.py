@@ -10,7 +10,7 @@ from typing import Any
 
 from crm_analysis.reporting.kernel import ENGINE, Kernel
 from crm_analysis.reporting.messages import translate_notebook
-from crm_analysis.reporting.places import resolve_path
+from crm_analysis.reporting.places import may_be_path, resolve_path
 from crm_analysis.reporting.runs import Run
 from crm_analysis.wording import _
 
@@ -18,6 +18,9 @@ __all__ = ["Failure", "execute"]
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _LINE = re.compile(r"Cell In\s*\[\d+\], line (\d+)|<cell line: (\d+)>")
+_CELL_PLACE = re.compile(r" \(\d+\.py, line \d+\)$")
+"""Where a SyntaxError stands, in a file of the kernel's own; the page says the cell and line."""
+
 _OURS = ("CrmError", "InputError", "ColumnError", "SchemaError", "NotConvergedError", "ReportError")
 
 
@@ -60,8 +63,8 @@ def execute(run: Run, kernel: Kernel, *, root: Path) -> tuple[Any, Failure | Non
     """Execute a run's notebook.
 
     Its markdown is put into the language spoken now (`wording.speaking`) before it starts. The
-    kernel stands in the notebook's own folder, as JupyterLab does; paths among the
-    parameters, which a plan writes from the project's root, are turned to be read from there.
+    kernel was made ready to stand in the notebook's own folder, as JupyterLab does; paths among
+    the parameters, which a plan writes from the project's root, are turned to be read from there.
 
     Returns
     -------
@@ -77,7 +80,6 @@ def execute(run: Run, kernel: Kernel, *, root: Path) -> tuple[Any, Failure | Non
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     executed = _without_outputs(notebook)
     translate_notebook(notebook)
-    kernel.restore(path.parent)
     kernel.cell_index = None
     try:
         executed = execute_notebook(
@@ -121,14 +123,14 @@ def _without_outputs(notebook: Any) -> Any:
 
 def _seen_from(folder: Path, run: Run, root: Path) -> dict[str, Any]:
     return {
-        name: _path_seen_from(folder, value, root) if isinstance(value, str) else value
+        name: _path_seen_from(folder, str(value), root) if may_be_path(name, value) else value
         for name, value in run.parameters.items()
     }
 
 
 def _path_seen_from(folder: Path, value: str, root: Path) -> str:
     found = resolve_path(value, root=root)
-    if found is None or os.sep not in os.path.normpath(value) or Path(value).is_absolute():
+    if found is None or Path(value).is_absolute():
         return value
     try:
         return Path(os.path.relpath(found, folder)).as_posix()
@@ -140,7 +142,7 @@ def _cell_failure(run: Run, notebook: Any, error: Any) -> Failure:
     trace = _ANSI.sub("", "\n".join(error.traceback or []))
     number = _original_number(run, notebook, error.cell_index)
     ours = error.ename in _OURS
-    value = _ANSI.sub("", error.evalue)
+    value = _CELL_PLACE.sub("", _ANSI.sub("", error.evalue))
     return Failure(
         kind="cell",
         message=value if ours else _in_words(error.ename, value),
@@ -159,6 +161,8 @@ def _in_words(name: str, value: str) -> str:
         return _("Something was looked up by a name that is not there: {name}.", name=value)
     if name in ("SystemExit", "MemoryError"):
         return _exit_words() if name == "SystemExit" else _("The computer ran out of memory.")
+    if name == "StdinNotImplementedError":
+        return _("The notebook asks for something to be typed, and nobody is there to type it.")
     words = {
         "FileNotFoundError": _("A file or folder is not there. {detail}", detail=value),
         "ModuleNotFoundError": _missing_package(value),

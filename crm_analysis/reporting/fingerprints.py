@@ -1,30 +1,32 @@
 """What a report depends on, as short hashes, without importing anything heavy.
 
-A run is not made again while its key stays the same. The key covers the notebook and the
-modules beside it, this package's source, the installed packages, the page template, the data
-and the parameters. File hashes are remembered by size and time of change, so that a second
-batch over large data costs no reading.
+A run is not made again while its key stays the same. The key covers the notebook, the modules
+beside it, the project's packages that it imports, this package's source, the installed
+packages, the page template, the data and the parameters. File hashes are remembered by size and
+time of change, so that a second batch over large data costs no reading.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from crm_analysis.errors import ReportError
-from crm_analysis.reporting.places import resolve_path
+from crm_analysis.reporting.places import may_be_path, resolve_path
 from crm_analysis.reporting.runs import Run
 
 __all__ = ["Fingerprints", "digest", "short"]
 
 SHOWN_DIGITS = 12
 _PACKAGE = Path(__file__).resolve().parents[1]
+_IMPORT = re.compile(r"\b(?:from|import)\s+(\w+)")
 _SOURCE_SUFFIXES = {".py", ".pyi", ".mplstyle", ".j2", ".css", ".js", ".json", ".po", ".typ"}
 
 
@@ -40,7 +42,7 @@ class Fingerprints:
     root: Path
     known: dict[str, list[Any]] = field(default_factory=dict)
     _once: dict[str, str] = field(default_factory=dict)
-    _paths: dict[str, Path | None] = field(default_factory=dict)
+    _paths: dict[tuple[str, Path], Path | None] = field(default_factory=dict)
 
     def of_file(self, path: Path) -> str:
         """Return the SHA-256 of a file's bytes."""
@@ -54,10 +56,10 @@ class Fingerprints:
         return str(held[2])
 
     def of_data(self, path: Path) -> str:
-        """Return the hash of a file, or of a folder of data.
+        """Return the hash of a file, or of every file in a folder of data.
 
-        A folder with a `manifest.json` (which holds the hashes of its tables) is taken at its
-        word, checked against the sizes of its files; any other is read whole.
+        A `manifest.json` that holds hashes of the tables is not taken at its word: whoever mends
+        a value in a table seldom mends the manifest too.
         """
         return self._cached(f"data:{path}", lambda: self._of_data(path))
 
@@ -77,13 +79,7 @@ class Fingerprints:
         files = sorted(
             file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")
         )
-        manifest = path / "manifest.json"
-        if manifest.is_file():
-            lines: list[Any] = [self.of_file(manifest)]
-            lines += [[file.relative_to(path).as_posix(), file.stat().st_size] for file in files]
-        else:
-            lines = [[file.relative_to(path).as_posix(), self.of_file(file)] for file in files]
-        return digest(lines)
+        return digest([[file.relative_to(path).as_posix(), self.of_file(file)] for file in files])
 
     def of_notebook(self, path: Path) -> str:
         """Return the hash of a notebook's file."""
@@ -109,16 +105,18 @@ class Fingerprints:
     def of_inputs(self, run: Run) -> dict[str, str]:
         """Return the hash of every file or folder that a parameter of the run names."""
         found = {}
+        folder = (self.root / run.notebook).parent
         for name, value in run.parameters.items():
-            path = self._named(value) if isinstance(value, str) else None
+            path = self._named(str(value), folder) if may_be_path(name, value) else None
             if path is not None and not self.root.is_relative_to(path):
                 found[name] = self.of_data(path)
         return found
 
-    def _named(self, value: str) -> Path | None:
-        if value not in self._paths:
-            self._paths[value] = resolve_path(value, root=self.root)
-        return self._paths[value]
+    def _named(self, value: str, folder: Path) -> Path | None:
+        asked = (value, folder)
+        if asked not in self._paths:
+            self._paths[asked] = resolve_path(value, root=self.root, beside=folder)
+        return self._paths[asked]
 
     def of_run(self, run: Run) -> str:
         """Return the key of a run: while it stays, the report need not be made again.
@@ -138,13 +136,30 @@ class Fingerprints:
                 asked,
                 self.of_notebook(notebook),
                 self._cached(f"beside:{notebook.parent}", lambda: self._beside(notebook)),
+                self._cached(f"imported:{notebook}", lambda: self._imported(notebook)),
                 self.of_inputs(run),
                 self.of_library(),
             ]
         )
 
     def _beside(self, notebook: Path) -> str:
-        return digest([self.of_file(path) for path in sorted(notebook.parent.glob("*.py"))])
+        """Return the hash of the modules that a notebook finds beside it, and of packages there."""
+        folder = notebook.parent
+        packages = [file.parent for file in folder.glob("*/__init__.py")]
+        return self._sources(sorted(folder.glob("*.py")), packages)
+
+    def _imported(self, notebook: Path) -> str:
+        """Return the hash of the project's own packages that a notebook imports."""
+        packages = [
+            file.parent for file in self.root.glob("*/__init__.py") if file.parent != _PACKAGE
+        ]
+        text = notebook.read_text(encoding="utf-8", errors="replace") if packages else ""
+        imported = set(_IMPORT.findall(text))
+        return self._sources([], [path for path in packages if path.name in imported])
+
+    def _sources(self, files: Sequence[Path], packages: Iterable[Path]) -> str:
+        inside = [file for package in sorted(packages) for file in sorted(package.rglob("*.py"))]
+        return digest([[file.name, self.of_file(file)] for file in (*files, *inside)])
 
     def _cached(self, key: str, compute: Callable[[], str]) -> str:
         if key not in self._once:

@@ -65,12 +65,12 @@ def warm_up() -> None:
 def restore(folder: str) -> None:
     """Make the process what it was after `warm_up`, standing in `folder`."""
     room = _rooms[0]
+    os.chdir(folder)  # first: the last report may have removed the folder it stood in
     _shell().reset(new_session=True)
     _forget_modules(room)
     _folders[:] = [folder]
     os.environ.clear()
     os.environ.update(room.environ)
-    os.chdir(folder)
     sys.path[:] = room.path
     warnings.resetwarnings()
     warnings.filters.extend(room.filters)  # type: ignore[attr-defined]

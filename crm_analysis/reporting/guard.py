@@ -1,7 +1,8 @@
 """Inside the kernel: notice what a report cannot be cleaned of, and bound what it prints.
 
 `fresh` restores what can be restored. Threads still running, a child process, a closed standard
-output cannot: then the kernel says so, and is replaced before the next report.
+output or a function of a library that was replaced cannot: then the kernel says so, and is
+replaced before the next report.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+from crm_analysis.reporting import patches
 
 __all__ = ["MOST_PRINTED", "SpoiltError", "check", "remember"]
 
@@ -36,6 +39,7 @@ class _Room:
     threads: frozenset[int | None]
     outputs: tuple[Any, Any]
     handlers: dict[int, Any]
+    recursion: int
 
 
 _rooms: list[_Room] = []
@@ -49,16 +53,29 @@ def remember() -> None:
     from IPython.core.getipython import get_ipython
 
     threads = frozenset(thread.ident for thread in threading.enumerate())
-    _rooms[:] = [_Room(threads, (sys.stdout, sys.stderr), _handlers())]
+    outputs = (sys.stdout, sys.stderr)
+    _rooms[:] = [_Room(threads, outputs, _handlers(), sys.getrecursionlimit())]
     shell: Any = get_ipython()
+    shell.ask_exit = _exit
     # IPython puts a copy of what is printed aside, in a `write` of its own for each cell: only
     # from here on is there a place in front of that one.
     shell.events.register("pre_run_cell", _bound)
+    patches.remember()
     check()
     # What the imports made stays for good: not looking through it again and again saves a tenth
     # of a second a report.
     gc.collect()
     gc.freeze()
+
+
+def _exit() -> None:
+    """End a notebook at `quit()` as at `sys.exit()`; IPython's own would end the process later.
+
+    Raises
+    ------
+    SystemExit
+    """
+    raise SystemExit
 
 
 def _bound(_cell: object = None) -> None:
@@ -96,6 +113,9 @@ def check() -> None:
         raise SpoiltError(f"a thread is still running: {left[0].name}")
     if _children():
         raise SpoiltError("a process that it started is still there")
+    if name := patches.replaced():
+        raise SpoiltError(f"a function of a library was replaced: {name}")
+    sys.setrecursionlimit(room.recursion)
     sys.stdout, sys.stderr = room.outputs
     for stream in room.outputs:
         if stream.closed:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from crm_analysis.errors import ReportError
 from crm_analysis.files import write_whole
 
-__all__ = ["Chain", "History", "kind_of"]
+__all__ = ["Chain", "History", "in_one_money", "kind_of"]
 
 FILE = "history.parquet"
 
@@ -41,11 +41,15 @@ _COLUMNS = {
     "conf_high": "Float64",
     "count": "Int64",
     "unit": "String",
+    "currency": "String",
     "data": "String",
     "code": "String",
     "revision": "Int32",
 }
-_FIGURE = ("estimate", "conf_low", "conf_high", "count", "unit")
+_ADDED = {"currency"}
+"""Columns that an older file has not; their values are not known there."""
+
+_FIGURE = ("estimate", "conf_low", "conf_high", "count", "unit", "currency")
 _SHOWN = ("key", *_FIGURE, "as_of", "period")
 _SAME = (*_FIGURE, "data")
 """What must differ for a figure to be reported anew."""
@@ -112,8 +116,8 @@ class History:
         Returns
         -------
         list of dict
-            `key`, `estimate`, `conf_low`, `conf_high`, `count`, `unit`, `as_of`, `period`, in
-            the order of keys; empty when there are none.
+            `key`, `estimate`, `conf_low`, `conf_high`, `count`, `unit`, `currency`, `as_of`,
+            `period`, in the order of keys; empty when there are none.
         """
         if as_of is None:
             return []
@@ -156,7 +160,11 @@ class History:
             The file could not be written; it is as it was before.
         """
         if self._added:
-            write_whole(self.path, _to_parquet(self._rows or []), lasting=True)
+            assert self._rows is not None
+            added = len(self._rows) - self._added
+            # Reports end in another order each time; the file is the same.
+            self._rows[added:] = sorted(self._rows[added:], key=_order)
+            write_whole(self.path, _to_parquet(self._rows), lasting=True)
             self._added = 0
         if self._rows is not None:
             self.memo["stamp"] = self._stamp()
@@ -190,8 +198,10 @@ class History:
                 "Give this account the right to read it, or move it away to begin anew."
             ) from error
         try:
-            table = pl.read_parquet(io.BytesIO(data)).select(list(_COLUMNS))
-            table = table.cast(_schema())  # type: ignore[arg-type]
+            table = pl.read_parquet(io.BytesIO(data))
+            missing = _ADDED - set(table.columns)
+            table = table.with_columns(pl.lit(None).alias(name) for name in missing)
+            table = table.select(list(_COLUMNS)).cast(_schema())  # type: ignore[arg-type]
             return table.with_columns(pl.col(pl.Date).cast(pl.String)).to_dicts()
         except pl.exceptions.PolarsError as error:
             self._set_aside(data, error)
@@ -215,6 +225,18 @@ class History:
         except OSError:
             return None
         return [status.st_size, status.st_mtime_ns]
+
+
+def in_one_money(row: Mapping[str, Any], currency: str | None) -> bool:
+    """Whether a kept figure is in this currency, as far as that is known: else they differ anyway.
+
+    Examples
+    --------
+    >>> in_one_money({"currency": "USD"}, "RUB"), in_one_money({"currency": None}, "RUB")
+    (False, True)
+    """
+    held = row.get("currency")
+    return held is None or currency is None or held == currency
 
 
 def kind_of(period: str | None) -> str:
@@ -247,6 +269,11 @@ def figure_rows(figures: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) 
         for figure in figures
         if figure.get("key")
     ]
+
+
+def _order(row: Row) -> tuple[str, ...]:
+    names = ("report", "dealership", "settings", "period", "as_of", "key")
+    return (*(row[name] or "" for name in names), f"{row['revision']:09}")
 
 
 def _schema() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from crm_analysis.files import write_whole
+from crm_analysis.reporting.history import in_one_money
 from crm_analysis.reporting.links import index_names
 from crm_analysis.reporting.periods import period_text
 from crm_analysis.reporting.plan import READERS
@@ -151,12 +152,25 @@ def _figures(
             "interval": figure.get("interval"),
             "spark": sparkline(
                 figure["label"],
-                [row for row in series.get(figure.get("key"), []) if row["as_of"] <= (as_of or "")],
+                _comparable(series.get(figure.get("key"), []), figure, as_of or ""),
                 currency=figure.get("currency"),
             ),
             "change": _change(figure),
         }
         for figure in result.get("key_figures") or []
+    ]
+
+
+def _comparable(
+    rows: Iterable[Mapping[str, Any]], figure: Mapping[str, Any], until: str
+) -> list[Mapping[str, Any]]:
+    """Choose what one line may be drawn through: up to a day, in one unit and one money."""
+    return [
+        row
+        for row in rows
+        if row["as_of"] <= until
+        and row["unit"] == figure.get("unit")
+        and in_one_money(row, figure.get("currency"))
     ]
 
 

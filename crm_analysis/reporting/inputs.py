@@ -113,7 +113,8 @@ class Inputs:
         ReportError
         """
         data = self.values(run).get("data")
-        if isinstance(data, str) and resolve_path(data, root=self.root) is None:
+        folder = (self.root / run.notebook).parent
+        if isinstance(data, str) and resolve_path(data, root=self.root, beside=folder) is None:
             raise ReportError(
                 f"The report {run.name!r} reads its data from {data!r}, and there is no such file "
                 f"or folder in {self.root.name}/. Generate it (python -m synthetic generate "

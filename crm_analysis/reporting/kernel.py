@@ -26,6 +26,7 @@ for _unneeded in ("rfc3987_syntax", "isoduration"):
 
 from jupyter_client.manager import AsyncKernelManager  # noqa: E402
 from jupyter_core.utils import run_sync  # noqa: E402
+from nbformat.v4 import new_output  # noqa: E402
 
 __all__ = ["ENGINE", "Kernel", "register_engine"]
 
@@ -97,15 +98,16 @@ class Kernel:
         self._run(f"{_FRESH}.warm_up(); {_GUARD}.remember()", _START_SECONDS)
         self._warm = True
 
-    def fit(self) -> bool:
-        """Whether the next report can be made here: nothing of the last one is left.
+    def ready_again(self, folder: Path) -> bool:
+        """Make room for the next report, in `folder`; False where something of the last is left.
 
-        Outputs and signals are put back; what cannot be, such as a thread that is still
-        running, asks for a new kernel.
+        What can be put back is; what cannot, such as a thread that is still running or a part of
+        Python that a cell has replaced, asks for a new kernel.
         """
         try:
             self.wait()
             self._run(f"{_GUARD}.check()", _RESTORE_SECONDS)
+            self.restore(folder)
         except (ReportError, RuntimeError, TimeoutError, OSError):
             return False
         return True
@@ -156,6 +158,13 @@ def _left_out(message: dict[str, Any]) -> dict[str, Any]:
     text = "… the rest of what the cells showed was left out.\n"
     header = {**message["header"], "msg_type": "stream"}
     return {**message, "header": header, "content": {"name": "stderr", "text": text}}
+
+
+def _allowed(output: Any) -> Any:
+    """Show an error that a cell may end with as words: papermill would fail the whole notebook."""
+    if output.output_type != "error" or output.ename == "SystemExit":
+        return output
+    return new_output("stream", name="stderr", text=f"{output.ename}: {output.evalue}\n")  # type: ignore[no-untyped-call]
 
 
 def _ignore(_message: object) -> None:
@@ -223,5 +232,8 @@ def register_engine() -> None:
             )
             client.kc = kernel.client
             client.execute()
+            for cell in nb_man.nb.cells:
+                if "raises-exception" in cell.metadata.get("tags", []):
+                    cell.outputs = [_allowed(output) for output in cell.get("outputs", [])]
 
     papermill_engines.register(ENGINE, WarmEngine)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from crm_analysis.errors import ReportError
+from crm_analysis.errors import ReportError, listed, near
 from crm_analysis.files import check_writable
 from crm_analysis.reporting.batch import Batch, Outcome, by_day
 from crm_analysis.reporting.lock import locked
@@ -17,7 +17,7 @@ from crm_analysis.reporting.pool import Job, StopBatch, cores, run_jobs
 from crm_analysis.reporting.records import failure_page
 from crm_analysis.reporting.runs import Run
 
-__all__ = ["make_batch"]
+__all__ = ["make_batch", "missed_targets"]
 
 
 def make_batch(
@@ -67,6 +67,7 @@ def make_batch(
             making.make(workers or cores(), isolate=isolate)
         batch.seconds = time.monotonic() - start
         changed = making.todo or batch.notes or batch.history.changed
+        batch.notes += missed_targets(batch)
         if keep and (changed or not (batch.out / "index.html").is_file()):
             _write_index(batch)
             batch.save()
@@ -187,6 +188,28 @@ class _Making:
             else:
                 freed.append(later)
         return freed
+
+
+def missed_targets(batch: Batch) -> list[str]:
+    """Say which targets no report has shown: their names may be misspelt.
+
+    Not where some report is missing, which may be the one that has them.
+    """
+    if batch.count("failed") or batch.count("waiting"):
+        return []
+    asked: dict[str, None] = {}
+    shown: dict[str, None] = {}
+    for outcome in batch.outcomes:
+        targets = outcome.run.parameters.get("targets")
+        asked.update(dict.fromkeys(targets if isinstance(targets, dict) else ()))
+        figures = outcome.result.get("key_figures") or []
+        shown.update(dict.fromkeys(figure["key"] for figure in figures if figure.get("key")))
+    return [
+        f"A target is set for {key!r}{near(key, shown)}, and no report has a key figure of that "
+        f"name. They have: {listed(sorted(shown))}."
+        for key in asked
+        if key not in shown
+    ]
 
 
 def _write_index(batch: Batch) -> None:

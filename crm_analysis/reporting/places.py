@@ -7,7 +7,10 @@ from pathlib import Path
 
 from crm_analysis.errors import ReportError, listed, near
 
-__all__ = ["find_notebook", "find_root", "notebook_names", "resolve_path"]
+__all__ = ["find_notebook", "find_root", "may_be_path", "notebook_names", "resolve_path"]
+
+_WORDS_OF_PATHS = {"data", "file", "folder", "path"}
+_NEVER_PATHS = {"dealership", "lang"}
 
 
 def find_root(start: Path) -> Path:
@@ -60,11 +63,33 @@ def find_notebook(asked: str, *, root: Path) -> Path:
     )
 
 
-def resolve_path(text: str, *, root: Path) -> Path | None:
-    """Find the file or folder that `text` names, from the root or from here; None if neither."""
+def may_be_path(name: str, value: object) -> bool:
+    """Whether a parameter may name a file or folder: by its own name, or by a slash in its value.
+
+    Any other word is a word, also where a folder of that name happens to be: ``lang = "en"``.
+
+    Examples
+    --------
+    >>> may_be_path("data", "small"), may_be_path("prices_file", "p.csv"), may_be_path("lang", "en")
+    (True, True, False)
+    >>> may_be_path("costs", "tables/costs.csv"), may_be_path("dealership", "North/South")
+    (True, False)
+    """
+    if not isinstance(value, str) or name in _NEVER_PATHS:
+        return False
+    slashed = "/" in value or os.sep in value
+    return slashed or not _WORDS_OF_PATHS.isdisjoint(name.split("_"))
+
+
+def resolve_path(text: str, *, root: Path, beside: Path | None = None) -> Path | None:
+    """Find the file or folder that `text` names; None where there is none.
+
+    It is looked for from the root, from here, and from the folder `beside` which a notebook lies,
+    where its own defaults are read from.
+    """
     if not text or len(text) > 4096 or "\n" in text or "\0" in text:
         return None
-    for base in (root, Path.cwd()):
+    for base in (root, Path.cwd(), *([] if beside is None else [beside])):
         path = Path(os.path.normpath(base / text))
         try:
             if path.exists():

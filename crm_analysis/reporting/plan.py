@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,7 @@ from crm_analysis.reporting.runs import (
     NETWORK,
     Run,
     make_run,
+    page_path,
     slug,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "Report",
     "Run",
     "check_formats",
+    "check_timeout",
     "make_run",
     "make_runs",
     "read_plan",
@@ -46,6 +48,7 @@ __all__ = [
 ALL = "all"
 FORMATS = ("html", "pdf")
 LANGUAGES = ("en", "ru")
+_LONGEST_TIMEOUT_SECONDS = 7 * 24 * 3600
 READERS = ("manager", "analyst", "researcher", "teacher")
 """For whom a report may be; the index groups by them, in this order."""
 
@@ -158,7 +161,7 @@ def read_plan(path: Path, *, root: Path) -> Plan:
 
 def make_runs(
     plan: Plan,
-    names_of: Callable[[str], Sequence[str]],
+    names_of: Callable[[str], Mapping[str, str]],
     last_day_of: Callable[[str], date | None] = lambda _data: None,
 ) -> tuple[Run, ...]:
     """List every report that a plan asks for.
@@ -167,8 +170,8 @@ def make_runs(
     ----------
     plan : Plan
     names_of : callable
-        Given the data's path, the names of its dealerships; called only where the plan says
-        ``"all"``.
+        Given the data's path, the names of its dealerships by id; called where the plan asks for
+        dealerships, by ``"all"`` or by name.
     last_day_of : callable
         Given the data's path, the last day they cover, or None where that is not known before
         they are read; called only where the plan has periods.
@@ -176,9 +179,13 @@ def make_runs(
     Raises
     ------
     ReportError
-        Two reports that would be written to the same page, or a period that cannot be meant.
+        Two reports that would be written to the same page, a dealership that the data do not
+        have, or a period that cannot be meant.
     """
-    runs = [run for report in plan.reports for run in _spread(report, plan, names_of, last_day_of)]
+    spread = [
+        run for report in plan.reports for run in _spread(report, plan, names_of, last_day_of)
+    ]
+    runs = _in_own_folders(spread)
     taken: dict[str, Run] = {}
     for run in runs:
         other = taken.setdefault(run.path.casefold(), run)
@@ -190,9 +197,25 @@ def make_runs(
     return tuple(runs)
 
 
+def _in_own_folders(runs: Sequence[Run]) -> list[Run]:
+    """Put a mark to the folders of dealerships whose names differ in nothing a folder shows."""
+    names: dict[str, set[str]] = {}
+    for run in runs:
+        if run.dealership is not None:
+            names.setdefault(slug(run.dealership), set()).add(run.dealership)
+    return [
+        replace(run, path=page_path(run.name, run.dealership, run.period, run.lang, marked=True))
+        if run.dealership is not None and len(names[slug(run.dealership)]) > 1
+        else run
+        for run in runs
+    ]
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(
+            path.read_text(encoding="utf-8-sig")
+        )  # Windows editors put a mark first
     except OSError as error:
         raise ReportError(
             f"The plan {path} cannot be opened: {error.strerror}{_plan_near(path)}. "
@@ -329,7 +352,22 @@ def check_formats(formats: Sequence[str], where: str) -> None:
         )
 
 
+def check_timeout(seconds: float, where: str) -> None:
+    """Refuse a time in which no report can be made.
+
+    Raises
+    ------
+    ReportError
+    """
+    if not 0 < seconds <= _LONGEST_TIMEOUT_SECONDS:
+        raise ReportError(
+            f"{where}: timeout_seconds is {seconds:g}. It may be any number above 0 and up to "
+            f"{_LONGEST_TIMEOUT_SECONDS:,}, which is a week."
+        )
+
+
 def _check_report(report: Report, where: str) -> None:
+    check_timeout(report.timeout_seconds, where)
     _check_words(report.languages, LANGUAGES, "languages", where)
     check_formats(report.formats, where)
     _check_words((report.reader,), READERS, "reader", where)
@@ -392,12 +430,12 @@ def _check_shared(table: Mapping[str, Any], reports: Sequence[Report], path: Pat
 def _spread(
     report: Report,
     plan: Plan,
-    names_of: Callable[[str], Sequence[str]],
+    names_of: Callable[[str], Mapping[str, str]],
     last_day_of: Callable[[str], date | None],
 ) -> Iterable[Run]:
     for period, as_of in _periods(report, plan, last_day_of):
         values = {**report.parameters, **({"as_of": as_of} if as_of else {})}
-        for dealership in _dealerships(report, names_of):
+        for dealership in _dealerships(report, plan, names_of):
             for lang in report.languages:
                 yield make_run(
                     report.notebook,
@@ -428,19 +466,42 @@ def _periods(
 
 
 def _dealerships(
-    report: Report, names_of: Callable[[str], Sequence[str]]
+    report: Report, plan: Plan, names_of: Callable[[str], Mapping[str, str]]
 ) -> tuple[str | None, ...]:
     if not report.dealerships:  # the page names none: its data need not be a dealership's
         return (None,)
+    where = f"The report {report.name!r} of {plan.source.name}"
     names: dict[str, None] = {}
     for word in report.dealerships:
-        if word != ALL:
+        if word == ALL:
+            names.update(dict.fromkeys(_all_names(report, names_of).values()))
+        else:
+            if word != NETWORK:
+                _check_dealership(word, report, names_of, where)
             names[word] = None
-            continue
-        if report.data is None:
-            raise ReportError(
-                f"The report {report.name!r} is to be made for all dealerships, but names no data "
-                "to read them from. Set 'data' in the plan, or list the dealerships by name."
-            )
-        names.update(dict.fromkeys(names_of(report.data)))
     return tuple(names)
+
+
+def _all_names(report: Report, names_of: Callable[[str], Mapping[str, str]]) -> Mapping[str, str]:
+    if report.data is None:
+        raise ReportError(
+            f"The report {report.name!r} is to be made for all dealerships, but names no data "
+            "to read them from. Set 'data' in the plan, or list the dealerships by name."
+        )
+    return names_of(report.data)
+
+
+def _check_dealership(
+    word: str, report: Report, names_of: Callable[[str], Mapping[str, str]], where: str
+) -> None:
+    """Refuse a name that the data do not have; data that hold no names of theirs say nothing."""
+    try:
+        known = names_of(report.data) if report.data else {}
+    except ReportError:
+        return
+    names = [*known.values(), NETWORK, ALL]
+    if known and word not in {*names, *known}:
+        raise ReportError(
+            f"{where} is to be made for the dealership {word!r}{near(word, names)}, and the data "
+            f"{report.data} have none of that name. It may be: {listed(names)}."
+        )

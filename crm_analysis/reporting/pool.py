@@ -34,6 +34,7 @@ _THREADS = (
     "VECLIB_MAXIMUM_THREADS",
 )
 
+_FOLDER_NAMED = "JUPYTER_RUNTIME_DIR"
 _LOG_BYTES, _LOG_LINES = 20_000, 40
 _LOST = "lost"
 """Status of a report whose worker is no more; `_lost` says it in words."""
@@ -120,6 +121,7 @@ def run_jobs(
             todo.close()
             for thread in threads:
                 thread.join(timeout=10)
+            _end_strays(folder)
 
 
 def _hand_out(
@@ -152,6 +154,16 @@ def _short_folder() -> Iterator[Path]:
     base = "/tmp" if os.name == "posix" and os.access("/tmp", os.W_OK) else None  # noqa: S108
     with tempfile.TemporaryDirectory(prefix="crm-", dir=base, ignore_cleanup_errors=True) as name:
         yield Path(name)
+
+
+def _end_strays(folder: Path) -> None:
+    """End what a notebook has cut loose from its kernel: its environment still names our folder."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(_FOLDER_NAMED, "").startswith(str(folder)):
+                process.kill()
 
 
 @dataclass
@@ -289,7 +301,7 @@ def _environment(folder: Path) -> dict[str, str]:
         **environment,
         **_import_path(),
         "IPYTHONDIR": str(folder),
-        "JUPYTER_RUNTIME_DIR": str(folder),
+        _FOLDER_NAMED: str(folder),
         "JUPYTER_PLATFORM_DIRS": "1",
         "PYTHONUTF8": "1",
     }

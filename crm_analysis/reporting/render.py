@@ -27,6 +27,8 @@ from crm_analysis.reporting.cells import (
     LESSON_TAGS,
     RESEARCHER_TAGS,
     excerpt,
+    interactive,
+    last_words,
     markdown,
     split_opening,
     steady,
@@ -223,7 +225,7 @@ def _data_html(output: Any, cell: Any, state: PageState, show_code: bool) -> str
         html = text_of(data["text/html"]).removeprefix(NOTEBOOK_STYLE)
         block = data.get(BLOCK_MIME)
         cleaned = clean(html.split(FILES_NOTE)[0] if block else html, state)
-        if not cleaned.empty and not (cleaned.scripted and image):
+        if not cleaned.empty and not (cleaned.scripted and (image or interactive(data))):
             return cleaned.html + _files(block, state) if block else _framed(cleaned.html)
         state.back_to(before)
     if image is not None:
@@ -251,7 +253,9 @@ def _framed(html: str) -> str:
 
 
 def _text_html(data: Mapping[str, Any], show_code: bool) -> str:
-    text = text_of(data.get("text/latex") or data.get("text/plain") or "")
+    text, noted = last_words(data)
+    if noted:
+        return f"<p><small>{escape(text)}</small></p>"
     if not text.strip() or (BARE_OBJECT.match(text) and not show_code):
         return ""
     return f'<pre class="crm-stream">{escape(steady(text))}</pre>'

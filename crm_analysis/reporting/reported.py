@@ -9,6 +9,7 @@ from typing import Any
 
 from crm_analysis.blocks import BLOCK_MIME, Block, KeyFigure
 from crm_analysis.changes import change, with_changes
+from crm_analysis.reporting.history import in_one_money
 from crm_analysis.wording import _, date_text
 
 __all__ = ["show_reported"]
@@ -53,7 +54,7 @@ def _show(
 
 def _held_against(figure: KeyFigure, before: Mapping[str, Mapping[str, Any]]) -> KeyFigure:
     row = before.get(figure.key or "")
-    if row is None or row["unit"] != figure.unit:
+    if row is None or row["unit"] != figure.unit or not in_one_money(row, figure.currency):
         return figure
     numbers = {name: row[name] for name in ("estimate", "conf_low", "conf_high", "count", "unit")}
     other = replace(figure, changes=(), **numbers)

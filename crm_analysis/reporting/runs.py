@@ -18,6 +18,7 @@ __all__ = [
     "NETWORK",
     "Run",
     "make_run",
+    "page_path",
     "slug",
 ]
 
@@ -98,11 +99,11 @@ class Run:
         return cls(**{**data, "formats": tuple(data["formats"])})
 
 
-def slug(name: str) -> str:
+def slug(name: str, *, marked: bool = False) -> str:
     """Make a folder name of a dealership's name: letters and digits of any script, and dashes.
 
     A name that is too long for a folder, or that Windows keeps for a device, gets a mark of its
-    own, so that two names never share a folder by being cut.
+    own, so that two names never share a folder by being cut; with `marked` any name does.
 
     Examples
     --------
@@ -112,15 +113,18 @@ def slug(name: str) -> str:
     ('etc', 'con-a3db', 'dealership')
     """
     text = re.sub(r"[^\w]+", "-", name.casefold()).strip("-_") or "dealership"
-    if len(text.encode()) <= _LONGEST_NAME and not _DEVICE.fullmatch(text):
+    plain = len(text.encode()) <= _LONGEST_NAME and not _DEVICE.fullmatch(text)
+    if plain and not marked:
         return text
     mark = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:4]
     cut = text.encode()[:_LONGEST_NAME].decode(errors="ignore").rstrip("-_")
     return f"{cut}-{mark}"
 
 
-def page_path(name: str, dealership: str | None, period: str | None, lang: str) -> str:
-    """Say where a report's page goes inside its batch's folder.
+def page_path(
+    name: str, dealership: str | None, period: str | None, lang: str, *, marked: bool = False
+) -> str:
+    """Say where a report's page goes inside its batch's folder, which may be a `marked` one.
 
     The file's own name says the period too: a page that was sent on is still known by it.
 
@@ -132,7 +136,7 @@ def page_path(name: str, dealership: str | None, period: str | None, lang: str) 
     'retention.ru.html'
     """
     words = [slug(name).replace("-", "_"), *([period] if period else []), lang, "html"]
-    folders = [period, slug(dealership) if dealership is not None else None]
+    folders = [period, slug(dealership, marked=marked) if dealership is not None else None]
     return "/".join([*(folder for folder in folders if folder), ".".join(words)])
 
 

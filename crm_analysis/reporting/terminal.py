@@ -160,4 +160,6 @@ def tell(batch: Batch, out: Console) -> None:
     if batch.interrupted:
         out.print("Interrupted. What was made is kept; the same command makes the rest.")
     seconds = f" in {batch.seconds:.1f} s" if made or failed else ""
-    out.print(f"{escape(str(batch.out / 'index.html'))}{seconds}", soft_wrap=True)
+    index = batch.out / "index.html"
+    if index.is_file():
+        out.print(f"{escape(str(index))}{seconds}", soft_wrap=True)

@@ -10,9 +10,13 @@ from __future__ import annotations
 import gc
 import json
 import os
+import queue
+import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,6 +26,7 @@ from crm_analysis.files import write_whole
 from crm_analysis.reporting.beside import put_beside, tables_in
 from crm_analysis.reporting.execute import Failure, execute
 from crm_analysis.reporting.kernel import Kernel, register_engine
+from crm_analysis.reporting.pool import end_group
 from crm_analysis.reporting.runs import Run
 from crm_analysis.wording import _
 
@@ -77,7 +82,7 @@ class Worker:
 
         run = Run.from_json(job["run"])
         facts = Facts.from_json(job["facts"])
-        kernel = self._ready_kernel()
+        kernel = self._ready_kernel((self.root / run.notebook).parent)
         with wording.speaking(run.lang):
             notebook, failure = execute(run, kernel, root=self.root)
             tables, failure = _tables(notebook, failure)
@@ -137,12 +142,24 @@ class Worker:
             self.kernel.stop()
         self.kernel, self.made = None, 0
 
-    def _ready_kernel(self) -> Kernel:
-        """Return a kernel in which nothing of an earlier report is left."""
-        if self.kernel is not None and not (self.kernel.alive and self.kernel.fit()):
+    def abandon(self) -> None:
+        """End the kernel and this process in the middle of whatever they do, and tidy up."""
+        if self.kernel is not None:
+            with suppress(Exception):  # it may be starting just now
+                end_group(self.kernel.process_id)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # other workers' folders may lie there yet
+            self.folder.parent.rmdir()
+        os._exit(1)
+
+    def _ready_kernel(self, folder: Path) -> Kernel:
+        """Return a kernel that stands in `folder`, nothing of an earlier report being left."""
+        if self.kernel is not None and not (self.kernel.alive and self.kernel.ready_again(folder)):
             self.stop()
-        kernel = self.kernel or self._launch()
-        kernel.wait()
+        kernel = self.kernel
+        if kernel is None:
+            kernel = self._launch()
+            kernel.restore(folder)
         self.ready_at = time.monotonic()
         return kernel
 
@@ -195,14 +212,26 @@ def main() -> None:
 
     first = json.loads(sys.stdin.readline())
     worker = Worker(Path(first["root"]), Path(first["folder"]), isolate=first["isolate"], tell=tell)
+    orders: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(orders, worker), daemon=True).start()
     try:
         worker.prepare()
-        for line in sys.stdin:
-            result = worker.make(json.loads(line))
+        while True:
+            result = worker.make(json.loads(orders.get()))
             seconds = round(time.monotonic() - worker.ready_at, 3)  # a kernel's start left out
             tell({"result": {**result, "seconds": seconds}})
     finally:
         worker.stop()
+
+
+def _listen(orders: queue.SimpleQueue[str], worker: Worker) -> None:
+    """Take orders as they come; when the command is gone, killed perhaps, end at once.
+
+    Else a report without end would go on for nobody until its timeout.
+    """
+    for line in sys.stdin:
+        orders.put(line)
+    worker.abandon()
 
 
 def _take_output() -> TextIO:

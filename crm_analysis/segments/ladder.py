@@ -18,6 +18,7 @@ from crm_analysis.frames import (
     check_as_of,
     check_conf_level,
     check_one_of,
+    check_whole,
     collect,
     group_names,
     keys_of,
@@ -262,10 +263,7 @@ class _Rules:
 
     def __post_init__(self) -> None:
         for name in ("lapse_months", "opinion_months"):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"{name!r} must be at least 1; got {getattr(self, name)}. Pass, say, 18."
-                )
+            check_whole(name, getattr(self, name))
 
     def rungs(self, events: object, day: date) -> pl.DataFrame:
         """Return groups, ``customer`` and ``rung`` as they stood on `day`."""

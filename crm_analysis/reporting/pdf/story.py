@@ -19,6 +19,8 @@ from crm_analysis.reporting.cells import (
     LESSON_TAGS,
     RESEARCHER_TAGS,
     excerpt,
+    interactive,
+    last_words,
     markdown,
     split_opening,
     steady,
@@ -202,13 +204,17 @@ def _data(output: Any, cell: Any, story: Story, run: Run) -> list[Node]:
     image = next((mime for mime in IMAGES if mime in data), None)
     if "text/html" in data:
         tree, scripted = parse(text_of(data["text/html"]))
-        if not (scripted and image) and (nodes := to_nodes(tree, story.marks())):
+        if not (scripted and (image or interactive(data))) and (
+            nodes := to_nodes(tree, story.marks())
+        ):
             return nodes
     if image is not None and (node := _image(image, output, cell, story)):
         return [node]
     if "text/markdown" in data:
         return _markup(str(markdown(trusted=False)(text_of(data["text/markdown"]))), story)
-    text = text_of(data.get("text/latex") or data.get("text/plain") or "")
+    text, noted = last_words(data)
+    if noted:
+        return [{"k": "small", "text": words(text)}]
     bare = BARE_OBJECT.match(text) and not run.show_code
     return [] if bare else _printed(text, "printed")
 
