@@ -243,7 +243,7 @@ def pipeline_backtest(
         )  # fmt: skip
     return judge(
         rows,
-        name=_("Contracts from the pipeline of before"),
+        name=_("Earlier forecasts of contracts from open leads"),
         definition=_(
             "Forecast as of earlier days for the {days} days after each, against the contracts "
             "that came from what was open then. Naive: as many as in the {days} days before.",
