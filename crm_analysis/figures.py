@@ -270,7 +270,8 @@ def month_axis(ax: Axes) -> None:
     from matplotlib.ticker import FuncFormatter
 
     def written(at: float, _place: int | None) -> str:
-        return "\n".join(month_text(num2date(at).date(), short=True).rsplit(" ", 1))
+        day = num2date(at).date()  # type: ignore[no-untyped-call]
+        return "\n".join(month_text(day, short=True).rsplit(" ", 1))
 
     ax.xaxis.set_major_formatter(FuncFormatter(written))
 

@@ -77,7 +77,7 @@ class Backtest(Estimates):
         elif off["conf_high"] is not None and off["conf_high"] < 0:
             verdict = _("{verdict}, and too low on average", verdict=verdict)
         return _(
-            "{name}: {verdict} (their error is {ratio} of its); {cover} of {n} intervals held what "
+            "{name}: {verdict} (mean error {ratio} of that one's); {cover} of {n} intervals held what "
             "came.",
             name=self.name, verdict=verdict, ratio=percent(error["estimate"], 0),
             cover=percent(cover["estimate"], 0), n=number(cover["n"]),
@@ -97,6 +97,7 @@ class Backtest(Estimates):
         ax.set_xlabel(_("Last month known") if self.by_month else _("Last day known"))
         # The legend stands in a line of its own over everything drawn.
         ax.set_ylim(0, _ROOM_ABOVE * ax.get_ylim()[1])
+        figures.write_units(ax, "count")
         ax.legend(loc="upper right", ncols=2)
         ax.set_title(self.name)
         return ax
