@@ -77,8 +77,8 @@ class Backtest(Estimates):
         elif off["conf_high"] is not None and off["conf_high"] < 0:
             verdict = _("{verdict}, and too low on average", verdict=verdict)
         return _(
-            "{name}: {verdict} (mean error {ratio} of that one's); {cover} of {n} intervals held what "
-            "came.",
+            "{name}: {verdict} (mean error {ratio} of that one's); {cover} of {n} intervals held "
+            "what came.",
             name=self.name, verdict=verdict, ratio=percent(error["estimate"], 0),
             cover=percent(cover["estimate"], 0), n=number(cover["n"]),
         )  # fmt: skip
