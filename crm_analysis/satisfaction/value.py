@@ -281,7 +281,7 @@ class DissatisfiedValue(Estimates):
                      n=number(row["n"]))  # fmt: skip
         if row["n_low"] < FEW:
             return _(
-                "{k} of the {n} customers who bought and answered are dissatisfied; what so few "
+                "Dissatisfied, of the {n} customers who bought and answered: {k}; what so few "
                 "brought is not shown.",
                 k=number(row["n_low"]), n=number(row["n"]),
             )  # fmt: skip
