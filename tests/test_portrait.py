@@ -212,4 +212,4 @@ def test_two_curves_keep_their_order_and_so_their_colours_in_every_language() ->
     for lang in ("en", "ru"):
         said = portrait.in_words(table, lang).to_series().to_list()
         assert sorted(said) == said
-        assert said != codes
+        assert (said != codes) == (lang == "ru")  # English reads its codes
