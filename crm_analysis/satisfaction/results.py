@@ -162,11 +162,11 @@ class ScoreEstimates(Estimates):
             before=word_of(before["period"]),
             earlier=amount(before["estimate"], self.unit),
             k=number(known.height),
-            drift=self._drift_text(known),
+            drift=self._drift_text(),
         )
 
-    def _drift_text(self, known: pl.DataFrame) -> str:
-        found = linear_drift(known["estimate"], known["std_error"], self.conf_level)
+    def _drift_text(self) -> str:
+        found = linear_drift(self.table["estimate"], self.table["std_error"], self.conf_level)
         if found is None:
             return _("whether it drifts cannot be tested")
         slope, low, high = found
