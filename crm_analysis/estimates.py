@@ -22,7 +22,7 @@ from crm_analysis.changes import (
 )
 from crm_analysis.errors import CrmError, InputError
 from crm_analysis.exports import to_csv
-from crm_analysis.tables import to_block_table, typeset
+from crm_analysis.tables import label_of, to_block_table, typeset
 from crm_analysis.uncertainty import (
     against_others,
     homogeneity_p_value,
@@ -121,6 +121,8 @@ class Estimates:
         "conf_low",
         "conf_high",
     )
+    n_col: ClassVar[str] = "n"
+    """Column of the units that an estimate stands on; all those counted, unless some had no say."""
     compares_groups: ClassVar[bool] = False
     """Whether a subclass that words its own finding holds its groups against each other in it."""
 
@@ -155,7 +157,7 @@ class Estimates:
     def value_text(self, row: Mapping[str, Any]) -> str:
         """Write one row's estimate with its interval and n."""
         value = amount(row["estimate"], self.unit, currency=self.currency)
-        n = number(row["n"])
+        n = number(row[self.n_col])
         if row["conf_low"] is None or row["conf_high"] is None:
             return _("{value} (n = {n}, no interval)", value=value, n=n)
         return _(
@@ -590,7 +592,7 @@ def _card(label: str, estimates: Estimates) -> KeyFigure:
             f"A key figure is one number; {estimates.name!r} has {estimates.table.height} rows. "
             "Pass an estimate without groups."
         )
-    unknown = dict.fromkeys(FIVE) | {"n": 0}
+    unknown = dict.fromkeys(FIVE) | {estimates.n_col: 0}
     row = estimates.table.row(0, named=True) if estimates.table.height else unknown
     known = row["conf_low"] is not None and row["conf_high"] is not None
     interval = interval_text(
@@ -600,12 +602,12 @@ def _card(label: str, estimates: Estimates) -> KeyFigure:
         label,
         amount(row["estimate"], estimates.unit, currency=estimates.currency),
         interval=interval if known else None,
-        n=_("n = {n}", n=number(row["n"])),
+        n=_("n = {n}", n=number(row[estimates.n_col])),
         key=estimates.key,
         estimate=row["estimate"],
         conf_low=row["conf_low"],
         conf_high=row["conf_high"],
-        count=row["n"],
+        count=row[estimates.n_col],
         unit=estimates.unit,
         currency=estimates.currency,
         better=estimates.better,
@@ -749,11 +751,22 @@ def _stands(card: KeyFigure, against: str) -> str:
     return f"{found.arrow} {found.value}{interval}{verdict}"
 
 
+def _by_groups(result: Estimates) -> str:
+    groups = ", ".join(label_of(name).lower() for name in result.by)
+    return _("{name} by {groups}", name=result.name, groups=groups)
+
+
 def definitions(*results: Estimates) -> Block:
     """Return what each result means: the end of a page. Figures that mean the same share a row."""
+    named: dict[str, set[str]] = {}
+    for result in results:
+        named.setdefault(result.name, set()).add(result.definition)
     names: dict[str, dict[str, None]] = {}
     for result in results:
-        names.setdefault(result.definition, {})[result.name] = None
+        # One name that means two things, of all and by groups, says which of the two.
+        apart = len(named[result.name]) > 1 and result.by
+        name = _by_groups(result) if apart else result.name
+        names.setdefault(result.definition, {})[name] = None
     table = BlockTable(
         (Column("name", _("Figure")), Column("definition", _("What it means"))),
         tuple(("; ".join(said), definition) for definition, said in names.items()),

@@ -16,7 +16,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
-from crm_analysis.wording import Unit, amount, number, percent, word_of
+from crm_analysis.wording import Unit, amount, month_text, number, percent, word_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -64,6 +64,9 @@ _LETTER_OF_TITLE = 0.75
 """A letter of a label is so much as wide as one of a title."""
 
 _LABEL_LETTERS = 40
+
+_TICK_STEPS = (1, 2, 5, 10)
+"""Ticks stand on round numbers: 10, 20, 30 and not 8, 16, 24."""
 
 LARGEST_SVG_BYTES = 200_000
 """A figure whose drawing is larger than this is kept as a picture."""
@@ -214,7 +217,7 @@ def write_units(ax: Axes, unit: Unit, *, axis: str = "y", currency: str | None =
 
     which = ax.yaxis if axis == "y" else ax.xaxis
     whole = unit in ("count", "money")
-    which.set_major_locator(MaxNLocator(nbins=6, integer=whole))
+    which.set_major_locator(MaxNLocator(nbins=6, integer=whole, steps=_TICK_STEPS))
 
     which.set_major_formatter(_unit_text(unit, currency))
 
@@ -259,6 +262,18 @@ def whole_ticks(ax: Axes, step: int) -> None:
         return
     every = max(1, round(longest / step / 10))
     ax.xaxis.set_major_locator(MultipleLocator(step * every))
+
+
+def month_axis(ax: Axes) -> None:
+    """Write the dates of the x axis as months, in the reader's language, the year beneath."""
+    from matplotlib.dates import num2date
+    from matplotlib.ticker import FuncFormatter
+
+    def written(at: float, _place: int | None) -> str:
+        day = num2date(at).date()  # type: ignore[no-untyped-call]
+        return "\n".join(month_text(day, short=True).rsplit(" ", 1))
+
+    ax.xaxis.set_major_formatter(FuncFormatter(written))
 
 
 def time_axis(
@@ -370,7 +385,9 @@ def points(
         if low is not None and high is not None:
             ax.plot([low, high], [row, row], color="C0", linewidth=2.2, alpha=0.55, zorder=2)
     known = [(v, r) for v, r in zip(table[value], rows, strict=True) if v is not None]
-    ax.scatter([v for v, _ in known], [r for _, r in known], color="C0", zorder=3)
+    # A point on the edge of the axes is drawn whole, not by half.
+    at, rows_at = zip(*known, strict=True) if known else ((), ())
+    ax.scatter(at, rows_at, color="C0", zorder=3, clip_on=False)
     _label_rows(ax, table[label].to_list())
     return ax
 
@@ -389,7 +406,7 @@ def calibration(table: pl.DataFrame, *, x: str, ax: Axes, y: str = "estimate") -
     for at, low, high in known.select(x, "conf_low", "conf_high").iter_rows():
         if low is not None and high is not None:
             ax.plot([at, at], [low, high], color="C0", linewidth=2.2, alpha=0.55, zorder=2)
-    ax.scatter(known[x].to_list(), known[y].to_list(), color="C0", zorder=3)
+    ax.scatter(known[x].to_list(), known[y].to_list(), color="C0", zorder=3, clip_on=False)
     ax.set_xlim(0, 1.05 * most)
     ax.set_ylim(0, 1.05 * most)
     write_units(ax, "share")

@@ -293,6 +293,46 @@ def homogeneity_p_value(
     return float(special.chdtrc(groups, q))
 
 
+def linear_drift(
+    estimates: ArrayLike, std_errors: ArrayLike, conf_level: float = 0.95
+) -> tuple[float, float, float] | None:
+    """Return by how much estimates in a row rise from one to the next, with an interval.
+
+    The weighted least-squares slope over 0, 1, 2, ...; where the estimates scatter about the line
+    by more than their errors, the interval is wider for it (Birge's ratio).
+
+    Parameters
+    ----------
+    estimates, std_errors : array_like, shape (k,)
+    conf_level : float
+
+    Returns
+    -------
+    tuple of (slope, low, high), or None
+        None when fewer than three of them have a positive standard error.
+
+    References
+    ----------
+    Birge (1932), Physical Review 40:207-227.
+
+    Examples
+    --------
+    >>> [round(part, 3) for part in linear_drift([1.0, 2.0, 3.0], [0.1, 0.1, 0.1])]
+    [1.0, 0.861, 1.139]
+    """
+    y, se = np.asarray(estimates, np.float64), np.asarray(std_errors, np.float64)
+    usable = np.isfinite(y) & np.isfinite(se) & (se > 0)
+    if usable.sum() < 3:
+        return None
+    x, y, weight = np.flatnonzero(usable).astype(np.float64), y[usable], 1 / se[usable] ** 2
+    x -= np.average(x, weights=weight)
+    spread = np.sum(weight * x**2)
+    slope = np.sum(weight * x * y) / spread
+    left = np.sum(weight * (y - np.average(y, weights=weight) - slope * x) ** 2)
+    half = normal_quantile(conf_level) * np.sqrt(max(1.0, left / (len(y) - 2)) / spread)
+    return float(slope), float(slope - half), float(slope + half)
+
+
 def against_others(estimates: ArrayLike, std_errors: ArrayLike) -> tuple[Floats, Floats]:
     """How far is each group from the mean of the others, weighted by how well they are known.
 

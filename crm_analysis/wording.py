@@ -325,9 +325,9 @@ def date_text(day: date) -> str:
     return str(format_date(day, "d MMMM y", locale=_locale(language())))
 
 
-def month_text(day: date) -> str:
-    """Write a month: ``June 2026``."""
-    return str(format_date(day, "LLLL y", locale=_locale(language())))
+def month_text(day: date, *, short: bool = False) -> str:
+    """Write a month: ``June 2026``, or ``Jun 2026`` where there is little room."""
+    return str(format_date(day, "LLL y" if short else "LLLL y", locale=_locale(language())))
 
 
 def period_text(start: date, period: Literal["month", "quarter", "year"]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -227,6 +228,13 @@ def test_findings_and_definitions() -> None:
     assert block.table is not None
     assert block.table.rows == (("Conversion", "Won of all leads."),)
     assert block.kind == "notice"
+
+
+def test_one_name_that_means_two_things_says_which_is_by_groups() -> None:
+    whole = dataclasses.replace(ONE, definition="Of all.")
+    table = definitions(whole, THREE).table
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["Conversion", "Conversion by source"]
 
 
 # --- helpers ------------------------------------------------------------------------------------

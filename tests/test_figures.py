@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -26,6 +27,7 @@ from crm_analysis.figures import (
     histogram,
     house_style,
     inked,
+    month_axis,
     new_axes,
     points,
     write_units,
@@ -187,6 +189,27 @@ def test_ticks_are_written_as_plainly_as_they_can_be() -> None:
     assert all("." not in text for text in tick_texts(-100, 100, "points"))
     with speaking("ru"):
         assert any("," in text for text in tick_texts(4.05, 4.4, "score"))
+
+
+def test_ticks_stand_on_round_numbers() -> None:
+    assert tick_texts(0, 0.4, "share") == ["0%", "10%", "20%", "30%", "40%"]
+    assert tick_texts(0, 6, "days") == ["0", "1", "2", "3", "4", "5", "6"]
+
+
+def test_a_point_on_the_edge_is_drawn_whole() -> None:
+    ax: Any = axes()
+    table = pl.DataFrame({"label": ["new"], "estimate": [0.0], "conf_low": [0.0], "conf_high": [1]})
+    points(table, label="label", ax=ax)
+    assert [marks.get_clip_on() for marks in ax.collections] == [False]
+
+
+def test_months_are_written_in_the_language_of_the_reader() -> None:
+    ax: Any = axes()
+    ax.plot([date(2025, 1, 1), date(2026, 1, 1)], [0, 1])
+    with speaking("ru"):
+        month_axis(ax)
+        ax.figure.draw_without_rendering()
+        assert "янв.\n2025" in [text.get_text() for text in ax.get_xticklabels()]
 
 
 def test_counts_have_whole_ticks() -> None:

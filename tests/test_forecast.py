@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 from crm_analysis import InputError, remembered
@@ -410,6 +411,8 @@ def test_a_forecast_is_judged_by_its_error_beside_the_naive_one() -> None:
     assert judged.value("coverage")["estimate"] == pytest.approx(7 / 8)
     assert judged.value("bias")["estimate"] == pytest.approx(0.2)
     assert "better than the naive" in str(judged)
+    ax: Any = judged.plot(Figure().add_subplot())
+    assert ax.get_ylim()[1] > 1.1 * 20.0  # a line for the legend, over every interval
     few = judge(rows[:3], name="x", definition="y", conf_level=0.95)
     assert few.table["estimate"].is_null().all()
     assert few.notes

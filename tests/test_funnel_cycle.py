@@ -15,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 from polars.testing import assert_frame_equal
 
-from crm_analysis import open_warehouse
+from crm_analysis import key_figures, open_warehouse
 from crm_analysis.errors import InputError
 from crm_analysis.funnel import sales_cycle, stage_cost
 from crm_analysis.survival import aalen_johansen, cause_times, count_durations
@@ -125,7 +125,11 @@ def test_open_leads_are_watched_so_far_and_lost_ones_do_not_wait() -> None:
         (1, "new", 0), (1, "contract", 10), (2, "new", 0), (2, "lost", 20),
         (3, "new", 335), (4, "new", 0), (4, "contract", 40),
     )  # fmt: skip
-    row = sales_cycle(events, within_days=60, as_of=AS_OF).table.row(0, named=True)
+    cycle = sales_cycle(events, within_days=60, as_of=AS_OF)
+    row = cycle.table.row(0, named=True)
+    # Its median is of sales: a card and the finding name the same n.
+    assert key_figures([cycle]).key_figures[0].n == "n = 2"
+    assert "n = 2)" in str(cycle)
     assert (row["n"], row["n_won"], row["n_lost"], row["n_open"]) == (4, 2, 1, 1)
     assert row["win_rate"] == pytest.approx(1 / 4 + 1 / 2, abs=EXACT)
     assert row["mean_days"] == pytest.approx((10 / 4 + 40 / 2) / (3 / 4), abs=EXACT)

@@ -204,3 +204,12 @@ def test_every_target_and_verdict_has_russian_words() -> None:
 def test_other_languages_are_refused() -> None:
     with pytest.raises(InputError, match="en, ru"):
         portrait.heading("month", "fr")
+
+
+def test_two_curves_keep_their_order_and_so_their_colours_in_every_language() -> None:
+    codes = ["what_is_true", "what_the_data_show"]
+    table = pl.DataFrame({"curve": codes})
+    for lang in ("en", "ru"):
+        said = portrait.in_words(table, lang).to_series().to_list()
+        assert sorted(said) == said
+        assert (said != codes) == (lang == "ru")  # English reads its codes

@@ -30,6 +30,7 @@ from crm_analysis.reporting import make_batch, open_batch
 from crm_analysis.reporting.execute import Failure
 from crm_analysis.reporting.pdf import Press
 from crm_analysis.reporting.pdf.nodes import Cell, column_texts, filled, width_of, words
+from crm_analysis.reporting.pdf.nodes import table as table_node
 from crm_analysis.reporting.plan import Run, check_formats
 from crm_analysis.reporting.pool import Job
 from crm_analysis.reporting.render import make_exporter
@@ -144,6 +145,15 @@ def test_a_brief_report_is_set_close_and_has_no_contents(press: Press) -> None:
     assert len(close.pages) < len(wide.pages)
     assert flat(text_of(close)).count("Word.") == flat(text_of(wide)).count("Word.")
     assert not elements(close, "TOCI")
+
+
+def test_a_table_of_sentences_may_go_on_on_the_next_sheet() -> None:
+    def breaks(letters: int) -> bool:
+        rows = [[Cell(("Figure",)), Cell(("a" * letters,))]] * 3
+        return bool(table_node([], rows, ["left", "left"])["breaks"])
+
+    assert breaks(400)
+    assert not breaks(20)
 
 
 def test_blocks_become_cards_findings_figures_and_cautions(press: Press) -> None:

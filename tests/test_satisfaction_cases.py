@@ -87,6 +87,17 @@ def test_the_test_between_groups_is_the_log_rank_of_statsmodels() -> None:
     assert found.p_value == pytest.approx(expected, rel=1e-6)
 
 
+def test_one_kind_is_what_is_left_without_the_others() -> None:
+    table = cases(2)
+    kind = str(table["kind"][0])
+    found = complaint_resolution(table, kind=kind, as_of=AS_OF)
+    assert_frame_equal(
+        found.table, complaint_resolution(table.filter(kind=kind), as_of=AS_OF).table
+    )
+    assert 0 < found.table["n"].item() < table.height
+    assert complaint_resolution(table, kind="complaint", as_of=AS_OF).name.startswith("Complaints")
+
+
 def test_leaving_open_cases_out_would_flatter() -> None:
     """Cases really take three weeks on average; half of the year's are not old enough to show."""
     rng = np.random.default_rng(3)
@@ -253,8 +264,18 @@ def test_the_value_of_the_dissatisfied_by_hand_and_its_error_by_the_delta_method
     cells = alone.show(figure=False).table
     assert cells is not None
     assert [cells.rows[0][i] for i, c in enumerate(cells.columns) if c.name == "value"] == [ABSENT]
+    none = dissatisfied_value(few.filter(pl.col("score") > 2), scale=(1, 5), low_to=2, as_of=AS_OF)
+    assert str(none).endswith("none is dissatisfied.")
     assert found["value_low"] == pytest.approx(found["conf_low"] * value.sum())
     assert found["value_high"] == pytest.approx(found["conf_high"] * value.sum())
+
+
+def test_of_kinds_alike_none_is_the_most_frequent() -> None:
+    rows = pl.DataFrame({"about": ["price", "staff", "other"] * 2, "opened_at": [START] * 6})
+    even = typical_requests(rows, since=date(2026, 1, 1), as_of=AS_OF)
+    assert "most often “other”, “price”, “staff”, each 33.3%" in str(even)
+    one = typical_requests(rows.head(4), since=date(2026, 1, 1), as_of=AS_OF)
+    assert "most often “price”, 50.0%" in str(one)
 
 
 def test_a_kind_says_how_many_customers_it_touches_and_what_they_bring(backend: Backend) -> None:

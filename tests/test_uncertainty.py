@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.regression.linear_model import WLS
 from statsmodels.stats.meta_analysis import combine_effects
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 from statsmodels.stats.rates import confint_poisson
@@ -15,6 +16,7 @@ from crm_analysis.uncertainty import (
     bootstrap_interval,
     exact_rate_interval,
     homogeneity_p_value,
+    linear_drift,
     log_log_interval,
     mean_interval,
     newcombe_difference,
@@ -338,3 +340,27 @@ def test_the_bootstrap_resamples_whole_units_and_repeats_itself() -> None:
 @pytest.mark.parametrize("n", [0, 1])
 def test_the_bootstrap_of_fewer_than_two_units_is_unknown(n: int) -> None:
     assert np.isnan(bootstrap_interval(np.ones(n), np.mean)).all()
+
+
+# --- a drift --------------------------------------------------------------------------------------
+
+
+def test_a_drift_is_the_weighted_regression_of_statsmodels() -> None:
+    rng = np.random.default_rng(5)
+    error = rng.uniform(0.5, 2.0, 12)
+    value = 3 + 0.4 * np.arange(12) + rng.normal(0, 3 * error)  # more scatter than the errors say
+    slope, low, high = linear_drift(value, error) or (0.0, 0.0, 0.0)
+    fitted = WLS(value, np.column_stack([np.ones(12), np.arange(12)]), weights=error**-2).fit()
+    assert fitted.scale > 1
+    assert slope == pytest.approx(fitted.params[1], abs=EXACT)
+    assert (high - low) / 2 == pytest.approx(1.959963984540054 * fitted.bse[1], abs=EXACT)
+    # Less scatter than the errors say makes nothing surer: then the errors alone count.
+    calm = linear_drift(3 + 0.4 * np.arange(12), error) or (0.0, 0.0, 0.0)
+    assert calm[2] - calm[1] == pytest.approx((high - low) / np.sqrt(fitted.scale), abs=EXACT)
+
+
+def test_a_drift_needs_three_values_and_keeps_the_place_of_those_that_lack() -> None:
+    assert linear_drift([1.0, 2.0, np.nan], [0.1, 0.1, 0.1]) is None
+    found = linear_drift([0.0, np.nan, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0])
+    assert found is not None
+    assert found[0] == pytest.approx(1.0, abs=EXACT)

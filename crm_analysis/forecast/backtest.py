@@ -12,7 +12,7 @@ import polars as pl
 from crm_analysis import figures
 from crm_analysis.estimates import Estimates, five_columns
 from crm_analysis.uncertainty import ratio_interval, wilson_interval
-from crm_analysis.wording import _, date_text, number, percent
+from crm_analysis.wording import _, date_text, month_text, number, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,9 @@ MEASURES = ("relative_error", "coverage", "bias")
 
 LEAST_FORECASTS = 4
 """With fewer forecasts of the past nothing is said of how good they were."""
+
+_ROOM_ABOVE = 1.12
+"""How far a figure's axis goes on over what is drawn, so that a legend has a line to stand in."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -38,9 +41,12 @@ class Backtest(Estimates):
     forecasts : polars DataFrame
         ``origin``, ``ahead``, ``n``, ``actual``, ``estimate``, ``conf_low``, ``conf_high``,
         ``naive``: one row a forecast of the past.
+    by_month : bool
+        Whether an origin is the last month known, and not the last day.
     """
 
     forecasts: pl.DataFrame
+    by_month: bool = False
 
     def value(self, measure: str) -> dict[str, Any]:
         """Return the row of one measure."""
@@ -71,8 +77,8 @@ class Backtest(Estimates):
         elif off["conf_high"] is not None and off["conf_high"] < 0:
             verdict = _("{verdict}, and too low on average", verdict=verdict)
         return _(
-            "{name}: {verdict} (error {ratio} of its error); {cover} of {n} intervals held what "
-            "came.",
+            "{name}: {verdict} (mean error {ratio} of that one's); {cover} of {n} intervals held "
+            "what came.",
             name=self.name, verdict=verdict, ratio=percent(error["estimate"], 0),
             cover=percent(cover["estimate"], 0), n=number(cover["n"]),
         )  # fmt: skip
@@ -86,9 +92,13 @@ class Backtest(Estimates):
         ax.vlines(x, low, high, color="C0", linewidth=2.2, alpha=0.55)
         ax.scatter(x, shown["estimate"], color="C0", label=_("forecast"), zorder=3)
         ax.scatter(x, shown["actual"], color="C1", marker="D", label=_("what came"), zorder=4)
-        ax.set_xticks(x, [date_text(day) for day in shown["origin"]], rotation=30, ha="right")
-        ax.set_ylim(bottom=0)
-        ax.legend(loc="best")
+        written = month_text if self.by_month else date_text
+        ax.set_xticks(x, [written(day) for day in shown["origin"]], rotation=30, ha="right")
+        ax.set_xlabel(_("Last month known") if self.by_month else _("Last day known"))
+        # The legend stands in a line of its own over everything drawn.
+        ax.set_ylim(0, _ROOM_ABOVE * ax.get_ylim()[1])
+        figures.write_units(ax, "count")
+        ax.legend(loc="upper right", ncols=2)
         ax.set_title(self.name)
         return ax
 
@@ -97,7 +107,12 @@ class Backtest(Estimates):
 
 
 def judge(
-    rows: Sequence[dict[str, Any]], *, name: str, definition: str, conf_level: float
+    rows: Sequence[dict[str, Any]],
+    *,
+    name: str,
+    definition: str,
+    conf_level: float,
+    by_month: bool = False,
 ) -> Backtest:
     """Measure forecasts of the past; each row is as in `Backtest.forecasts`.
 
@@ -144,6 +159,7 @@ def judge(
         conf_level=conf_level,
         notes=_notes(n, low=float(low), high=float(high), conf_level=conf_level),
         forecasts=table,
+        by_month=by_month,
     )
 
 

@@ -225,7 +225,7 @@ def service_demand_backtest(
     ]
     return judge(
         rows,
-        name=_("Forecasts of visits of before"),
+        name=_("Earlier forecasts of visits"),
         definition=_(
             "Forecast again as of earlier days for the {k} weeks after each, against the visits "
             "that came of cars known then. Naive: the same weeks a year before.",

@@ -85,8 +85,8 @@ class ScoreLift(Estimates):
         top = self.table.row(-1, named=True)
         return _(
             "Tested on leads it had not seen, the tenth with the highest score brought {caught} of "
-            "the contracts; a lead that was won had been given more than one that was not in "
-            "{area} of pairs ({interval}; a coin: {coin}).",
+            "the contracts; of a lead that was won and one that was not, the one that was won had "
+            "the higher score in {area} of pairs ({interval}; a coin: {coin}).",
             caught=percent(top["caught"], 0),
             area=percent(area["estimate"], 0),
             interval=interval_text(area["conf_low"], area["conf_high"], "share"),

@@ -243,7 +243,7 @@ def pipeline_backtest(
         )  # fmt: skip
     return judge(
         rows,
-        name=_("Contracts from the pipeline of before"),
+        name=_("Earlier forecasts of contracts from open leads"),
         definition=_(
             "Forecast as of earlier days for the {days} days after each, against the contracts "
             "that came from what was open then. Naive: as many as in the {days} days before.",
@@ -339,7 +339,7 @@ def _forecast(
         "name": _("Contracts expected within {when}", when=duration_text(horizon, "day")),
         "unit": "number",
         "definition": _(
-            "Open on {as_of}, each with the chance of a contract within {when} that opportunities "
+            "Open on {as_of}, each with the chance of a contract within {when} that leads "
             "had which had been in the same stage for as many days.",
             as_of=date_text(as_of),
             when=duration_text(horizon, "day"),
@@ -443,11 +443,8 @@ def _notes(open_now: pl.DataFrame, *, known: bool) -> tuple[str, ...]:
     if open_now.is_empty():
         return (_("Nothing is open: there is nothing to forecast."),)
     if not known:
-        return (_("No opportunity has come to an end yet: chances are not known."),)
+        return (_("No lead has come to an end yet: chances are not known."),)
     notes: tuple[str, ...] = (
-        _("It holds if the coming weeks are like the past; opportunities not opened yet are not "
-          "in it."),
+        _("It holds if the coming weeks are like the past; leads not opened yet are not in it."),
     )  # fmt: skip
-    return notes + small_n_notes(
-        pl.DataFrame({"n": [open_now.height]}), (), what=_("open opportunities")
-    )
+    return notes + small_n_notes(pl.DataFrame({"n": [open_now.height]}), (), what=_("open leads"))

@@ -109,6 +109,7 @@ class SalesForecast(Estimates):
             ahead["month"].to_numpy(), ahead["conf_low"].to_numpy(), ahead["conf_high"].to_numpy(),
             color="C1", alpha=0.2, linewidth=0,
         )  # fmt: skip
+        figures.month_axis(ax)
         ax.set_ylim(bottom=0)
         ax.legend(loc="best")
         ax.set_title(self.name)
@@ -271,7 +272,7 @@ def sales_backtest(
         ]  # fmt: skip
     return judge(
         rows,
-        name=_("Sales forecasts of before"),
+        name=_("Earlier sales forecasts"),
         definition=_(
             "Forecast again from each of the last {n} months for the {k} after it. Naive: the "
             "same month a year before.",
@@ -279,6 +280,7 @@ def sales_backtest(
             k=number(horizon_months),
         ),
         conf_level=conf_level,
+        by_month=True,
     )
 
 

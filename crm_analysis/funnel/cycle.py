@@ -51,6 +51,7 @@ class SalesCycle(Estimates):
     """
 
     columns_with_unit: ClassVar[tuple[str, ...]] = (*Estimates.columns_with_unit, *_DAYS)
+    n_col: ClassVar[str] = "n_won"
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
@@ -66,7 +67,7 @@ class SalesCycle(Estimates):
         return _(
             "{value} ({level} interval {interval}, n = {n})",
             value=_("{value} days", value=amount(row["estimate"], self.unit)),
-            level=percent(self.conf_level, 0), n=number(row["n_won"]),
+            level=percent(self.conf_level, 0), n=number(row[self.n_col]),
             interval=interval_text(row["conf_low"], row["conf_high"], self.unit),
         )  # fmt: skip
 

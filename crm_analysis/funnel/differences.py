@@ -45,6 +45,10 @@ class ConversionDifference(Estimates):
         counts = dict.fromkeys(("n_reached", "n_other", "n_reached_other"), "count")
         return super().units() | counts | dict.fromkeys(_RATIO, "number")
 
+    def _readable(self) -> pl.DataFrame:
+        """Leave to the table itself what a page has no room for: counts, ratios, raw p-values."""
+        return super()._readable().drop("n_reached", "n_reached_other", *_RATIO, "p_value")
+
     def established(self) -> pl.DataFrame:
         """Return the rows whose difference is more than chance after all comparisons."""
         return self.table.filter(pl.col("p_adjusted") < 1 - self.conf_level)

@@ -77,14 +77,23 @@ class TypicalRequests(Estimates):
         """Name the most frequent kind, what grows or shrinks, and how concentrated cases are."""
         if self.table.is_empty():
             return _("There are no {what}: nothing can be said.", what=_("cases"))
-        first = self.table.row(0, named=True)
-        people = self._people_text(first)
-        parts = [_("{name}: most often “{first}”, {value}", name=self.name,
-                   first=word_of(first["topic"]), value=self.value_text(first)),
-                 people, self._trend_text()]  # fmt: skip
+        parts = [*self._most_text(), self._trend_text()]
         if self.fifth_share is not None:
             parts.append(self._pareto_text())
         return "; ".join(part for part in parts if part) + "."
+
+    def _most_text(self) -> list[str]:
+        """Name the most frequent kind and whom it touches; of equals each, and no people."""
+        first = self.table.row(0, named=True)
+        equal = self.table.filter(pl.col("n_cases") == first["n_cases"])["topic"].to_list()
+        if len(equal) > 1:
+            named = ", ".join(_("“{topic}”", topic=word_of(topic)) for topic in equal)
+            value = self.value_text(first)
+            return [_("{name}: most often {topics}, each {value}", name=self.name, topics=named,
+                      value=value)]  # fmt: skip
+        return [_("{name}: most often “{first}”, {value}", name=self.name,
+                  first=word_of(first["topic"]), value=self.value_text(first)),
+                self._people_text(first)]  # fmt: skip
 
     def _people_text(self, row: dict[str, Any]) -> str:
         """Say how many customers the most frequent kind touches, and what they bring."""
@@ -269,7 +278,7 @@ def typical_requests(
         conf_level=conf_level, key="typical_requests", kind=kind, currency=currency,
         definition=_(
             "Share of the cases opened from {since} to {as_of} that are about each topic, and how "
-            "many times as many there were as from {before} on.",
+            "many times as many there were as in as long a period from {before} on.",
             since=date_text(since), as_of=date_text(as_of), before=date_text(before),
         ),
         notes=_notes(table, reaches=reaches)

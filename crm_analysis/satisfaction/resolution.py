@@ -33,7 +33,7 @@ from crm_analysis.survival import (
     quantile,
 )
 from crm_analysis.uncertainty import log_log_interval, wilson_interval
-from crm_analysis.wording import Unit, _, amount, date_text, number, plural
+from crm_analysis.wording import Unit, _, amount, date_text, number, plural, word_of
 
 __all__ = ["CaseResolution", "complaint_resolution", "repeated_cases"]
 
@@ -98,6 +98,8 @@ def complaint_resolution(
     opened_col: str = "opened_at",
     resolved_col: str = "resolved_at",
     due_col: str | None = "due_at",
+    kind_col: str = "kind",
+    kind: str | None = None,
     within_days: float = 7,
     since: date | None = None,
     as_of: date,
@@ -118,6 +120,8 @@ def complaint_resolution(
         When it came, and when it was resolved (null: it is open).
     due_col : str or None
         By when it had to be resolved; open cases past it are counted. None where nobody says.
+    kind, kind_col : str
+        Only cases of this kind, such as ``"complaint"``, and where a case says its own.
     within_days : float
         Days, nights included, within which a case should be resolved.
     since : date, optional
@@ -164,7 +168,8 @@ def complaint_resolution(
     names = group_names(by, taken=_TAKEN)
     as_of, conf_level = check_as_of(as_of), check_conf_level(conf_level)
     _check_days(within_days)
-    waits = _waits(cases, opened_col, resolved_col, due_col, since, as_of, names)
+    only = None if kind is None else (kind_col, kind)
+    waits = _waits(cases, opened_col, resolved_col, due_col, since, as_of, names, only)
     parts = waits.partition_by(names, maintain_order=True) if names and waits.height else [waits]
     curves = [_curve(part) for part in parts]
     minutes = round(within_days * MINUTES_PER_DAY)
@@ -182,8 +187,9 @@ def complaint_resolution(
     overdue = pl.col("n_past_due") if due_col else pl.lit(None, pl.Int64).alias("n_past_due")
     table = table.with_columns(overdue)
     return CaseResolution(
-        table=table, name=_("Resolved within {days} days", days=number(within_days, 0)),
-        unit="share", by=names, conf_level=conf_level, key=f"resolved_within_{within_days:g}_days",
+        table=table, name=_resolved_name(kind, number(within_days, 0)),
+        unit="share", by=names, conf_level=conf_level,
+        key=f"{kind + '_' if kind else ''}resolved_within_{within_days:g}_days",
         better="higher", within_days=within_days,
         p_value=log_rank_p_value(curves) if names and len(curves) > 1 else None,
         definition=_(
@@ -193,6 +199,13 @@ def complaint_resolution(
         ),
         notes=small_n_notes(table, names, what=_("cases")) + _open_note(table),
     )  # fmt: skip
+
+
+def _resolved_name(kind: str | None, days: str) -> str:
+    if kind == "complaint":
+        return _("Complaints resolved within {days} days", days=days)
+    name = _("Resolved within {days} days", days=days)
+    return name if kind is None else f"{name}: {word_of(kind)}"
 
 
 def _check_days(within_days: float) -> None:
@@ -210,6 +223,7 @@ def _waits(
     since: date | None,
     as_of: date,
     by: tuple[str, ...],
+    only: tuple[str, str] | None,
 ) -> pl.DataFrame:
     """Count cases by how many ``minutes`` they were open, ``done`` or not, ``late`` or not."""
     end = (to_day_number(as_of) + 1) * SECONDS_PER_DAY
@@ -219,7 +233,11 @@ def _waits(
     }
     if due_col is not None:
         asked["due"] = Asked(due_col, "moment", "due_col", nullable=True)
+    if only is not None:
+        asked["kind"] = Asked(only[0], "text", "kind_col", nullable=True)
     frame = open_table(cases, asked, by=by).filter(nw.col("opened") < end)
+    if only is not None:
+        frame = frame.filter(nw.col("kind") == only[1])
     if since is not None:
         frame = frame.filter(
             nw.col("opened") >= to_day_number(check_since(since, as_of)) * SECONDS_PER_DAY

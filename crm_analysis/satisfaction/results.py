@@ -30,7 +30,8 @@ from crm_analysis.satisfaction.answers import (
     score_text,
 )
 from crm_analysis.tables import label_of
-from crm_analysis.wording import Unit, _, amount, number, plural, word_of
+from crm_analysis.uncertainty import linear_drift
+from crm_analysis.wording import Unit, _, amount, number, percent, plural, signed, word_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,15 +155,32 @@ class ScoreEstimates(Estimates):
     def _trend_sentence(self, known: pl.DataFrame) -> str:
         before, last = known.row(-2, named=True), known.row(-1, named=True)
         return _(
-            "{name} in {last}: {value}; in {before}: {earlier}. Over {k} periods {verdict}.",
+            "{name} in {last}: {value}; in {before}: {earlier}. Over {k} periods {drift}.",
             name=self.name,
             last=word_of(last["period"]),
             value=self.value_text(last),
             before=word_of(before["period"]),
             earlier=amount(before["estimate"], self.unit),
             k=number(known.height),
-            verdict=self._difference_text(),
+            drift=self._drift_text(),
         )
+
+    def _drift_text(self) -> str:
+        found = linear_drift(self.table["estimate"], self.table["std_error"], self.conf_level)
+        if found is None:
+            return _("whether it drifts cannot be tested")
+        slope, low, high = found
+        if low <= 0 <= high:
+            return _("no drift up or down is established")
+        told = {
+            "size": signed(slope, self.unit),
+            "level": percent(self.conf_level, 0),
+            "low": signed(low, self.unit, bare=True),
+            "high": signed(high, self.unit, bare=True),
+        }
+        if slope > 0:
+            return _("it rises, by {size} a period ({level} interval {low} to {high})", **told)
+        return _("it falls, by {size} a period ({level} interval {low} to {high})", **told)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw periods as lines, groups as points, raw and shrunk; return the Axes."""

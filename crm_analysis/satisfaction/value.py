@@ -276,9 +276,12 @@ class DissatisfiedValue(Estimates):
         if self.by or self.table["estimate"].item() is None:
             return super().sentence()
         row = self.table.row(0, named=True)
-        if 0 < row["n_low"] < FEW:
+        if row["n_low"] == 0:
+            return _("Of the {n} customers who bought and answered none is dissatisfied.",
+                     n=number(row["n"]))  # fmt: skip
+        if row["n_low"] < FEW:
             return _(
-                "{k} of the {n} customers who bought and answered are dissatisfied; what so few "
+                "Dissatisfied, of the {n} customers who bought and answered: {k}; what so few "
                 "brought is not shown.",
                 k=number(row["n_low"]), n=number(row["n"]),
             )  # fmt: skip

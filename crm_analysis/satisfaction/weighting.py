@@ -241,9 +241,9 @@ def weighted_score(
     for part in parts:
         kinds = _kinds(part, traits, method)
         kinds, left_out = _that_settle(part, kinds)
-        dropped |= {label_of(name) for name in left_out}
+        dropped |= {label_of(name).lower() for name in left_out}
         names = zip(kinds.names, kinds.folded, strict=True)
-        folded |= {label_of(name) for name, was_folded in names if was_folded}
+        folded |= {label_of(name).lower() for name, was_folded in names if was_folded}
         rows.append(_both(part, kinds, asked, counts.design_effect, groups))
     table = pl.concat(rows)
     return WeightedScore(

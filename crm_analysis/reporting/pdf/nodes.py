@@ -46,6 +46,8 @@ _BREAK_HERE = "\u200b"
 _MEASURED = 4
 """So many of the longest texts of a column are measured: the longest in letters may be narrow."""
 _KEPT_WHOLE_LINES = 30
+_PROSE_LETTERS = 180
+"""Rows of sentences are read one by one: a table of them may go on on the next sheet."""
 _TALL_LETTERS = 1200
 
 
@@ -137,7 +139,8 @@ def table(
             aligns, column_texts(head, len(aligns)), column_texts(body, len(aligns)), strict=True
         )
     ]
-    tall = any(len(plain(cell.body)) > _TALL_LETTERS for cell in cells)
+    longest = max((len(plain(cell.body)) for cell in cells), default=0)
+    tall, prose = longest > _TALL_LETTERS, longest > _PROSE_LETTERS
     return {
         "k": "table",
         "columns": columns,
@@ -146,7 +149,7 @@ def table(
         "caption": caption,
         "small": small,
         "tall": tall,
-        "breaks": tall or sum(map(_height, body)) > _KEPT_WHOLE_LINES,
+        "breaks": tall or prose or sum(map(_height, body)) > _KEPT_WHOLE_LINES,
         "spanned": any(cell.columns > 1 or cell.rows > 1 for cell in cells),
     }
 
