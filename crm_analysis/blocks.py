@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from html import escape as escaped
 from typing import Any, Literal
 
-from crm_analysis.wording import _, visible
+from crm_analysis.wording import _, tied, visible
 
 __all__ = [
     "BLOCK_MIME",
@@ -335,7 +335,7 @@ class Block:
 
 def escape(text: str, *, quote: bool = True) -> str:
     """Write a text so that it can be nothing but text, whatever the data call things."""
-    return escaped(visible(text), quote=quote)
+    return escaped(tied(visible(text)), quote=quote)
 
 
 def _spaced(text: str | None) -> str:

@@ -230,8 +230,15 @@ def compared_text(figure: KeyFigure) -> str:
     told = [_change_text(one) for one in figure.changes if one.direction != "level"]
     level = [one.label for one in figure.changes if one.direction == "level" and one.interval]
     if level:
-        told.append(_("no difference established {others}", others=", ".join(level)))
+        told.append(_("no difference established {others}", others=_either(level)))
     return "; ".join([said, *told]) + "."
+
+
+def _either(labels: Sequence[str]) -> str:
+    """Say what a figure was held against: ``against a year earlier or against the network``."""
+    if len(labels) == 1:
+        return labels[0]
+    return _("{some} or {last}", some=", ".join(labels[:-1]), last=labels[-1])
 
 
 def _change_text(one: Change) -> str:

@@ -723,7 +723,34 @@ def scoreboard(departments: Mapping[str, Block]) -> Block:
             (card.label, _value_text(card), *(_stands(card, a) for a in against))
             for card in block.key_figures
         ]
-    return Block(table=BlockTable(tuple(columns), tuple(cells)))
+    said = " ".join(_standing(cards, other) for other in against)
+    return Block(finding=said or None, table=BlockTable(tuple(columns), tuple(cells)))
+
+
+def _standing(cards: Sequence[KeyFigure], against: str) -> str:
+    """Say which figures are worse, which better, and of how many neither is established."""
+    found = [
+        (card.label, change)
+        for card in cards
+        for change in card.changes
+        if change.against == against and change.interval
+    ]
+    worse = [label for label, change in found if change.good is False]
+    better = [label for label, change in found if change.good]
+    level = sum(change.direction == "level" for _label, change in found)
+    told = [
+        _("worse ({n}): {figures}", n=number(len(worse)), figures=", ".join(worse))
+        if worse
+        else "",
+        _("better ({n}): {figures}", n=number(len(better)), figures=", ".join(better))
+        if better
+        else "",
+        _("no difference established: {n} of {k}", n=number(level), k=number(len(found)))
+        if level
+        else "",
+    ]
+    said = "; ".join(part for part in told if part)
+    return _("{group} – {value}", group=_compared_label(against), value=said) + "."
 
 
 _AGAINST = ("previous", "network", "target")
@@ -747,7 +774,9 @@ def _stands(card: KeyFigure, against: str) -> str:
     if found is None:
         return ABSENT
     interval = f" ({found.interval})" if found.interval else ""
-    verdict = f", {found.verdict}" if found.verdict else ""
+    # The sentence over the table says how many these are: a line of it is for the numbers.
+    said = _("not established") if found.direction == "level" and interval else found.verdict
+    verdict = f", {said}" if said else ""
     return f"{found.arrow} {found.value}{interval}{verdict}"
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
-from crm_analysis.wording import Unit, amount, month_text, number, percent, word_of
+from crm_analysis.wording import Unit, _, amount, month_text, number, percent, word_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -220,6 +220,12 @@ def write_units(ax: Axes, unit: Unit, *, axis: str = "y", currency: str | None =
     which.set_major_locator(MaxNLocator(nbins=6, integer=whole, steps=_TICK_STEPS))
 
     which.set_major_formatter(_unit_text(unit, currency))
+    if unit == "gap":  # its numbers alone would be taken for shares
+        which.set_label_text(_("percentage points"))
+
+
+_OF_HUNDRED = ("share", "gap")
+"""Units kept as fractions, and read in hundredths."""
 
 
 def _unit_text(unit: Unit, currency: str | None) -> Formatter:
@@ -231,12 +237,14 @@ def _unit_text(unit: Unit, currency: str | None) -> Formatter:
 
         def set_locs(self, locs: Any) -> None:
             super().set_locs(locs)
-            scale = 100 if unit == "share" else 1
+            scale = 100 if unit in _OF_HUNDRED else 1
             self.digits = _digits_between([scale * float(tick) for tick in locs])
 
         def __call__(self, x: float, _pos: int | None = None) -> str:
             if unit == "money":
                 return amount(x, unit, currency=currency)
+            if unit == "gap":
+                return number(100 * x, self.digits)
             return (percent if unit == "share" else number)(x, self.digits)
 
     return UnitText()
@@ -298,7 +306,7 @@ def time_axis(
     ticks = [float(t) for t in ax.get_xticks() if low <= t <= high]
     ax.set_xticks(ticks)
     colours = [line.get_color() for line in ax.lines]
-    for row, ((_, part), colour) in enumerate(
+    for row, ((_name, part), colour) in enumerate(
         zip(_groups(table, by)[:MAX_CURVES], colours, strict=False)
     ):
         known = dict(part.select(x, n).iter_rows())

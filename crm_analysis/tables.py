@@ -439,7 +439,11 @@ def to_block_table(
     """
     own = labels or {}
     columns = tuple(
-        Column(name, own.get(name, label_of(name)), _kind(dtype, units.get(name)))
+        Column(
+            name,
+            _in_unit(own.get(name, label_of(name)), units.get(name)),
+            _kind(dtype, units.get(name)),
+        )
         for name, dtype in table.schema.items()
     )
     rows = tuple(
@@ -452,6 +456,11 @@ def to_block_table(
         for row in table.iter_rows()
     )
     return BlockTable(columns, rows, caption)
+
+
+def _in_unit(label: str, unit: Unit | None) -> str:
+    """Add to the words over a column the unit that its numbers do not carry themselves."""
+    return _("{column}, points", column=label) if unit == "gap" else label
 
 
 def _kind(dtype: pl.DataType, unit: Unit | None) -> Any:

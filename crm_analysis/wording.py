@@ -33,6 +33,7 @@ __all__ = [
     "Unit",
     "_",
     "amount",
+    "counted_from",
     "date_text",
     "duration_text",
     "interval_text",
@@ -47,6 +48,7 @@ __all__ = [
     "set_language",
     "signed",
     "speaking",
+    "tied",
     "visible",
     "word_of",
 ]
@@ -57,8 +59,11 @@ LANGUAGES = ("en", "ru")
 ABSENT = "–"
 """What stands where nothing can be known."""
 
-Unit = Literal["share", "points", "score", "money", "days", "months", "count", "number"]
-"""What an estimate is measured in; decides how it is written."""
+Unit = Literal["share", "gap", "points", "score", "money", "days", "months", "count", "number"]
+"""What an estimate is measured in; decides how it is written.
+
+A gap is a difference of two shares, kept as a fraction and read in percentage points.
+"""
 
 Duration = Literal["day", "week", "month", "quarter", "year"]
 """Units in which a length of time is written."""
@@ -170,6 +175,9 @@ _UNSEEN = re.compile(
 )
 
 
+_SIGNED = re.compile(r"\b([np]) ([=<]) (?=\d)")
+
+
 def visible(text: str) -> str:
     r"""Return a text without what cannot be seen and changes how the rest is read.
 
@@ -182,6 +190,17 @@ def visible(text: str) -> str:
     'North South'
     """
     return _UNSEEN.sub("", text)
+
+
+def tied(text: str) -> str:
+    """Return a text in which no line ends between an n or a p and its number.
+
+    Examples
+    --------
+    >>> tied("a mean (n = 5)") == "a mean (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}5)"
+    True
+    """
+    return _SIGNED.sub("\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}", text)
 
 
 def word_of(value: object) -> str:
@@ -348,9 +367,13 @@ def amount(value: float | None, unit: Unit = "number", *, currency: str | None =
     --------
     >>> amount(0.5, "share"), amount(12.34, "points"), amount(3, "count")
     ('50.0%', '12.3', '3')
+    >>> amount(-0.134, "gap")
+    '−13.4'
     """
     if unit == "share":
         return percent(value)
+    if unit == "gap":
+        return number(None if value is None else 100 * value, 1)
     if unit == "money":
         return money(value, currency)
     digits = {"points": 1, "score": 2, "days": 1, "months": 1, "count": 0, "number": 2}[unit]
@@ -403,3 +426,14 @@ def interval_text(
         low=amount(low, unit, currency=currency),
         high=amount(high, unit, currency=currency),
     )
+
+
+def counted_from(since: date | None) -> str:
+    """Say from when on a definition counts, as a sentence to follow it; nothing for no first day.
+
+    Examples
+    --------
+    >>> counted_from(date(2026, 1, 1)), counted_from(None)
+    (' Counted from 1 January 2026 on.', '')
+    """
+    return "" if since is None else " " + _("Counted from {since} on.", since=date_text(since))

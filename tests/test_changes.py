@@ -310,7 +310,12 @@ def test_a_scoreboard_has_a_line_for_every_figure() -> None:
         [replace(estimated(9, 10), key="b", name="B"), replace(nothing_known(), key="c", name="C")],
         targets={"b": 0.95},
     )
-    table = scoreboard({"leads": leads, "client_service": money}).table
+    board = scoreboard({"leads": leads, "client_service": money})
+    assert board.finding == (
+        "Against a year earlier – better (1): Share. "
+        "Against the target – no difference established: 1 of 1."
+    )
+    table = board.table
     assert table is not None
     assert [column.name for column in table.columns] == [
         "name", "estimate", "previous", "target",

@@ -199,7 +199,7 @@ def test_two_groups_make_one_comparison_of_the_smaller_with_the_larger() -> None
         as_of=AS_OF, by="source",
     )  # fmt: skip
     assert result.table["source"].to_list() == ["b"]
-    assert "b 40.0% against 10.0%" in str(result)
+    assert "b: 40.0% against 10.0%" in str(result)
 
 
 def test_two_periods_are_compared_without_groups() -> None:
@@ -211,6 +211,14 @@ def test_two_periods_are_compared_without_groups() -> None:
     assert row["estimate"] == pytest.approx(-0.2)
     assert (row["rate"], row["rate_other"]) == (0.3, 0.5)
     assert "the period before" in str(result)
+    shown = result.show().table
+    assert shown is not None
+    told = {column.label: cell for column, cell in zip(shown.columns, shown.rows[0], strict=True)}
+    assert told["Estimate, points"] == "−20.0"  # a difference of shares is no share
+    assert told["Conversion"] == "30.0%"
+    axes = result.plot(Figure().subplots())
+    assert axes.get_xlabel() == "percentage points"
+    assert not any("%" in label.get_text() for label in axes.get_xticklabels())
 
 
 def test_equal_groups_are_not_told_apart_and_nobody_converting_is_no_evidence() -> None:

@@ -246,8 +246,8 @@ def test_what_is_unknown_is_said_to_be_absent(unit: Unit, lang: str, value: floa
 def test_units_are_written_as_they_are_read() -> None:
     said = {unit: amount(0.5, unit) for unit in UNITS}
     assert said == {
-        "share": "50.0%", "points": "0.5", "score": "0.50", "money": "0", "days": "0.5",
-        "months": "0.5", "count": "0", "number": "0.50",
+        "share": "50.0%", "gap": "50.0", "points": "0.5", "score": "0.50", "money": "0",
+        "days": "0.5", "months": "0.5", "count": "0", "number": "0.50",
     }  # fmt: skip
 
 

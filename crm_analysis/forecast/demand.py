@@ -43,6 +43,8 @@ _LONGEST_DAYS = 1_100
 _SINCE_DELIVERY, _SINCE_VISIT = 0, 1
 _REWARD = np.array([0.0, 1.0])
 _WEEK = 7
+_LABELLED = 6
+"""Weeks that have their day written under them, at most."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -81,7 +83,9 @@ class ServiceDemand(Estimates):
         figures.curve(self.table, x="week", by=groups, ax=ax)
         ax.set_ylim(bottom=0)
         ax.set_title(self.name)
-        ax.tick_params(axis="x", labelrotation=30)
+        weeks = self.table["week"].unique().sort().to_list()
+        shown = weeks[:: max(1, -(-len(weeks) // _LABELLED))]
+        ax.set_xticks(shown, [date_text(week) for week in shown], rotation=30, ha="right")
         return ax
 
     def _figure_height(self) -> float | None:

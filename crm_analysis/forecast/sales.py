@@ -447,11 +447,11 @@ def _notes(
         notes += (_("Less than two years are known: the season cannot be told from chance."),)
     if len(models) == 1 and models[0]:
         words = {
-            "level": _("a level that drifts"),
-            "trend": _("a level and a trend that fades"),
-            "season": _("a level that drifts and a season"),
-            "trend, season": _("a level, a trend that fades and a season"),
-            "constant": _("no change at all so far"),
+            "level": _("the latest level; neither trend nor season is established"),
+            "trend": _("the latest level and a trend that fades; no season is established"),
+            "season": _("the latest level and the season; no trend is established"),
+            "trend, season": _("the latest level, a trend that fades and the season"),
+            "constant": _("the one level that there has been so far"),
         }
-        notes += (_("The past speaks for {model}.", model=words[models[0]]),)
+        notes += (_("The forecast carries on {model}.", model=words[models[0]]),)
     return notes

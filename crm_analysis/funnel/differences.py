@@ -20,7 +20,7 @@ from crm_analysis.funnel.lead_events import Touch
 from crm_analysis.funnel.rates import conversion_funnel
 from crm_analysis.survival import holm
 from crm_analysis.uncertainty import newcombe_difference, normal_quantile
-from crm_analysis.wording import _, interval_text, number, percent, signed, word_of
+from crm_analysis.wording import _, number, percent, signed, word_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,8 @@ class ConversionDifference(Estimates):
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
         counts = dict.fromkeys(("n_reached", "n_other", "n_reached_other"), "count")
-        return super().units() | counts | dict.fromkeys(_RATIO, "number")
+        gaps = dict.fromkeys(Estimates.columns_with_unit, "gap")
+        return super().units() | counts | gaps | dict.fromkeys(_RATIO, "number")
 
     def _readable(self) -> pl.DataFrame:
         """Leave to the table itself what a page has no room for: counts, ratios, raw p-values."""
@@ -80,13 +81,17 @@ class ConversionDifference(Estimates):
         )  # fmt: skip
 
     def _row_text(self, row: dict[str, Any]) -> str:
-        where = f"{group_label(row, self.by)} " if self.by else ""
+        where = f"{group_label(row, self.by)}: " if self.by else ""
         said = _(
             "{where}{rate} against {other}, a difference of {points} ({level} interval {interval} "
             "points, {p})",
             where=where, rate=percent(row["rate"]), other=percent(row["rate_other"]),
             points=signed(row["estimate"], "share"), level=percent(self.conf_level, 0),
-            interval=interval_text(100 * row["conf_low"], 100 * row["conf_high"], "points"),
+            interval=_(
+                "{low} to {high}",
+                low=signed(row["conf_low"], "share", bare=True),
+                high=signed(row["conf_high"], "share", bare=True),
+            ),
             p=p_text(row["p_adjusted"]),
         )  # fmt: skip
         if row["p_adjusted"] >= 1 - self.conf_level:
@@ -98,7 +103,7 @@ class ConversionDifference(Estimates):
         ax = figures.new_axes(ax)
         figures.points(labelled_groups(self.table, self.by), label="label", ax=ax)
         ax.axvline(0, color="#888888", linewidth=0.8, zorder=0)
-        figures.write_units(ax, self.unit, axis="x")
+        figures.write_units(ax, "gap", axis="x")
         ax.set_title(self.name)
         return ax
 

@@ -31,7 +31,7 @@ from crm_analysis.funnel.lead_events import (
 )
 from crm_analysis.funnel.results import ConversionFunnel, days_text
 from crm_analysis.uncertainty import wilson_interval
-from crm_analysis.wording import _, date_text, number, plural, word_of
+from crm_analysis.wording import _, date_text, plural, word_of
 
 __all__ = ["conversion_funnel"]
 
@@ -320,5 +320,10 @@ def _unknown_notes(table: pl.DataFrame, by: tuple[str, ...]) -> tuple[str, ...]:
         return (_("Nobody came to the step before {stage}: its step rate and those after it are "
                   "unknown.", stage=word_of(unknown["stage"][0])),)  # fmt: skip
     n_groups = unknown.select(by).n_unique()
-    return (_("In {k} groups nobody came to some step, so the rates after it are unknown.",
-              k=number(n_groups)),)  # fmt: skip
+    return (
+        plural(
+            n_groups,
+            "In {n} group nobody came to some step: the rates after it are unknown.",
+            "In {n} groups nobody came to some step: the rates after it are unknown.",
+        ),
+    )

@@ -40,6 +40,7 @@ from crm_analysis.uncertainty import (
 )
 from crm_analysis.wording import (
     _,
+    counted_from,
     date_text,
     duration_text,
     interval_text,
@@ -217,7 +218,7 @@ def adjusted_conversion(
             "into a contract within {when}, judged by what became of its own, given: {traits}.",
             when=duration_text(within_days, "day"), as_of=date_text(as_of),
             traits=", ".join(word_of(name) for name in traits) or _("nothing"),
-        ),
+        ) + counted_from(since),
         by=names,
         conf_level=conf_level,
         notes=_notes(table, names, young),
@@ -309,7 +310,7 @@ def _notes(table: pl.DataFrame, names: tuple[str, ...], young: int) -> tuple[str
     elif table["estimate"].is_null().all():
         notes += (_("No lead was won, or none was lost: nothing can be compared."),)
     else:
-        notes += (_("Read the interval of the rank, not the place in the list."),)
+        notes += (_("Read the intervals, not the places in the list."),)
     if young:
         notes += (
             _("{n} leads have not had their time yet and count neither way.", n=number(young)),

@@ -23,7 +23,11 @@ from crm_analysis.frames import (
 )
 from crm_analysis.managers.shares import TeamShares, count_yes, team_shares
 from crm_analysis.uncertainty import homogeneity_p_value, ratio_interval
-from crm_analysis.wording import _, date_text
+from crm_analysis.wording import (
+    _,
+    counted_from,
+    date_text,
+)
 
 __all__ = ["adoption", "logged_before_contract"]
 
@@ -100,7 +104,7 @@ def adoption(
             "Share of the whole weeks on duty up to {as_of} in which a manager typed something "
             "into the CRM.",
             as_of=date_text(as_of),
-        ),
+        ) + counted_from(since),
         by=by, conf_level=conf_level, notes=small_n_notes(table, by, what=_("weeks")),
         p_value=homogeneity_p_value(table["estimate"], table["std_error"]) if by else None,
         overall=n_yes / n if n else None, what=_("weeks"),
@@ -178,6 +182,6 @@ def logged_before_contract(
             "Share of the contracts up to {as_of} of whose lead a contact had been typed in by the "
             "day of the contract.",
             as_of=date_text(as_of),
-        ),
+        ) + counted_from(since),
         what=_("contracts"), key="contracts_known_of", better="higher",
     )  # fmt: skip

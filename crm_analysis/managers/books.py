@@ -23,7 +23,13 @@ from crm_analysis.frames import (
     keys_of,
     open_table,
 )
-from crm_analysis.wording import _, date_text, number, percent
+from crm_analysis.wording import (
+    _,
+    counted_from,
+    date_text,
+    number,
+    percent,
+)
 
 __all__ = ["Reconciliation", "reconciliation"]
 
@@ -135,7 +141,7 @@ def reconciliation(
             "Share of the sales up to {as_of} in the CRM or in the books that are in both, with "
             "amounts that differ by no more than {tolerance}.",
             as_of=date_text(as_of), tolerance=number(tolerance),
-        ),
+        ) + counted_from(since),
         by=by, conf_level=conf_level, key="sales_alike_in_books", better="higher",
         notes=(*notes, *small_n_notes(table, by, what=_("sales"))),
     )  # fmt: skip

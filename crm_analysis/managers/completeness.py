@@ -23,7 +23,13 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.managers.shares import SHRUNK, TeamShares, team_shares
-from crm_analysis.wording import _, date_text, number, percent
+from crm_analysis.wording import (
+    _,
+    counted_from,
+    date_text,
+    number,
+    percent,
+)
 
 __all__ = ["HIDDEN", "Completeness", "data_completeness"]
 
@@ -153,7 +159,7 @@ def data_completeness(
             "Share of the values that had to be filled in by {as_of}, each from its own stage on, "
             "that say something.",
             as_of=date_text(as_of),
-        ),
+        ) + counted_from(since),
         what=_("required values"), notes=notes,
     )  # fmt: skip
     return Completeness(**vars(shares))

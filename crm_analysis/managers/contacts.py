@@ -25,7 +25,15 @@ from crm_analysis.frames import (
 )
 from crm_analysis.managers.shares import TeamShares, count_yes, team_shares
 from crm_analysis.uncertainty import exact_rate_interval, ratio_interval, wilson_interval
-from crm_analysis.wording import _, date_text, duration_text, interval_text, number, percent
+from crm_analysis.wording import (
+    _,
+    counted_from,
+    date_text,
+    duration_text,
+    interval_text,
+    number,
+    percent,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -255,7 +263,7 @@ def proactive_share(
             "Share of the contacts made up to {as_of}, either way, that went out from the "
             "dealership.",
             as_of=date_text(as_of),
-        ),
+        ) + counted_from(since),
         what=_("contacts"),
     )  # fmt: skip
 
@@ -323,7 +331,7 @@ def greetings_sent(
             "Share of the known birthdays up to {as_of} of customers who agreed to be contacted "
             "for which a greeting was sent, at most {when} before or after.",
             as_of=date_text(as_of), when=duration_text(within_days, "day"),
-        ),
+        ) + counted_from(since),
         what=_("birthdays"),
     )  # fmt: skip
 

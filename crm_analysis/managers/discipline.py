@@ -25,7 +25,12 @@ from crm_analysis.frames import (
 )
 from crm_analysis.managers.shares import TeamShares, grouped, team_shares
 from crm_analysis.survival import kaplan_meier, quantile
-from crm_analysis.wording import _, date_text, number
+from crm_analysis.wording import (
+    _,
+    counted_from,
+    date_text,
+    number,
+)
 from crm_analysis.working_time import WorkingCalendar
 
 if TYPE_CHECKING:
@@ -115,7 +120,7 @@ def contact_discipline(
             "Share of the planned contacts due by {as_of} that were done by then when they were "
             "due; those not due yet count neither way.",
             as_of=date_text(as_of),
-        ),
+        ) + counted_from(since),
         what=_("planned contacts"), key="contacts_on_time", better="higher",
     )  # fmt: skip
 
@@ -179,7 +184,7 @@ def overdue_contacts(
             "Of the planned contacts not done by the end of {as_of}, the share that was due by "
             "then; and by how many days, at the median.",
             as_of=date_text(as_of),
-        ),
+        ) + counted_from(since),
         what=_("open contacts"),
     )  # fmt: skip
 
@@ -261,7 +266,7 @@ def entry_timeliness(
             "Share of what happened by {as_of}, at least {n} h before its end, that was typed "
             "in within {n} h. What was never typed in is not among it.",
             as_of=date_text(as_of), n=number(within_hours),
-        ),
+        ) + counted_from(since),
         what=_("records"), notes=notes, key="typed_in_on_time", better="higher",
     )  # fmt: skip
 
@@ -337,7 +342,8 @@ def response_time(
             "Minutes from an approach (a call, visit, lead or case) to its answer, of those up to "
             "{as_of}; whoever has no answer yet has waited until then.",
             as_of=date_text(as_of),
-        ),
+        )
+        + counted_from(since),
         by=by,
         conf_level=conf_level,
         notes=notes,
@@ -407,7 +413,7 @@ def answered_in_time(
             "Share of approaches up to {as_of} that had an answer within {n} minutes; "
             "those who have not waited so long yet count neither way.",
             as_of=date_text(as_of), n=number(within_minutes),
-        ),
+        ) + counted_from(since),
         what=_("approaches"),
     )  # fmt: skip
     notes = (*found.notes, *_nobodys(waited, by))

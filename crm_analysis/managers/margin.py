@@ -22,7 +22,11 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.uncertainty import mean_interval
-from crm_analysis.wording import _, date_text
+from crm_analysis.wording import (
+    _,
+    counted_from,
+    date_text,
+)
 
 __all__ = ["margin_per_deal"]
 
@@ -97,7 +101,7 @@ def margin_per_deal(
             "Price of the car less its cost, and finance and insurance income, per car delivered "
             "by {as_of}; accessories are not in it.",
             as_of=date_text(as_of),
-        ),
+        ) + counted_from(since),
         by=by, conf_level=conf_level, notes=small_n_notes(table, by, what=_("cars")),
         currency=currency, key="margin_per_car", better="higher",
     )  # fmt: skip

@@ -26,6 +26,7 @@ from crm_analysis.managers.intercepts import (
 from crm_analysis.uncertainty import normal_quantile, wilson_interval
 from crm_analysis.wording import (
     _,
+    counted_from,
     date_text,
     duration_text,
     number,
@@ -213,7 +214,7 @@ def ramp_up(
             "became of their own, given {traits} and how able each manager is.",
             when=duration_text(within_days, "day"), as_of=date_text(as_of),
             traits=", ".join(word_of(name) for name in traits) or _("nothing"),
-        ),
+        ) + counted_from(since),
         by=("months",),
         conf_level=conf_level,
         notes=_notes(table, fit, cells, names, young, early),

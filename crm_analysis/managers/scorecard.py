@@ -49,11 +49,11 @@ class ManagerScorecard(Estimates):
                 "Of the {n} compared nobody differs from the rest in anything by more than chance.",
                 n=number(managers),
             )
-        said = [
-            _("{who} ({what}: {flag})", who=group_label(row, who), what=row["measure"],
-              flag=word_of(row["flag"]))
-            for row in flagged.to_dicts()
-        ]  # fmt: skip
+        flags: dict[str, list[str]] = {}
+        for row in flagged.to_dicts():
+            said_of = flags.setdefault(group_label(row, who), [])
+            said_of.append(f"{row['measure']}: {word_of(row['flag'])}")
+        said = [f"{name} ({'; '.join(told)})" for name, told in flags.items()]
         return _(
             "Of the {n} compared, these differ from the rest by more than chance: {groups}.",
             n=number(managers), groups=groups_text(said),

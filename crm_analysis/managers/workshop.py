@@ -22,7 +22,11 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.managers.shares import SHRUNK, TeamShares, team_shares
-from crm_analysis.wording import _, date_text
+from crm_analysis.wording import (
+    _,
+    counted_from,
+    date_text,
+)
 
 __all__ = ["first_time_fix"]
 
@@ -95,7 +99,7 @@ def first_time_fix(
             "Share of closed service orders up to {as_of} whose car did not come back for the "
             "same fault.",
             as_of=date_text(as_of),
-        ),
+        ) + counted_from(since),
         what=_("visits"),
     )  # fmt: skip
     return replace(found, key="first_time_fix", better="higher")

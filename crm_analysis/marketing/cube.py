@@ -20,7 +20,15 @@ from crm_analysis.marketing.counting import grouped, in_period
 from crm_analysis.marketing.suppression import TOTAL, lines_of, suppressed, with_subtotals
 from crm_analysis.tables import label_of
 from crm_analysis.uncertainty import exact_rate_interval, mean_interval, normal_quantile
-from crm_analysis.wording import Unit, _, amount, date_text, number, word_of
+from crm_analysis.wording import (
+    Unit,
+    _,
+    amount,
+    counted_from,
+    date_text,
+    number,
+    word_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -252,7 +260,7 @@ def sales_cube(
             "shown, nor those from which they could be computed.",
             what=_statistic_text(statistic), as_of=date_text(as_of),
             dims=", ".join(label_of(dim).lower() for dim in dims), least=number(least_n),
-        ),
+        ) + counted_from(since),
         by=dims,
         conf_level=conf_level,
         notes=_notes(primary, hidden, missing),

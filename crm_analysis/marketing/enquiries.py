@@ -23,7 +23,14 @@ from crm_analysis.frames import (
 )
 from crm_analysis.marketing.counting import Listing, grouped, in_period, parts_of, with_label
 from crm_analysis.uncertainty import exact_rate_interval, wilson_interval
-from crm_analysis.wording import _, date_text, duration_text, interval_text, percent
+from crm_analysis.wording import (
+    _,
+    counted_from,
+    date_text,
+    duration_text,
+    interval_text,
+    percent,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,7 +154,7 @@ def traffic(
             "Visits, calls, web leads and chats up to {as_of}, by day; somebody who came within "
             "{days} before is the same enquiry, and somebody without a name always a new one.",
             as_of=date_text(as_of), days=duration_text(same_days, "day"),
-        ),
+        ) + counted_from(since),
         by=by,
         conf_level=conf_level,
         notes=small_n_notes(table, by, what=_("enquiries")),

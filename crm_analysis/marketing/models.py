@@ -30,7 +30,15 @@ from crm_analysis.frames import (
 )
 from crm_analysis.marketing.counting import Listing, grouped, in_period, parts_of, with_label
 from crm_analysis.uncertainty import bootstrap_interval, ratio_interval
-from crm_analysis.wording import Unit, _, date_text, number, percent, word_of
+from crm_analysis.wording import (
+    Unit,
+    _,
+    counted_from,
+    date_text,
+    number,
+    percent,
+    word_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -170,7 +178,7 @@ def popular_models(
     table = pl.concat(parts).sort(*by, order, maintain_order=True, nulls_last=True)
     silent = cells.filter(pl.col("model").is_null())
     notes = tuple(
-        _("{n} of kind '{kind}' name no model and are in no share.", n=number(row["k"]),
+        _("“{kind}”: {n} name no model and are in no share.", n=number(row["k"]),
           kind=word_of(row["kind"]))
         for row in silent.group_by("kind", maintain_order=True).agg(pl.col("k").sum()).to_dicts()
     )  # fmt: skip
@@ -182,7 +190,8 @@ def popular_models(
             "Share of each model in the enquiries, test drives and deals up to {as_of} that name "
             "a model.",
             as_of=date_text(as_of),
-        ),
+        )
+        + counted_from(since),
         by=(*groups, "model"),
         conf_level=conf_level,
         notes=notes + small_n_notes(table, groups, what=_("cases")),
@@ -292,7 +301,7 @@ def price_position(
             "All discounts over all list prices of the contracts up to {as_of} that were not "
             "cancelled.",
             as_of=date_text(as_of),
-        ),
+        ) + counted_from(since),
         by=by,
         conf_level=conf_level,
         notes=(
@@ -375,7 +384,8 @@ def payment_mix(
         definition=_(
             "Contracts paid so, of all contracts up to {as_of} that were not cancelled.",
             as_of=date_text(as_of),
-        ),
+        )
+        + counted_from(since),
         by=(*by, "pay"),
         conf_level=conf_level,
         notes=small_n_notes(table, (*by, "pay"), what=_("contracts")),
@@ -470,7 +480,7 @@ def average_deal(
             "Mean, median and mean with {share} at either end drawn in, of the contracts up to "
             "{as_of} that were not cancelled.",
             share=percent(winsor_share, 0), as_of=date_text(as_of),
-        ),
+        ) + counted_from(since),
         by=(*by, "measure"),
         conf_level=conf_level,
         notes=small_n_notes(table, (*by, "measure"), what=_("deals")),

@@ -30,6 +30,7 @@ from crm_analysis.tables import label_of
 from crm_analysis.uncertainty import matched_difference, normal_quantile
 from crm_analysis.wording import (
     _,
+    counted_from,
     date_text,
     duration_text,
     number,
@@ -84,8 +85,9 @@ class ChannelParity(Estimates):
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
-        shares = dict.fromkeys((*_GAP[:-1],), "share")
-        return super().units() | shares | {"n_yes": "count"}
+        shares = dict.fromkeys(("of_others", "matched"), "share")
+        gaps = dict.fromkeys(("difference", "difference_low", "difference_high"), "gap")
+        return super().units() | shares | gaps | {"n_yes": "count"}
 
 
 def channel_parity(
@@ -179,7 +181,7 @@ def channel_parity(
             "share of all other channels, weighted by this channel's own mix of: {traits}.",
             window=_window_text(within_days),
             as_of=date_text(as_of), traits=", ".join(map(label_of, adjust)) or _("nothing"),
-        ),
+        ) + counted_from(since),
         by=(channel_col,),
         conf_level=conf_level,
         notes=small_n_notes(table, (channel_col,), what=_("cases")),

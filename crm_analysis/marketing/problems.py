@@ -73,7 +73,9 @@ class Problems(Estimates):
     def _readable(self) -> pl.DataFrame:
         """Return the table in words: each figure has a unit of its own."""
         rows = [_in_words(row, self.currency) for row in self.table.to_dicts()]
-        return pl.DataFrame(rows, schema=dict.fromkeys(_WORDS, pl.String) | {"n": pl.Int64})
+        words = pl.DataFrame(rows, schema=dict.fromkeys(_WORDS, pl.String) | {"n": pl.Int64})
+        told = bool(rows) and all(_lost(row) for row in self.table.to_dicts())
+        return words.drop("n") if told else words  # "108 of 413": once is enough
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""

@@ -22,7 +22,12 @@ from crm_analysis.frames import (
 from crm_analysis.marketing.counting import grouped, parts_of, with_label
 from crm_analysis.survival import kaplan_meier, quantile
 from crm_analysis.uncertainty import exact_rate_interval
-from crm_analysis.wording import _, date_text, number
+from crm_analysis.wording import (
+    _,
+    counted_from,
+    date_text,
+    number,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,7 +128,8 @@ def stock_age(
             "Days from arrival to contract, of cars that arrived by {as_of}; those still "
             "unsold have stood at least until then.",
             as_of=date_text(as_of),
-        ),
+        )
+        + counted_from(since),
         by=by,
         conf_level=conf_level,
         notes=notes + small_n_notes(table, by, what=_("cars")),
@@ -323,7 +329,8 @@ def lost_for_want_of_stock(
             "Leads lost because no car was there, of all lost up to {as_of} with a reason written "
             "down.",
             as_of=date_text(as_of),
-        ),
+        )
+        + counted_from(since),
         by=by,
         conf_level=conf_level,
         notes=small_n_notes(table, by, what=_("lost leads")),

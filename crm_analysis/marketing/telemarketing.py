@@ -30,6 +30,7 @@ from crm_analysis.frames import (
 from crm_analysis.uncertainty import newcombe_difference
 from crm_analysis.wording import (
     _,
+    counted_from,
     date_text,
     duration_text,
     interval_text,
@@ -124,7 +125,8 @@ class CallResults(Estimates):
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""
         counts = dict.fromkeys(("n_yes", "n_not_reached"), "count")
-        return super().units() | dict.fromkeys(_BESIDE, "share") | counts
+        gaps = dict.fromkeys(_BESIDE[1:], "gap")
+        return super().units() | {"not_reached": "share"} | gaps | counts
 
 
 def _clearest(steps: pl.DataFrame, conf_level: float) -> dict[str, Any] | None:
@@ -245,7 +247,8 @@ def call_results(
             "or bought within {when} from the day after, beside those whom it did not reach.",
             when=when,
             as_of=date_text(as_of),
-        ),
+        )
+        + counted_from(since),
         by=(*groups, "step"),
         conf_level=conf_level,
         notes=(

@@ -179,7 +179,7 @@ class DepartureCauses(Estimates):
             f"{word_of(row['cause'])} {self.value_text(row)}" for row in rows.iter_rows(named=True)
         ]
         return _(
-            "Of relationships, this has become within {time}: {causes}.",
+            "Within {time} relationships have ended like this: {causes}.",
             time=duration_text(time, self.time_unit),
             causes="; ".join(parts),
         )

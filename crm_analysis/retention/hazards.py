@@ -184,10 +184,27 @@ class DepartureHazard(Estimates):
                 value=value,
                 p=p_text(row["p_value"]),
             )
-        return _(
+        said = _(
             "After the end of the warranty customers leave {value} times as fast as before ({p}).",
             value=value,
             p=p_text(row["p_value"]),
+        )
+        aged = self._beside_age()
+        return f"{said} {aged}" if aged else said
+
+    def _beside_age(self) -> str:
+        """Say what is left of the break where cars lose their owners faster by age alone."""
+        row = self.warranty_break.table.row(-1, named=True)
+        if self.warranty_break.table.height < 2 or row["estimate"] is None:
+            return ""
+        if row["p_value"] >= 1 - self.conf_level:
+            return _(
+                "Beside a steady trend of age that is {value}, and not established.",
+                value=self.warranty_break.value_text(row),
+            )
+        return _(
+            "Beside a steady trend of age it is {value} times.",
+            value=self.warranty_break.value_text(row),
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:

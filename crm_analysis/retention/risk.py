@@ -171,7 +171,14 @@ class DepartureRisk(Estimates):
             return _("{name}: no factor is established.", name=self.name)
         strong = clear.sort("p_value").head(4)
         parts = [
-            f"{word_of(row['factor'])} ×{number(row['estimate'], 2)}" for row in strong.to_dicts()
+            _(
+                "{factor} ×{ratio} ({low} to {high})",
+                factor=word_of(row["factor"]),
+                ratio=number(row["estimate"], 2),
+                low=number(row["conf_low"], 2),
+                high=number(row["conf_high"], 2),
+            )
+            for row in strong.to_dicts()
         ]
         return _(
             "The odds of falling silent within a year change most surely with: {factors}.",

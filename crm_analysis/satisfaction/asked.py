@@ -83,7 +83,7 @@ def measure_of(measure: str, scale: tuple[float, float], top: int) -> Measure:
         return Measure(
             _("Net promoter score"), "points", "net_promoter_score",
             _("Share of answers from {promoters} up (promoters) minus share of answers up to "
-              "{detractors} (detractors), in points from -100 to 100.",
+              "{detractors} (detractors), in points from −100 to 100.",
               promoters=score_text(9), detractors=score_text(6)),
             lambda score: (score >= 9).cast(nw.Float64) - (score <= 6).cast(nw.Float64),
             -1, 1, 100.0,

@@ -33,7 +33,16 @@ from crm_analysis.survival import (
     quantile,
 )
 from crm_analysis.uncertainty import log_log_interval, wilson_interval
-from crm_analysis.wording import Unit, _, amount, date_text, number, plural, word_of
+from crm_analysis.wording import (
+    Unit,
+    _,
+    amount,
+    counted_from,
+    date_text,
+    number,
+    plural,
+    word_of,
+)
 
 __all__ = ["CaseResolution", "complaint_resolution", "repeated_cases"]
 
@@ -196,7 +205,7 @@ def complaint_resolution(
             "Share of the cases that came up to {as_of} that are resolved within {days} days; a "
             "case still open counts with the time it has been open (Kaplan-Meier).",
             as_of=date_text(as_of), days=number(within_days, 0),
-        ),
+        ) + counted_from(since),
         notes=small_n_notes(table, names, what=_("cases")) + _open_note(table),
     )  # fmt: skip
 
@@ -391,7 +400,7 @@ def repeated_cases(
             "Share of the cases resolved at least {days} days before the end of {as_of} after "
             "which the same customer came with the same matter within {days} days.",
             days=number(within_days), as_of=date_text(as_of),
-        ),
+        ) + counted_from(since),
         notes=small_n_notes(table, names, what=_("cases")),
     )  # fmt: skip
 

@@ -187,7 +187,7 @@ def net_promoter_score(
         factor=100.0, limits=(-100.0, 100.0), name=_("Net promoter score"), unit="points",
         definition=question.definition(
             _("Share of answers from {promoters} up (promoters) minus share of answers up to "
-              "{detractors} (detractors), in points from -100 to 100.",
+              "{detractors} (detractors), in points from −100 to 100.",
               promoters=score_text(promoters_from), detractors=score_text(detractors_to))
         ),
         notes=question.notes(counts, repeats) + _other_scale_note(counts.table, detractors_to),

@@ -280,7 +280,7 @@ def _block(output: Any, story: Story, run: Run, known: set[str]) -> Iterator[Nod
 
 def _sayings(block: Mapping[str, Any]) -> Iterator[Node]:
     if block.get("finding"):
-        sticky = bool(block.get("figure"))
+        sticky = bool(block.get("figure") or block.get("table"))
         yield paragraph([words(block["finding"])], "finding", sticky=sticky)
     if block.get("findings"):
         yield {"k": "findings", "items": [words(text) for text in block["findings"]]}
