@@ -190,6 +190,8 @@ class KeyFigure:
         ISO code, when the estimate is money and the currency is known.
     better : {"higher", "lower"} or None
         Which way is better; None when neither is.
+    drifts : bool
+        Whether time alone changes it: a later value is then neither better nor worse.
     """
 
     label: str
@@ -206,6 +208,7 @@ class KeyFigure:
     changes: tuple[Change, ...] = ()
     currency: str | None = None
     better: Literal["higher", "lower"] | None = None
+    drifts: bool = False
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> KeyFigure:

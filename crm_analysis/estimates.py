@@ -102,6 +102,10 @@ class Estimates:
         given a target: ``"retention_after_24_months"``.
     better : {"higher", "lower"} or None
         Which way is better; None when neither is.
+    drifts : bool
+        Whether time alone changes it, as it does what an ageing base of customers is still worth.
+        As a key figure it is then held against no other year, and what has become of it since
+        the last report is called neither better nor worse.
     """
 
     table: pl.DataFrame
@@ -114,6 +118,7 @@ class Estimates:
     currency: str | None = None
     key: str | None = None
     better: Better | None = None
+    drifts: bool = False
 
     columns_with_unit: ClassVar[tuple[str, ...]] = (
         "estimate",
@@ -495,7 +500,8 @@ def key_figures(
 
     Each card says how its figure stands against others of the same `key`: up or down where the
     interval of the difference leaves out zero, else that no difference is established; better or
-    worse where the metric says which way is `better`.
+    worse where the metric says which way is `better`. A figure that `drifts` is held against the
+    network and a target, and not against another year.
 
     Parameters
     ----------
@@ -569,6 +575,8 @@ def _against(
     # How many there are says nothing of a part beside its whole.
     if other is None or (against == "network" and card.unit == "count"):
         return None
+    if card.drifts and against == "previous":
+        return None
     return change(card, other, against=against, nested=nested)
 
 
@@ -611,6 +619,7 @@ def _card(label: str, estimates: Estimates) -> KeyFigure:
         unit=estimates.unit,
         currency=estimates.currency,
         better=estimates.better,
+        drifts=estimates.drifts,
     )
 
 

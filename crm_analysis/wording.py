@@ -358,7 +358,12 @@ def amount(value: float | None, unit: Unit = "number", *, currency: str | None =
 
 
 def signed(
-    value: float | None, unit: Unit = "number", *, currency: str | None = None, bare: bool = False
+    value: float | None,
+    unit: Unit = "number",
+    *,
+    currency: str | None = None,
+    bare: bool = False,
+    digits: int = 1,
 ) -> str:
     """Write a difference with its sign, shares in percentage points.
 
@@ -366,6 +371,8 @@ def signed(
     ----------
     bare : bool
         Whether to leave out the unit where it is a word, as beside a number that has it.
+    digits : int
+        Decimals of percentage points and of days.
 
     Examples
     --------
@@ -377,7 +384,7 @@ def signed(
     if value is None or not _known(value):
         return ABSENT
     if unit in ("share", "days"):
-        size = number(abs(100 * value if unit == "share" else value), 1)
+        size = number(abs(100 * value if unit == "share" else value), digits)
     else:
         size = amount(abs(value), unit, currency=currency)
     sign = ("+" if value > 0 else "−") if re.search("[1-9]", size) else ""

@@ -56,7 +56,8 @@ class ProcessValue(ModelEstimates):
         return LifetimeTotal(
             table=rows, name=self.name, unit=self.unit, definition=self.definition,
             by=tuple(name for name in self.by if name != "kind"), conf_level=self.conf_level,
-            notes=self.notes[-1:], currency=self.currency,
+            notes=self.notes[-1:], currency=self.currency, key=self.key, better=self.better,
+            drifts=self.drifts,
         )  # fmt: skip
 
     def sentence(self) -> str:
@@ -158,6 +159,9 @@ def value_by_process(
         conf_level=first.conf_level,
         notes=_notes(values),
         currency=currency,
+        key=first.key,
+        better=first.better,
+        drifts=first.drifts,
         customers=customers,
     )
 

@@ -461,6 +461,9 @@ def realised_value(
         conf_level=conf_level,
         notes=without_purchase(counted, currency) + small_n_notes(table, by, what=_("customers")),
         currency=currency,
+        key="realised_value",
+        better="higher",
+        drifts=True,
         customers=_named(customers, by, parts, customer_col),
         parts=parts,
     )

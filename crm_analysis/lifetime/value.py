@@ -205,6 +205,7 @@ def lifetime_value(
         currency=currency,
         key=f"value_over_{horizon_months}_months",
         better="higher",
+        drifts=True,
         customers=_customers(history, buying, spend, horizon),
     )
 
@@ -370,6 +371,7 @@ def expected_purchases(
         notes=notes + model_cautions(history, buying) + _row_notes(table, by),
         key=f"purchases_in_{horizon_months}_months",
         better="higher",
+        drifts=True,
     )
 
 
@@ -429,6 +431,7 @@ def active_share(
         notes=notes + model_cautions(history, buying) + _row_notes(table, by),
         key="active_share",
         better="higher",
+        drifts=True,
     )
 
 

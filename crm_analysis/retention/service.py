@@ -47,6 +47,8 @@ __all__ = [
 Base = Literal["in_use", "sold_here", "serviced"]
 BASES: tuple[Base, ...] = ("in_use", "sold_here", "serviced")
 
+_KEYS = {"in_use": "cars_kept", "sold_here": "cars_sold_and_kept", "serviced": "cars_returned"}
+
 _AGE = "age_years"
 """The group column of `Warehouse.car_parc` that is an age."""
 
@@ -364,10 +366,11 @@ def service_retention(
         by=by,
         conf_level=conf_level,
         notes=_notes(counted, table, by, asked),
+        key=_KEYS[asked.base],
+        better="higher",
         # Cars that ceased to come stay in the other bases, which sink by that alone from year to
         # year: only the base of those who came a year before can be held against another year.
-        key="cars_returned" if asked.base == "serviced" else None,
-        better="higher",
+        drifts=asked.base != "serviced",
     )
 
 
