@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from html import escape as escaped
 from typing import Any, Literal
 
-from crm_analysis.wording import _, visible
+from crm_analysis.wording import _, tied, visible
 
 __all__ = [
     "BLOCK_MIME",
@@ -300,9 +300,11 @@ class Block:
 
     def _table_html(self) -> str:
         table = _table_html(self.table)
-        # A notice is its table, and so is an answer that nothing draws; beside a figure it folds.
-        rows = self.table is not None and bool(self.table.rows)
-        open_table = self.kind == "notice" or (rows and self.figure is None)
+        # A notice is its table, and so is an answer that nothing draws, unless its sentence says
+        # the one row there is; beside a figure a table folds.
+        rows = 0 if self.table is None else len(self.table.rows)
+        said = rows == 1 and bool(self.finding)
+        open_table = self.kind == "notice" or (rows > 0 and self.figure is None and not said)
         return table if open_table else _folded(_("The numbers"), table, "crm-numbers")
 
     def _repr_html_(self) -> str:
@@ -338,7 +340,7 @@ class Block:
 
 def escape(text: str, *, quote: bool = True) -> str:
     """Write a text so that it can be nothing but text, whatever the data call things."""
-    return escaped(visible(text), quote=quote)
+    return escaped(tied(visible(text)), quote=quote)
 
 
 def _spaced(text: str | None) -> str:

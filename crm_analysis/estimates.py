@@ -128,6 +128,8 @@ class Estimates:
     )
     n_col: ClassVar[str] = "n"
     """Column of the units that an estimate stands on; all those counted, unless some had no say."""
+    says_more: ClassVar[bool] = False
+    """Whether a subclass's finding is of one figure and says more than the card of that figure."""
     compares_groups: ClassVar[bool] = False
     """Whether a subclass that words its own finding holds its groups against each other in it."""
 
@@ -268,11 +270,16 @@ class Estimates:
         return Block(
             title=title,
             finding=self.sentence(),
-            figure=self._figure() if figure and self.table.height else None,
-            table=self._block_table() if table else None,
+            figure=self._figure() if figure and self._has_shape() else None,
+            table=self._block_table() if table and self.table.height else None,
             definition=self.definition,
             notes=self.notes,
         )
+
+    def _has_shape(self) -> bool:
+        """Whether there is something to draw: one point with its interval is a sentence."""
+        points = type(self).plot is Estimates.plot
+        return self.table.height > (1 if points else 0)
 
     def _block_table(self) -> BlockTable:
         return to_block_table(self._readable(), self.units(), currency=self.currency)
@@ -655,9 +662,7 @@ def findings(*results: Estimates | Block | str, limit: int = MOST_FINDINGS) -> B
         )
     figures = [card for block in results if isinstance(block, Block) for card in _figures_of(block)]
     cards = {card.key for card in figures} - {None}
-    # A figure taken apart into measures says more than its card; one by groups is another figure.
-    parts = (r for r in results if isinstance(r, Estimates) and r.by == _MEASURES)
-    richer = {result.key for result in parts} & cards
+    richer = {r.key for r in results if isinstance(r, Estimates) and _says_more(r)} & cards
     weighed: list[tuple[float, str]] = []
     for result in results:
         if isinstance(result, Block):
@@ -665,7 +670,7 @@ def findings(*results: Estimates | Block | str, limit: int = MOST_FINDINGS) -> B
             weighed += [(_card_weight(card), compared_text(card)) for card in own]
         elif isinstance(result, str):
             weighed.append((_weight(0.0), result))
-        elif result.by or result.key not in cards:
+        elif result.by or result.key not in cards or result.key in richer:
             known = result.table["estimate"].drop_nulls().len() > 0
             weighed.append((_weight(result.importance() if known else None), str(result)))
     weighed.sort(key=lambda one: -one[0])
@@ -694,6 +699,14 @@ def _weight(size: float | None) -> float:
         return -inf
     return floor(log2(size)) if size > 0 else -_MOST_STEPS
 
+
+def _says_more(result: Estimates) -> bool:
+    """Whether a result says more than its card; one by groups is another figure."""
+    return result.by == _MEASURES or (result.says_more and result.by in ((), _KINDS))
+
+
+_KINDS = ("kind",)
+"""The parts of a value, with their sum."""
 
 _MEASURES = ("measure",)
 """The groups of a result whose rows are parts of one figure."""

@@ -220,6 +220,16 @@ def write_units(ax: Axes, unit: Unit, *, axis: str = "y", currency: str | None =
     which.set_major_locator(MaxNLocator(nbins=6, integer=whole, steps=_TICK_STEPS))
 
     which.set_major_formatter(_unit_text(unit, currency))
+    if unit == "share" and axis == "x":
+        _keep_shares(ax)
+
+
+def _keep_shares(ax: Axes) -> None:
+    """Let an axis of shares not go on beyond all or nothing where no value does."""
+    (least, most), (left, right) = ax.dataLim.intervalx, ax.get_xlim()
+    room = 0.02 * (right - left)
+    if 0 <= least <= most <= 1:
+        ax.set_xlim(max(left, -room), min(right, 1 + room))
 
 
 def _unit_text(unit: Unit, currency: str | None) -> Formatter:

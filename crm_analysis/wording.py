@@ -47,6 +47,7 @@ __all__ = [
     "set_language",
     "signed",
     "speaking",
+    "tied",
     "visible",
     "word_of",
 ]
@@ -170,6 +171,9 @@ _UNSEEN = re.compile(
 )
 
 
+_SIGNED = re.compile(r"\b([np]) ([=<]) (?=\d)")
+
+
 def visible(text: str) -> str:
     r"""Return a text without what cannot be seen and changes how the rest is read.
 
@@ -182,6 +186,17 @@ def visible(text: str) -> str:
     'North South'
     """
     return _UNSEEN.sub("", text)
+
+
+def tied(text: str) -> str:
+    """Return a text in which no line ends between an n or a p and its number.
+
+    Examples
+    --------
+    >>> tied("a mean (n = 5)") == "a mean (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}5)"
+    True
+    """
+    return _SIGNED.sub("\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}", text)
 
 
 def word_of(value: object) -> str:
@@ -331,13 +346,16 @@ def month_text(day: date, *, short: bool = False) -> str:
 
 
 def period_text(start: date, period: Literal["month", "quarter", "year"]) -> str:
-    """Write the period that a day begins: a year by its number, a shorter one by its month.
+    """Write the period that a day begins.
 
     Examples
     --------
     >>> period_text(date(2018, 1, 1), "year"), period_text(date(2018, 4, 1), "quarter")
-    ('2018', 'April 2018')
+    ('2018', '2018-Q2')
     """
+    if period == "quarter":
+        quarter = str((start.month + 2) // 3)
+        return _("{year}-Q{quarter}", year=str(start.year), quarter=quarter)
     return str(start.year) if period == "year" else month_text(start)
 
 

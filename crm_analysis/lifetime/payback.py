@@ -179,7 +179,8 @@ class PaybackTime(Estimates):
     def units(self) -> dict[str, Unit]:
         """Return the units of the columns."""
         shares: dict[str, Unit] = dict.fromkeys(("share_paid", "share_low", "share_high"), "share")
-        return {**super().units(), **shares}
+        months: dict[str, Unit] = dict.fromkeys(("estimate", "conf_low", "conf_high"), "count")
+        return {**super().units(), **months, **shares}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the share paid back against the months since the start, return the Axes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -309,6 +309,8 @@ class RealisedValue(Estimates):
 
     customers: pl.DataFrame
     parts: tuple[str, ...]
+
+    says_more: ClassVar[bool] = True
 
     def sentence(self) -> str:
         """Return the mean per customer, the total, and what serving them cost."""

@@ -201,7 +201,7 @@ def lifetime_value(
         notes=notes
         + spend_notes
         + model_cautions(history, buying)
-        + (_one_customer() if each else _row_notes(table, by) + _shared(by)),
+        + (_one_customer() if each else _row_notes(table, by) + shared_model(by)),
         currency=currency,
         key=f"value_over_{horizon_months}_months",
         better="higher",
@@ -210,7 +210,8 @@ def lifetime_value(
     )
 
 
-def _shared(by: Sequence[str]) -> tuple[str, ...]:
+def shared_model(by: Sequence[str]) -> tuple[str, ...]:
+    """Say of groups that one model values them all."""
     if not by:
         return ()
     return (

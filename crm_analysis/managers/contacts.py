@@ -25,7 +25,7 @@ from crm_analysis.frames import (
 )
 from crm_analysis.managers.shares import TeamShares, count_yes, team_shares
 from crm_analysis.uncertainty import exact_rate_interval, ratio_interval, wilson_interval
-from crm_analysis.wording import _, date_text, duration_text, interval_text, number, percent
+from crm_analysis.wording import _, date_text, duration_text, number, percent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,12 +58,16 @@ class ContactFrequency(Estimates):
                 "{group}: {rate} contacts a year ({interval}) against a norm of {norm}; {share} "
                 "had as many",
                 group=group_label(row, self.by), rate=number(row["estimate"], 1),
-                interval=interval_text(row["conf_low"], row["conf_high"], self.unit),
+                interval=_(
+                    "{low} to {high}", low=number(row["conf_low"], 1),
+                    high=number(row["conf_high"], 1),
+                ),
                 norm=number(row["norm"]), share=percent(row["within_norm"], 0),
             )
             for row in rows
         ]  # fmt: skip
-        return "; ".join(said) + "."
+        text = "; ".join(said)
+        return f"{text[:1].upper()}{text[1:]}."
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from crm_analysis.estimates import Estimates
-from crm_analysis.wording import _, word_of
+from crm_analysis.wording import _, amount, interval_text, number, percent, word_of
 
 __all__ = ["Listed"]
 
@@ -29,10 +30,29 @@ class Listed(Estimates):
             top = known.sort("estimate").row(-1, named=True)
             where = " · ".join(word_of(top[name]) for name in self.by)
             return _(
-                "{name}: highest in {group}, {value}.",
+                "{name}: highest for “{group}”, {value}.",
                 name=self.name,
                 group=where,
                 value=self.value_text(top),
             )
-        parts = [f"{word_of(row[self.by[0]])} – {self.value_text(row)}" for row in known.to_dicts()]
-        return f"{self.name}: " + "; ".join(parts) + "."
+        rows = known.to_dicts()
+        bounds = known.select("conf_low", "conf_high").null_count().sum_horizontal()[0]
+        if len({row["n"] for row in rows}) > 1 or bounds:
+            parts = [self._part(row, self.value_text(row)) for row in rows]
+            return f"{self.name}: " + "; ".join(parts) + "."
+        parts = [self._part(row, self._value_alone(row)) for row in rows]
+        return _(
+            "{name} (n = {n}, {level} intervals): {parts}.",
+            name=self.name,
+            n=number(rows[0]["n"]),
+            level=percent(self.conf_level, 0),
+            parts="; ".join(parts),
+        )
+
+    def _part(self, row: dict[str, Any], value: str) -> str:
+        return _("{part} – {value}", part=word_of(row[self.by[0]]), value=value)
+
+    def _value_alone(self, row: dict[str, Any]) -> str:
+        value = amount(row["estimate"], self.unit, currency=self.currency)
+        bounds = interval_text(row["conf_low"], row["conf_high"], self.unit, currency=self.currency)
+        return f"{value} ({bounds})"

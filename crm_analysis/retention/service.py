@@ -47,6 +47,11 @@ __all__ = [
 Base = Literal["in_use", "sold_here", "serviced"]
 BASES: tuple[Base, ...] = ("in_use", "sold_here", "serviced")
 
+_NAMES = {
+    "in_use": lambda: _("Share of cars kept by the workshop"),
+    "sold_here": lambda: _("Share of cars kept by the workshop"),
+    "serviced": lambda: _("Share of cars that came back to the workshop"),
+}
 _KEYS = {"in_use": "cars_kept", "sold_here": "cars_sold_and_kept", "serviced": "cars_returned"}
 
 _AGE = "age_years"
@@ -360,7 +365,7 @@ def service_retention(
     table = _shares(counted, by, conf_level)
     return ServiceRetention(
         table=table,
-        name=_("Share of cars kept by the workshop"),
+        name=_NAMES[asked.base](),
         unit="share",
         definition=_words(asked, as_of),
         by=by,

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from crm_analysis.wording import tied
+
 __all__ = [
     "Cell",
     "Inline",
@@ -59,7 +61,7 @@ def words(text: object) -> str:
     >>> words("cost" + chr(0) + "s"), words("#set *x* $y$")
     ('cost�s', '#set *x* $y$')
     """
-    clean = _UNPRINTABLE.sub(_REPLACEMENT, str(text).replace("\ufeff", ""))
+    clean = _UNPRINTABLE.sub(_REPLACEMENT, tied(str(text)).replace("\ufeff", ""))
     return _LONG.sub(_in_pieces, _LINES.sub("\n", clean).replace("\t", "    "))
 
 
