@@ -310,6 +310,12 @@ def test_chance_and_sheer_numbers_carry_nothing_to_the_top() -> None:
     assert 0 < small_but_sure.importance() < sound.importance()
 
 
+class Told(Estimates):
+    """An answer whose sentence says more than its card."""
+
+    says_more = True
+
+
 def test_a_figure_is_said_once_and_with_what_it_was_held_against() -> None:
     head = key_figures([estimated(60, 100)], previous=[estimated(20, 100)])
     (said,) = findings(estimated(60, 100), head).findings
@@ -323,6 +329,8 @@ def test_a_figure_is_said_once_and_with_what_it_was_held_against() -> None:
     parts = groups.table.rename({"team": "measure"})
     richer = replace(groups, table=parts, by=("measure",), name="Richer")
     assert [text[:6] for text in findings(head, richer).findings] == ["Richer"]
+    told = replace(Told(**vars(estimated(60, 100))), name="Told")
+    assert [text[:4] for text in findings(head, told).findings] == ["Told"]
 
 
 def test_a_change_that_is_neither_better_nor_worse_is_no_news() -> None:

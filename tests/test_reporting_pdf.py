@@ -35,7 +35,7 @@ from crm_analysis.reporting.plan import Run, check_formats
 from crm_analysis.reporting.pool import Job
 from crm_analysis.reporting.render import make_exporter
 from crm_analysis.reporting.worker import Worker
-from crm_analysis.wording import speaking
+from crm_analysis.wording import speaking, tied
 
 if TYPE_CHECKING:
     from pypdf import PageObject
@@ -170,7 +170,8 @@ def test_blocks_become_cards_findings_figures_and_cautions(press: Press) -> None
                          table=BlockTable(columns, (("12",), ("24",)))))),
     )  # fmt: skip
     text = text_of(reader)
-    for said in ("Stay", "61%", "58-64% · n = 9", "One.", "Two.", "Q", "Curve", "Few.", "Cautions"):
+    assert tied("58-64% · n = 9") in text
+    for said in ("Stay", "61%", "One.", "Two.", "Q", "Curve", "Few.", "Cautions"):
         assert said in text
     for said in ("The numbers", "Months", "24", "Definition: D."):
         assert said in text
