@@ -67,8 +67,8 @@ class DataDefects(Estimates):
             )
         most = found.row(0, named=True)
         return _(
-            "{found} of {k} kinds of defect looked for are there, in {records} records; most "
-            "often: {rule} ({table}, {n}, {share} of those looked at).",
+            "Kinds of defect found: {found} of {k} looked for, in {records} records; most often: "
+            "{rule} ({table}, {n}, {share} of those looked at).",
             found=number(found.height), k=number(self.n_kinds),
             records=number(self.records.select("table", "key").n_unique()),
             rule=word_of(most["rule"]), table=word_of(most["table"]), n=number(most["n_found"]),
