@@ -281,10 +281,13 @@ def _notes(values: Mapping[str, LifetimeValue], of_all: tuple[str, ...]) -> tupl
     ]
     return (
         *found,
-        *of_all,
         _(
             "Each kind of purchase is valued per customer known to it, the sum per customer of "
-            "any: the totals add up, the means do not. Who has not bought a car here adds no car "
-            "to come. The sum's interval takes the models to be independent."
+            "any: the totals add up, the means do not."
+        ),
+        *of_all,
+        _(
+            "Who has not bought a car here adds no car to come. The sum's interval takes the "
+            "models of the kinds to be independent."
         ),
     )
