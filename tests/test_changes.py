@@ -371,7 +371,7 @@ def test_changes_are_said_in_russian() -> None:
     with speaking("ru"):
         block = key_figures([estimated(60, 100)], previous=[estimated(20, 100)])
     (said,) = block.key_figures[0].changes
-    assert said.value == "+40,0 п. п."
+    assert said.value == "+40,0\N{NO-BREAK SPACE}п.\N{NO-BREAK SPACE}п."
     assert said.label == "к прошлому году"
     with speaking("ru"):
         html = block.to_html()

@@ -213,7 +213,7 @@ def yearly_retention(curve: Estimates, *, years: int = 5, conf_level: float = 0.
         ),
         conf_level=curve.conf_level,
         notes=notes,
-        # Read off another year of the curve it is another figure: customers leave soonest early on.
+        # Read off another year of the curve it is another figure.
         key=f"yearly_retention_over_{reached or years}_years",
         better="higher",
     )

@@ -577,7 +577,7 @@ def loss_share(
         notes=without_purchase(counted, None) + small_n_notes(table, by, what=_("customers")),
         key="customers_in_loss",
         better="lower",
-        # The longer customers have been followed, the more of them have paid back.
+        # Everybody counts who has been followed so long or longer: time alone moves the share.
         drifts=True,
     )
 
