@@ -62,7 +62,7 @@ class IdentityConsolidation(Estimates):
         row = self.table.row(0, named=True)
         if not row["n_yes"]:
             return _(
-                "{records} customer records are as many people or companies: none of them is there "
+                "{records} customer records are as many people or companies: nobody is there "
                 "twice (at most {high}).",
                 records=number(row["n_records"]), high=percent(row["conf_high"], 2),
             )  # fmt: skip
