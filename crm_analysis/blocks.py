@@ -190,6 +190,8 @@ class KeyFigure:
         ISO code, when the estimate is money and the currency is known.
     better : {"higher", "lower"} or None
         Which way is better; None when neither is.
+    drifts : bool
+        Whether time alone changes it: a later value is then neither better nor worse.
     """
 
     label: str
@@ -206,6 +208,7 @@ class KeyFigure:
     changes: tuple[Change, ...] = ()
     currency: str | None = None
     better: Literal["higher", "lower"] | None = None
+    drifts: bool = False
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> KeyFigure:
@@ -297,9 +300,11 @@ class Block:
 
     def _table_html(self) -> str:
         table = _table_html(self.table)
-        # A notice is its table, and so is an answer that nothing draws; beside a figure it folds.
-        rows = self.table is not None and bool(self.table.rows)
-        open_table = self.kind == "notice" or (rows and self.figure is None)
+        # A notice is its table, and so is an answer that nothing draws, unless its sentence says
+        # the one row there is; beside a figure a table folds.
+        rows = 0 if self.table is None else len(self.table.rows)
+        said = rows == 1 and bool(self.finding)
+        open_table = self.kind == "notice" or (rows > 0 and self.figure is None and not said)
         return table if open_table else _folded(_("The numbers"), table, "crm-numbers")
 
     def _repr_html_(self) -> str:

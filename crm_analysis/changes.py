@@ -205,6 +205,8 @@ def change(
     found = difference(figure, other, nested=nested)
     if found is None or (against == "network" and _is_whole(figure, other)):
         return None
+    if figure.drifts and against != "network":
+        figure = replace(figure, better=None)  # time did that, and nobody's work
     return _said(figure, found, against, label or _label(against))
 
 
@@ -269,22 +271,32 @@ def _said(figure: KeyFigure, found: Difference, against: Against, label: str) ->
     assert figure.estimate is not None
     low, high = _bounds(figure, found)
     size = least_size(low, high, value=figure.estimate, unit=unit, spread=_spread(figure))
+    digits = 1 if direction == "level" else _digits(found, unit)
     interval = None
     if found.low is not None and found.high is not None:
         interval = _(
             "{low} to {high}",
-            low=signed(found.low, unit, currency=currency, bare=True),
-            high=signed(found.high, unit, currency=currency, bare=True),
+            low=signed(found.low, unit, currency=currency, bare=True, digits=digits),
+            high=signed(found.high, unit, currency=currency, bare=True, digits=digits),
         )
     return Change(
         against=against,
         label=label,
-        value=signed(found.value, unit, currency=currency),
+        value=signed(found.value, unit, currency=currency, digits=digits),
         direction=direction,
         good=(direction == better) if known else None,
         interval=interval,
         size=size,
     )
+
+
+def _digits(found: Difference, unit: Any) -> int:
+    """Return how many decimals show that the interval leaves out zero: "−0.04" and not "0.0"."""
+    ends = [end for end in (found.low, found.high) if end is not None]
+    nearest = min(ends, key=abs, default=found.value)
+    # What is written without a sign has been rounded to zero.
+    enough = (few for few in (1, 2) if signed(nearest, unit, digits=few)[0] in "+−")
+    return next(enough, 3)
 
 
 def _unit(figure: KeyFigure) -> Any:

@@ -102,6 +102,10 @@ class Estimates:
         given a target: ``"retention_after_24_months"``.
     better : {"higher", "lower"} or None
         Which way is better; None when neither is.
+    drifts : bool
+        Whether time alone changes it, as it does what an ageing base of customers is still worth.
+        As a key figure it is then held against no other year, and what has become of it since
+        the last report is called neither better nor worse.
     """
 
     table: pl.DataFrame
@@ -114,6 +118,7 @@ class Estimates:
     currency: str | None = None
     key: str | None = None
     better: Better | None = None
+    drifts: bool = False
 
     columns_with_unit: ClassVar[tuple[str, ...]] = (
         "estimate",
@@ -123,6 +128,8 @@ class Estimates:
     )
     n_col: ClassVar[str] = "n"
     """Column of the units that an estimate stands on; all those counted, unless some had no say."""
+    says_more: ClassVar[bool] = False
+    """Whether a subclass's finding is of one figure and says more than the card of that figure."""
     compares_groups: ClassVar[bool] = False
     """Whether a subclass that words its own finding holds its groups against each other in it."""
 
@@ -263,11 +270,16 @@ class Estimates:
         return Block(
             title=title,
             finding=self.sentence(),
-            figure=self._figure() if figure and self.table.height else None,
-            table=self._block_table() if table else None,
+            figure=self._figure() if figure and self._has_shape() else None,
+            table=self._block_table() if table and self.table.height else None,
             definition=self.definition,
             notes=self.notes,
         )
+
+    def _has_shape(self) -> bool:
+        """Whether there is something to draw: one point with its interval is a sentence."""
+        points = type(self).plot is Estimates.plot
+        return self.table.height > (1 if points else 0)
 
     def _block_table(self) -> BlockTable:
         return to_block_table(self._readable(), self.units(), currency=self.currency)
@@ -495,7 +507,8 @@ def key_figures(
 
     Each card says how its figure stands against others of the same `key`: up or down where the
     interval of the difference leaves out zero, else that no difference is established; better or
-    worse where the metric says which way is `better`.
+    worse where the metric says which way is `better`. A figure that `drifts` is held against the
+    network and a target, and not against another year.
 
     Parameters
     ----------
@@ -569,6 +582,8 @@ def _against(
     # How many there are says nothing of a part beside its whole.
     if other is None or (against == "network" and card.unit == "count"):
         return None
+    if card.drifts and against == "previous":
+        return None
     return change(card, other, against=against, nested=nested)
 
 
@@ -611,6 +626,7 @@ def _card(label: str, estimates: Estimates) -> KeyFigure:
         unit=estimates.unit,
         currency=estimates.currency,
         better=estimates.better,
+        drifts=estimates.drifts,
     )
 
 
@@ -646,9 +662,7 @@ def findings(*results: Estimates | Block | str, limit: int = MOST_FINDINGS) -> B
         )
     figures = [card for block in results if isinstance(block, Block) for card in _figures_of(block)]
     cards = {card.key for card in figures} - {None}
-    # A figure taken apart into measures says more than its card; one by groups is another figure.
-    parts = (r for r in results if isinstance(r, Estimates) and r.by == _MEASURES)
-    richer = {result.key for result in parts} & cards
+    richer = {r.key for r in results if isinstance(r, Estimates) and _says_more(r)} & cards
     weighed: list[tuple[float, str]] = []
     for result in results:
         if isinstance(result, Block):
@@ -656,7 +670,7 @@ def findings(*results: Estimates | Block | str, limit: int = MOST_FINDINGS) -> B
             weighed += [(_card_weight(card), compared_text(card)) for card in own]
         elif isinstance(result, str):
             weighed.append((_weight(0.0), result))
-        elif result.by or result.key not in cards:
+        elif result.by or result.key not in cards or result.key in richer:
             known = result.table["estimate"].drop_nulls().len() > 0
             weighed.append((_weight(result.importance() if known else None), str(result)))
     weighed.sort(key=lambda one: -one[0])
@@ -685,6 +699,14 @@ def _weight(size: float | None) -> float:
         return -inf
     return floor(log2(size)) if size > 0 else -_MOST_STEPS
 
+
+def _says_more(result: Estimates) -> bool:
+    """Whether a result says more than its card; one by groups is another figure."""
+    return result.by == _MEASURES or (result.says_more and result.by in ((), _KINDS))
+
+
+_KINDS = ("kind",)
+"""The parts of a value, with their sum."""
 
 _MEASURES = ("measure",)
 """The groups of a result whose rows are parts of one figure."""

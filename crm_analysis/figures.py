@@ -222,10 +222,20 @@ def write_units(ax: Axes, unit: Unit, *, axis: str = "y", currency: str | None =
     which.set_major_formatter(_unit_text(unit, currency))
     if unit == "gap":  # its numbers alone would be taken for shares
         which.set_label_text(_("percentage points"))
+    if unit == "share" and axis == "x":
+        _keep_shares(ax)
 
 
 _OF_HUNDRED = ("share", "gap")
 """Units kept as fractions, and read in hundredths."""
+
+
+def _keep_shares(ax: Axes) -> None:
+    """Let an axis of shares not go on beyond all or nothing where no value does."""
+    (least, most), (left, right) = ax.dataLim.intervalx, ax.get_xlim()
+    room = 0.02 * (right - left)
+    if 0 <= least <= most <= 1:
+        ax.set_xlim(max(left, -room), min(right, 1 + room))
 
 
 def _unit_text(unit: Unit, currency: str | None) -> Formatter:

@@ -141,6 +141,7 @@ def _labels(_: Callable[[str], str]) -> dict[str, str]:
         "frequency": _("Repeat purchases"),
         "n_customers": _("Customers"),
         "abc_class": _("Class"),
+        "trait_value": _("Category"),
         "value": _("Value"),
         "value_low": _("Value, low"),
         "value_high": _("Value, high"),

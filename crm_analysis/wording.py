@@ -350,13 +350,16 @@ def month_text(day: date, *, short: bool = False) -> str:
 
 
 def period_text(start: date, period: Literal["month", "quarter", "year"]) -> str:
-    """Write the period that a day begins: a year by its number, a shorter one by its month.
+    """Write the period that a day begins.
 
     Examples
     --------
     >>> period_text(date(2018, 1, 1), "year"), period_text(date(2018, 4, 1), "quarter")
-    ('2018', 'April 2018')
+    ('2018', '2018-Q2')
     """
+    if period == "quarter":
+        quarter = str((start.month + 2) // 3)
+        return _("{year}-Q{quarter}", year=str(start.year), quarter=quarter)
     return str(start.year) if period == "year" else month_text(start)
 
 
@@ -381,7 +384,12 @@ def amount(value: float | None, unit: Unit = "number", *, currency: str | None =
 
 
 def signed(
-    value: float | None, unit: Unit = "number", *, currency: str | None = None, bare: bool = False
+    value: float | None,
+    unit: Unit = "number",
+    *,
+    currency: str | None = None,
+    bare: bool = False,
+    digits: int = 1,
 ) -> str:
     """Write a difference with its sign, shares in percentage points.
 
@@ -389,6 +397,8 @@ def signed(
     ----------
     bare : bool
         Whether to leave out the unit where it is a word, as beside a number that has it.
+    digits : int
+        Decimals of percentage points and of days.
 
     Examples
     --------
@@ -400,7 +410,7 @@ def signed(
     if value is None or not _known(value):
         return ABSENT
     if unit in ("share", "days"):
-        size = number(abs(100 * value if unit == "share" else value), 1)
+        size = number(abs(100 * value if unit == "share" else value), digits)
     else:
         size = amount(abs(value), unit, currency=currency)
     sign = ("+" if value > 0 else "−") if re.search("[1-9]", size) else ""

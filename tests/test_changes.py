@@ -194,6 +194,43 @@ def test_key_figures_are_matched_by_key() -> None:
     assert "▲ +40.0 points against a year earlier better" in block.to_text()
 
 
+def test_what_time_alone_changes_is_held_against_no_other_year_and_called_no_success() -> None:
+    still, before = (replace(estimated(k, 100), key="still_here", drifts=True) for k in (60, 20))
+    head = key_figures(
+        [still],
+        previous=[before],
+        earlier=[before],
+        network=[replace(estimated(300, 1000), key="still_here")],
+        targets={"still_here": 0.3},
+    )
+    (card,) = head.key_figures
+    assert [(c.against, c.good) for c in card.changes] == [("network", True), ("target", True)]
+    (older,) = key_figures([before]).key_figures
+    since = change(card, older, against="reported")
+    assert since is not None
+    assert (since.direction, since.good, since.verdict) == ("up", None, "")
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "said"),
+    [
+        (0.006, 0.010, ("+1.0 points", "+0.6 to +1.4")),
+        (0.0004, 0.010, ("+1.00 points", "+0.04 to +1.96")),
+        (0.00004, 0.010, ("+1.000 points", "+0.004 to +1.996")),
+        (-0.0004, 0.010, ("+1.0 points", "0.0 to +2.0")),
+    ],
+)
+def test_an_interval_that_leaves_out_zero_is_not_written_as_if_it_held_it(
+    low: float, value: float, said: tuple[str, str]
+) -> None:
+    arm, then = value - low, 0.5 - value
+    now = KeyFigure("", "", estimate=0.5, conf_low=0.5 - arm, conf_high=0.5 + arm, unit="share")
+    fixed = replace(now, estimate=then, conf_low=then, conf_high=then)
+    found = change(now, fixed, against="previous")
+    assert found is not None
+    assert (found.value, found.interval) == said
+
+
 def test_a_target_is_a_number_and_may_be_another_pages() -> None:
     assert key_figures([estimated(6, 9)], targets={"of_another": 0.5}).definition is None
     with pytest.raises(InputError, match=r"must be a number; got '65%'"):
@@ -273,6 +310,12 @@ def test_chance_and_sheer_numbers_carry_nothing_to_the_top() -> None:
     assert 0 < small_but_sure.importance() < sound.importance()
 
 
+class Told(Estimates):
+    """An answer whose sentence says more than its card."""
+
+    says_more = True
+
+
 def test_a_figure_is_said_once_and_with_what_it_was_held_against() -> None:
     head = key_figures([estimated(60, 100)], previous=[estimated(20, 100)])
     (said,) = findings(estimated(60, 100), head).findings
@@ -286,6 +329,8 @@ def test_a_figure_is_said_once_and_with_what_it_was_held_against() -> None:
     parts = groups.table.rename({"team": "measure"})
     richer = replace(groups, table=parts, by=("measure",), name="Richer")
     assert [text[:6] for text in findings(head, richer).findings] == ["Richer"]
+    told = replace(Told(**vars(estimated(60, 100))), name="Told")
+    assert [text[:4] for text in findings(head, told).findings] == ["Told"]
 
 
 def test_a_change_that_is_neither_better_nor_worse_is_no_news() -> None:
@@ -331,7 +376,7 @@ def test_changes_are_said_in_russian() -> None:
     with speaking("ru"):
         block = key_figures([estimated(60, 100)], previous=[estimated(20, 100)])
     (said,) = block.key_figures[0].changes
-    assert said.value == "+40,0 п. п."
+    assert said.value == "+40,0\N{NO-BREAK SPACE}п.\N{NO-BREAK SPACE}п."
     assert said.label == "к прошлому году"
     with speaking("ru"):
         html = block.to_html()

@@ -47,6 +47,17 @@ THREE = made(
 )  # fmt: skip
 
 
+# --- what it shows ------------------------------------------------------------------------------
+
+
+def test_one_number_needs_no_picture_and_its_row_stands_in_the_sentence() -> None:
+    one, three = ONE.show(), THREE.show()
+    assert one.figure is None
+    assert "crm-numbers" in one.to_html()  # folded
+    assert three.figure is not None
+    assert made([], by=("source",)).show().table is None
+
+
 # --- what it refuses ----------------------------------------------------------------------------
 
 

@@ -139,6 +139,21 @@ def test_a_page_never_shows_what_is_not_a_number(
     assert not re.search(r"\{\w*\}", page.text), "a sentence was left without its values"
 
 
+def test_every_key_figure_of_a_page_is_kept_for_the_next(
+    pages: dict[tuple[str, str], Path],
+) -> None:
+    out = pages[NOTEBOOKS[0], "network"].parents[1]
+    runs = json.loads((out / "batch.json").read_text(encoding="utf-8"))["runs"]
+    shown = [
+        (run["name"], figure.get("key"))
+        for run in runs
+        if run["dealership"] == "network"
+        for figure in run["key_figures"]
+    ]
+    history = pl.read_parquet(out / "history.parquet").filter(dealership="network")
+    assert sorted(shown, key=str) == sorted(history.select("report", "key").rows())
+
+
 @pytest.mark.parametrize(("notebook", "place"), CASES)
 def test_a_page_stands_by_itself_and_says_its_figures(
     pages: dict[tuple[str, str], Path], notebook: str, place: str

@@ -207,6 +207,24 @@ def test_cumulative_value_is_that_of_a_slow_loop(rows: list[tuple[int, date, str
         assert estimate == pytest.approx(mean, abs=1e-6)
 
 
+def test_a_value_at_one_age_takes_each_month_from_those_followed_so_long() -> None:
+    rows = [
+        (1, date(2022, 1, 10), "front", 900), (1, date(2022, 6, 1), "service", 100),
+        (2, date(2022, 3, 1), "front", 500), (2, date(2024, 5, 1), "service", 700),
+        (3, date(2025, 6, 1), "front", 9_100),
+    ]  # fmt: skip
+    ledger = ledger_of(rows).with_columns(place=pl.col("customer_id") > 2)
+    by_age = cumulative_value(ledger, currency="USD", as_of=END)
+    # All three bought and were there in the fifth month; the third is not yet in the twelfth.
+    found = by_age.after(12)
+    assert found.table.select("n", "estimate").row(0) == (2, (900 + 500 + 9_100 + 100) / 3)
+    assert found.key == "value_in_first_12_months"
+    late = by_age.after(60)
+    assert (late.table["n"][0], late.table["estimate"][0], len(late.notes)) == (0, None, 1)
+    by_place = cumulative_value(ledger, currency="USD", as_of=END, by="place").after(12)
+    assert by_place.table.select("place", "n", "estimate").rows() == [(False, 2, 750.0)]
+
+
 def thirty_times(rows: list[tuple[int, date, str, int]]) -> list[tuple[int, date, str, int]]:
     """The same customers thirty times over: enough to be followed."""
     return [(c + 10 * i, d, p, a) for i in range(30) for c, d, p, a in rows]

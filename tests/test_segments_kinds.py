@@ -229,6 +229,11 @@ def test_members_are_held_against_others_like_them(backend: Backend) -> None:
     assert gap < 0 < plain
     assert plain == pytest.approx(39 / 55 - 19 / 50)
     assert any(note.startswith("5 members have nobody like them") for note in found.notes)
+    # A difference of shares is written in points, the shares themselves in per cent.
+    table = found.show().table
+    assert table is not None
+    assert [row[2] for row in table.rows] == ["68.0%", "77.0%", "−9.0 points", "+32.9 points"]
+    assert "−9.0 points (95% interval" in found.sentence()
 
 
 def test_a_programme_without_effect_is_only_selection() -> None:

@@ -279,6 +279,9 @@ def test_cars_and_service_of_a_dealership_are_added(tiny_network: Path) -> None:
     value = value_by_process(histories, by="dealership", n_resamples=10, currency="USD")
     assert value.table["kind"].unique().sort().to_list() == ["car", "service", "together"]
     assert value.show().table is not None
+    # That one model values all groups is said of their sums too, once.
+    assert value.together().notes == value.notes[-2:]
+    assert not set(value.together().notes) & set(value.notes[:-2])
 
 
 # --- retention leverage ---------------------------------------------------------------------------

@@ -343,11 +343,11 @@ def _terms(
 ) -> str:
     churn = found.table.filter(pl.col("change") == "churn")["estimate"][0]
     return _(
-        "Five per cent more retention, read as five percentage points, at a yearly retention of "
-        "{r}, a discount of {d} and {a} years' margin to win a customer ({origin}), the last two "
-        "taken as known; five per cent fewer departures would bring {churn} instead. The documents "
-        "contradict each other: either figure follows from the same identity under another "
-        "discount and cost.",
+        "“Five per cent more retention” is read as five percentage points, at a yearly "
+        "retention of {r}, a discount of {d} and {a} years' margin to win a customer ({origin}), "
+        "the last two taken as known; five per cent fewer departures would bring {churn} instead. "
+        "The documents contradict each other: either figure follows from the same identity under "
+        "another discount and cost.",
         r=percent(rate.table["estimate"][0]),
         d=percent(annual_discount_rate, 0),
         a=number(cost.years, 1),

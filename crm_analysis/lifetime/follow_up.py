@@ -180,10 +180,10 @@ def _nobody(grouped: bool) -> pl.DataFrame:
 
 
 def _cut_short(table: pl.DataFrame, horizon: int) -> tuple[str, ...]:
-    short = table.filter(pl.col("n") > 0, pl.col("months").fill_null(0) < horizon)
+    short = table.filter(pl.col("months") < horizon)
     if short.is_empty():
         return ()
-    least = short["months"].fill_null(0).cast(pl.Int64).to_numpy().min()
+    least = short["months"].cast(pl.Int64).to_numpy().min()
     return (
         _(
             "Too few customers have been followed for {n} months after the purchase; of the "

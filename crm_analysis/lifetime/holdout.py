@@ -139,6 +139,7 @@ class HoldoutComparison(Estimates):
         figures.points(self.table, label="frequency", ax=ax)
         draw_expected(self.table, ax)
         figures.write_units(ax, "number", axis="x")
+        ax.set_xlabel(_("Purchase days per customer"))
         ax.set_ylabel(_("Repeats before the period"))
         ax.set_title(self.name)
         return ax
@@ -199,7 +200,7 @@ def holdout_comparison(
     missed = None if expected is None or not len(expected) else expected - held.seen
     comparison = HoldoutComparison(
         table=table,
-        name=_("Purchases in the held-out period, by repeats before it"),
+        name=_("Held-out purchases, by earlier repeats"),
         unit="number",
         definition=_(
             "Mean purchase days per customer from the day after {until} to {as_of}, beside what a "

@@ -213,6 +213,9 @@ def yearly_retention(curve: Estimates, *, years: int = 5, conf_level: float = 0.
         ),
         conf_level=curve.conf_level,
         notes=notes,
+        # Read off another year of the curve it is another figure.
+        key=f"yearly_retention_over_{reached or years}_years",
+        better="higher",
     )
 
 
@@ -326,11 +329,10 @@ def retention_leverage(
         unit="share",
         definition=_(
             "Relative change of a customer's value (years they stay after the first, discounted at "
-            "{rate} a year, less {cost} years' margin for winning them) when yearly retention "
-            "grows by {step} percentage points, or the share that leaves falls by {step}% of "
-            "itself.",
+            "{rate} a year{cost}) when yearly retention grows by {step} percentage points, or the "
+            "share that leaves falls by {step}% of itself.",
             rate=percent(annual_discount_rate, 0),
-            cost=number(acquisition_years, 1),
+            cost=_less(acquisition_years),
             step=_step(step),
         ),
         by=("change",),
@@ -359,6 +361,12 @@ def _unknown(retention: Estimates, step: float) -> RetentionLeverage:
         step=step,
         retention=float("nan"),
     )
+
+
+def _less(years: float) -> str:
+    if not years:
+        return _(", before what it cost to win them")
+    return _(", less {cost} years' margin for winning them", cost=number(years, 1))
 
 
 def _check(step: float, rate: float, cost: float, horizon: int | None) -> None:

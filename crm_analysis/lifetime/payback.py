@@ -36,7 +36,7 @@ from crm_analysis.lifetime.realised import (
 )
 from crm_analysis.survival import KaplanMeier, kaplan_meier, quantile
 from crm_analysis.uncertainty import log_log_interval, normal_quantile, wilson_interval
-from crm_analysis.wording import Unit, _, date_text, money, number, percent
+from crm_analysis.wording import Unit, _, date_text, duration_text, money, number, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,6 +67,34 @@ CENT = 0.005
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class CumulativeValue(Estimates):
     """Mean value per customer up to each age: one row per group and completed month (``time``)."""
+
+    def after(self, months: int) -> Estimates:
+        """Return the mean value up to one age, one row per group.
+
+        Each month is taken from those who have been followed so long, whenever they came, so it may
+        be held against another year and other places. Null, with n of 0, for a group of which
+        nobody has been followed so long.
+        """
+        groups = self.table.select(self.by).unique(maintain_order=True)
+        if not self.by:
+            groups = pl.DataFrame({"time": [months]}, schema={"time": pl.Int64})
+        asked = groups.with_columns(time=pl.lit(months, pl.Int64))
+        keys = [*self.by, "time"]
+        rows = asked.join(self.table, on=keys, how="left", nulls_equal=True, maintain_order="left")
+        table = rows.drop("time").with_columns(pl.col("n").fill_null(0))
+        late = table["estimate"].null_count()
+        return Estimates(
+            table=table,
+            name=_("Value per customer in the first {time}", time=duration_text(months, "month")),
+            unit="money",
+            definition=self.definition,
+            by=self.by,
+            conf_level=self.conf_level,
+            notes=(_("Nobody has been observed for so long."),) if late else (),
+            currency=self.currency,
+            key=f"value_in_first_{months}_months",
+            better="higher",
+        )
 
     def sentence(self) -> str:
         """Return the value with the first purchase, and at the last age shown."""
@@ -151,7 +179,8 @@ class PaybackTime(Estimates):
     def units(self) -> dict[str, Unit]:
         """Return the units of the columns."""
         shares: dict[str, Unit] = dict.fromkeys(("share_paid", "share_low", "share_high"), "share")
-        return {**super().units(), **shares}
+        months: dict[str, Unit] = dict.fromkeys(("estimate", "conf_low", "conf_high"), "count")
+        return {**super().units(), **months, **shares}
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the share paid back against the months since the start, return the Axes."""
@@ -546,6 +575,10 @@ def loss_share(
         by=by,
         conf_level=conf_level,
         notes=without_purchase(counted, None) + small_n_notes(table, by, what=_("customers")),
+        key="customers_in_loss",
+        better="lower",
+        # Everybody counts who has been followed so long or longer: time alone moves the share.
+        drifts=True,
     )
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import polars as pl
 
+from crm_analysis import figures
 from crm_analysis.errors import InputError, listed
-from crm_analysis.estimates import FIVE, five_columns
+from crm_analysis.estimates import FIVE, five_columns, labelled_groups
 from crm_analysis.frames import group_names
 from crm_analysis.lifetime.history import PurchaseHistory
 from crm_analysis.lifetime.outlook import ModelEstimates
-from crm_analysis.lifetime.value import LifetimeValue, lifetime_value
+from crm_analysis.lifetime.value import LifetimeValue, lifetime_value, shared_model
 from crm_analysis.lifetime.value_models import ValueModels, fit_value_models
 from crm_analysis.uncertainty import sum_interval
 from crm_analysis.wording import Unit, _, money, number, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["ALL_PROCESSES", "ProcessValue", "value_by_process"]
 
@@ -50,13 +55,17 @@ class ProcessValue(ModelEstimates):
 
     customers: pl.DataFrame
 
+    says_more: ClassVar[bool] = True
+
     def together(self) -> LifetimeTotal:
         """Return the sums alone: one row per group."""
         rows = self.table.filter(pl.col("kind") == ALL_PROCESSES).drop("kind")
+        groups = tuple(name for name in self.by if name != "kind")
         return LifetimeTotal(
             table=rows, name=self.name, unit=self.unit, definition=self.definition,
-            by=tuple(name for name in self.by if name != "kind"), conf_level=self.conf_level,
-            notes=self.notes[-1:], currency=self.currency,
+            by=groups, conf_level=self.conf_level,
+            notes=self.notes[-1 - len(shared_model(groups)) :], currency=self.currency,
+            key=self.key, better=self.better, drifts=self.drifts,
         )  # fmt: skip
 
     def sentence(self) -> str:
@@ -77,13 +86,24 @@ class ProcessValue(ModelEstimates):
             parts=", ".join(texts),
         )
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the value of each kind of purchase and of all, return the Axes."""
+        ax = figures.new_axes(ax)
+        named = self.table.with_columns(self._kinds())
+        figures.points(labelled_groups(named, self.by), label="label", ax=ax)
+        figures.write_units(ax, self.unit, axis="x", currency=self.currency)
+        ax.set_title(self.name)
+        return ax
+
     def units(self) -> dict[str, Unit]:
         """Return the units of the columns: money, but for n."""
         return {**super().units(), "total": "money"}
 
     def _readable(self) -> pl.DataFrame:
-        words = [_process(process) for process in self.table["kind"]]
-        return super()._readable().with_columns(pl.Series("kind", words, pl.String))
+        return super()._readable().with_columns(self._kinds())
+
+    def _kinds(self) -> pl.Series:
+        return pl.Series("kind", [_process(kind) for kind in self.table["kind"]], pl.String)
 
 
 def _process(process: str) -> str:
@@ -156,8 +176,11 @@ def value_by_process(
         definition=_definition(horizon_months, annual_discount_rate),
         by=(*by, "kind"),
         conf_level=first.conf_level,
-        notes=_notes(values),
+        notes=_notes(values, shared_model(by)),
         currency=currency,
+        key=first.key,
+        better=first.better,
+        drifts=first.drifts,
         customers=customers,
     )
 
@@ -248,18 +271,23 @@ def _sum_row(head: pl.DataFrame, parts: pl.DataFrame, by: Sequence[str]) -> pl.D
     return groups.select(parts.columns)
 
 
-def _notes(values: Mapping[str, LifetimeValue]) -> tuple[str, ...]:
+def _notes(values: Mapping[str, LifetimeValue], of_all: tuple[str, ...]) -> tuple[str, ...]:
     """Return each process's cautions under its name, and what the sum takes for granted."""
     found = [
         _("{process}: {note}", process=_process(process).capitalize(), note=note)
         for process, value in values.items()
         for note in dict.fromkeys(value.notes)
+        if note not in of_all
     ]
     return (
         *found,
         _(
-            "The sum's interval takes the models of the processes to be independent. Only "
-            "customers known to a process are valued in it: who has not bought a car here adds no "
-            "car to come."
+            "Each kind of purchase is valued per customer known to it, the sum per customer of "
+            "any: the totals add up, the means do not."
+        ),
+        *of_all,
+        _(
+            "Who has not bought a car here adds no car to come. The sum's interval takes the "
+            "models of the kinds to be independent."
         ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -310,6 +310,8 @@ class RealisedValue(Estimates):
     customers: pl.DataFrame
     parts: tuple[str, ...]
 
+    says_more: ClassVar[bool] = True
+
     def sentence(self) -> str:
         """Return the mean per customer, the total, and what serving them cost."""
         text = super().sentence()
@@ -461,6 +463,9 @@ def realised_value(
         conf_level=conf_level,
         notes=without_purchase(counted, currency) + small_n_notes(table, by, what=_("customers")),
         currency=currency,
+        key="realised_value",
+        better="higher",
+        drifts=True,
         customers=_named(customers, by, parts, customer_col),
         parts=parts,
     )

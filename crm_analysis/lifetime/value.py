@@ -201,15 +201,17 @@ def lifetime_value(
         notes=notes
         + spend_notes
         + model_cautions(history, buying)
-        + (_one_customer() if each else _row_notes(table, by) + _shared(by)),
+        + (_one_customer() if each else _row_notes(table, by) + shared_model(by)),
         currency=currency,
         key=f"value_over_{horizon_months}_months",
         better="higher",
+        drifts=True,
         customers=_customers(history, buying, spend, horizon),
     )
 
 
-def _shared(by: Sequence[str]) -> tuple[str, ...]:
+def shared_model(by: Sequence[str]) -> tuple[str, ...]:
+    """Say of groups that one model values them all."""
     if not by:
         return ()
     return (
@@ -370,6 +372,7 @@ def expected_purchases(
         notes=notes + model_cautions(history, buying) + _row_notes(table, by),
         key=f"purchases_in_{horizon_months}_months",
         better="higher",
+        drifts=True,
     )
 
 
@@ -429,6 +432,7 @@ def active_share(
         notes=notes + model_cautions(history, buying) + _row_notes(table, by),
         key="active_share",
         better="higher",
+        drifts=True,
     )
 
 

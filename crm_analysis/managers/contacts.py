@@ -30,7 +30,6 @@ from crm_analysis.wording import (
     counted_from,
     date_text,
     duration_text,
-    interval_text,
     number,
     percent,
 )
@@ -66,12 +65,16 @@ class ContactFrequency(Estimates):
                 "{group}: {rate} contacts a year ({interval}) against a norm of {norm}; {share} "
                 "had as many",
                 group=group_label(row, self.by), rate=number(row["estimate"], 1),
-                interval=interval_text(row["conf_low"], row["conf_high"], self.unit),
+                interval=_(
+                    "{low} to {high}", low=number(row["conf_low"], 1),
+                    high=number(row["conf_high"], 1),
+                ),
                 norm=number(row["norm"]), share=percent(row["within_norm"], 0),
             )
             for row in rows
         ]  # fmt: skip
-        return "; ".join(said) + "."
+        text = "; ".join(said)
+        return f"{text[:1].upper()}{text[1:]}."
 
     def units(self) -> dict[str, Any]:
         """Return what each column of the table is measured in."""

@@ -67,12 +67,12 @@ class DataDefects(Estimates):
             )
         most = found.row(0, named=True)
         return _(
-            "{found} of {k} kinds of defect looked for are there, in {records} records; most "
-            "often: {rule} ({table}, {n}, {share} of those looked at).",
+            "Kinds of defect found: {found} of {k} looked for, in {records} records; most often: "
+            "{rule} ({table}, {n}, {share} of those looked at).",
             found=number(found.height), k=number(self.n_kinds),
             records=number(self.records.select("table", "key").n_unique()),
             rule=word_of(most["rule"]), table=word_of(most["table"]), n=number(most["n_found"]),
-            share=percent(most["n_found"] / most["n"]),
+            share=_few(most["n_found"] / most["n"]),
         )  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -101,6 +101,11 @@ def _label(row: Mapping[str, Any], groups: Sequence[str]) -> str:
     if row["rule"] == KEY_OF_NOTHING:
         what = f"{word_of(row['table'])}: {word_of(row['field'])} → {ABSENT}"
     return " · ".join([*(word_of(row[name]) for name in groups), what])
+
+
+def _few(share: float) -> str:
+    """Write a share with as many decimals as tell it from none at all."""
+    return percent(share, 1 if share >= 0.0005 else 3)
 
 
 def data_defects(

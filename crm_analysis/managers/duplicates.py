@@ -60,6 +60,12 @@ class IdentityConsolidation(Estimates):
         if self.by or not self.table["n"].sum():
             return super().sentence()
         row = self.table.row(0, named=True)
+        if not row["n_yes"]:
+            return _(
+                "{records} customer records are as many people or companies: nobody is there "
+                "twice (at most {high}).",
+                records=number(row["n_records"]), high=percent(row["conf_high"], 2),
+            )  # fmt: skip
         return _(
             "{records} customer records are {persons} people or companies: {share} ({interval}) of "
             "them have more than one record.",

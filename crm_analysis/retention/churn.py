@@ -111,6 +111,8 @@ def churn_rate(
             *small_n_notes(table, by, what=_("relationships")),
             _("Only ends that the data show are counted: silent departures need a model."),
         ),
+        key="churn_rate",
+        better="lower",
     )
 
 

@@ -181,9 +181,7 @@ class CohortRetention(Estimates):
             figures.write_units(ax, "share")
             ax.set_ylim(bottom=0)
         elif not self.table.is_empty():
-            written = "%Y" if self.period_kind == "year" else "%Y-%m"
-            every = self.table.with_columns(pl.col("cohort").dt.strftime(written))
-            figures.heatmap(every, row="cohort", column="period", ax=ax)
+            figures.heatmap(self._readable(), row="cohort", column="period", ax=ax)
         ax.set_xlabel(_periods_axis(self.period_kind))
         ax.set_title(self.name)
         return ax

@@ -70,8 +70,10 @@ class RetentionDifference(Estimates):
         ]
         groups = groups_text(parts)
         if self.unit == "days":
-            return _("{found}; more or fewer days with us: {groups}.", found=found, groups=groups)
-        return _("{found}; more or fewer months with us: {groups}.", found=found, groups=groups)
+            return _("{found}; days with us beside the others: {groups}.", found=found,
+                     groups=groups)  # fmt: skip
+        return _("{found}; months with us beside the others: {groups}.", found=found,
+                 groups=groups)  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the differences with their intervals around 0 and return the Axes."""

@@ -115,7 +115,7 @@ def referral_rate(
         notes += (_("{n} leads without a recorded source are left out.", n=number(unknown)),)
     return Estimates(
         table=table,
-        name=_("Leads by recommendation"),
+        name=_("Share of leads by recommendation"),
         unit="share",
         definition=_(
             "Share of the leads opened from {since} to {as_of} whose recorded source is a "

@@ -113,6 +113,8 @@ def repurchase_rate(
         by=(*groups, "within"),
         conf_level=causes.conf_level,
         notes=(*causes.notes, *_horizon_notes(table)),
+        key=f"bought_again_within_{months[0]}_months" if len(months) == 1 else None,
+        better="higher",
     )
 
 

@@ -369,6 +369,8 @@ def _concordance_of(told: _Told) -> Estimates:
         ),
         conf_level=told.conf_level,
         notes=() if np.isfinite(found[0]) else (_("No later snapshot has both kinds."),),
+        key="concordance_of_departures",
+        better="higher",
     )
 
 

@@ -47,6 +47,13 @@ __all__ = [
 Base = Literal["in_use", "sold_here", "serviced"]
 BASES: tuple[Base, ...] = ("in_use", "sold_here", "serviced")
 
+_NAMES = {
+    "in_use": lambda: _("Share of cars kept by the workshop"),
+    "sold_here": lambda: _("Share of cars kept by the workshop"),
+    "serviced": lambda: _("Share of cars that came back to the workshop"),
+}
+_KEYS = {"in_use": "cars_kept", "sold_here": "cars_sold_and_kept", "serviced": "cars_returned"}
+
 _AGE = "age_years"
 """The group column of `Warehouse.car_parc` that is an age."""
 
@@ -358,16 +365,17 @@ def service_retention(
     table = _shares(counted, by, conf_level)
     return ServiceRetention(
         table=table,
-        name=_("Share of cars kept by the workshop"),
+        name=_NAMES[asked.base](),
         unit="share",
         definition=_words(asked, as_of),
         by=by,
         conf_level=conf_level,
         notes=_notes(counted, table, by, asked),
+        key=_KEYS[asked.base],
+        better="higher",
         # Cars that ceased to come stay in the other bases, which sink by that alone from year to
         # year: only the base of those who came a year before can be held against another year.
-        key="cars_returned" if asked.base == "serviced" else None,
-        better="higher",
+        drifts=asked.base != "serviced",
     )
 
 

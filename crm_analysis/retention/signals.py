@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -14,6 +16,7 @@ from crm_analysis.dates import DAYS_PER_MONTH, keys_per_unit, to_day_number
 from crm_analysis.estimates import (
     Estimates,
     five_columns,
+    groups_text,
     share_columns,
     small_n_notes,
 )
@@ -257,7 +260,7 @@ def next_purchase_chance(
     )  # fmt: skip
     rows = _chances(counts, causes, repurchase_cause, within_months, conf_level)
     ahead = duration_text(within_months, "month")
-    return Listed(
+    return _Chances(
         table=rows,
         name=_("Chance of the next car here within {ahead}", ahead=ahead),
         unit="share",
@@ -270,7 +273,25 @@ def next_purchase_chance(
         ),
         by=("owned",),
         conf_level=conf_level,
-        notes=small_n_notes(rows, ("owned",), what=_("cars")),
+        notes=small_n_notes(rows, ("owned",), what=_("cars")) + _too_old(rows),
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class _Chances(Listed):
+    def units(self) -> dict[str, Any]:
+        return super().units() | {"n_expected": "number", "owned_years": "count"}
+
+
+def _too_old(rows: pl.DataFrame) -> tuple[str, ...]:
+    unknown = rows.filter(pl.col("estimate").is_null(), pl.col("n") > 0)["owned"].to_list()
+    if not unknown:
+        return ()
+    return (
+        _(
+            "Too few cars have been followed so long that anything could be said of: {ages}.",
+            ages=groups_text(unknown),
+        ),
     )
 
 

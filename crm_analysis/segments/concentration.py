@@ -78,7 +78,7 @@ class AbcClasses(Estimates):
         if row["estimate"] is None:
             return _("{name}: nothing can be said (n = {n}).", name=self.name, n=number(row["n"]))
         return _(
-            "{cut} of the value comes from a share of the customers (class A) of {value}.",
+            "{cut} of the value comes from class A, {value} of the customers.",
             cut=percent(self.a_share, 0),
             value=self.value_text(row),
         )

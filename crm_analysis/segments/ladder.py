@@ -79,7 +79,7 @@ class Ladder(StateShares):
             table=pl.DataFrame(share_columns([k], [n], self.conf_level)),
             name=_("Customers on the rung “{rung}” or above", rung=word_of(rung)),
             unit=self.unit, definition=self.definition, conf_level=self.conf_level,
-            notes=self.notes, key=f"customers_from_{rung}", better="higher",
+            notes=self.notes, key=f"customers_from_{rung}", better="higher", drifts=True,
         )  # fmt: skip
 
 

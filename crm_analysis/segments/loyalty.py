@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
+from crm_analysis.blocks import BlockTable
 from crm_analysis.dates import add_months, to_day_number
 from crm_analysis.estimates import Estimates, five_columns, group_label, share_columns
 from crm_analysis.frames import (
@@ -26,7 +27,7 @@ from crm_analysis.frames import (
 )
 from crm_analysis.tables import label_of
 from crm_analysis.uncertainty import matched_difference, normal_quantile, ratio_interval
-from crm_analysis.wording import _, date_text, duration_text, number, percent
+from crm_analysis.wording import _, date_text, duration_text, number, percent, signed
 
 __all__ = ["LoyaltyLift", "loyalty_activity", "loyalty_lift"]
 
@@ -40,6 +41,8 @@ MEASURES = (
     "difference_unmatched",
 )
 _USE, _LIFT = MEASURES[:3], MEASURES[3:]
+_DIFFERENCES = ("difference", "difference_unmatched")
+_ESTIMATED = ("estimate", "std_error", "conf_low", "conf_high")
 
 
 # Use ----------------------------------------------------------------------------------------
@@ -193,7 +196,7 @@ class LoyaltyLift(Estimates):
         row = dict(zip(_LIFT, self.table.to_dicts(), strict=True))["difference"]
         if row["estimate"] is None:
             return super().sentence()
-        value = self.value_text(row)
+        value = self._points_text(row)
         if row["conf_low"] is not None and row["conf_low"] > 0:
             return _(
                 "Members came back more often than others like them, by {value}; who joins is "
@@ -206,6 +209,31 @@ class LoyaltyLift(Estimates):
             "That members come back more often than others like them is not established: {value}.",
             value=value,
         )
+
+    def _block_table(self) -> BlockTable:
+        """Write the differences of shares in percentage points, as the finding does."""
+        shown = super()._block_table()
+        places = [p for p, column in enumerate(shown.columns) if column.name in _ESTIMATED]
+        cells = [list(row) for row in shown.rows]
+        for line, row in zip(cells, self.table.to_dicts(), strict=True):
+            if row["measure"] in _DIFFERENCES:
+                for place in places:
+                    value = row[shown.columns[place].name]
+                    error = shown.columns[place].name == "std_error"
+                    line[place] = signed(value, "share").lstrip("+" if error else "")
+        return replace(shown, rows=tuple(map(tuple, cells)))
+
+    def _points_text(self, row: dict[str, Any]) -> str:
+        """Write a difference of shares, in percentage points, with its interval and n."""
+        value, n = signed(row["estimate"], "share"), number(row["n"])
+        if row["conf_low"] is None or row["conf_high"] is None:
+            return _("{value} (n = {n}, no interval)", value=value, n=n)
+        ends = (signed(row[end], "share", bare=True) for end in ("conf_low", "conf_high"))
+        return _(
+            "{value} ({level} interval {interval}, n = {n})",
+            value=value, level=percent(self.conf_level, 0), n=n,
+            interval=_("{low} to {high}", **dict(zip(("low", "high"), ends, strict=True))),
+        )  # fmt: skip
 
 
 def loyalty_lift(
@@ -319,7 +347,7 @@ def loyalty_lift(
             "members on that day and of others who agree with them in: {traits}; the others are "
             "weighted as members are. Watched up to {as_of}.",
             days=duration_text(within_days, "day"),
-            traits=", ".join(map(label_of, adjust)) or _("nothing"),
+            traits=", ".join(label_of(name).lower() for name in adjust) or _("nothing"),
             as_of=date_text(as_of),
         ),
         by=("measure",),

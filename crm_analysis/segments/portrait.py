@@ -74,7 +74,8 @@ class Portrait(Estimates):
 
     def _readable(self) -> pl.DataFrame:
         words = pl.Series("trait", [label_of(name) for name in self.table["trait"]], pl.String)
-        return super()._readable().with_columns(words)
+        said = pl.Series("value", [_word(value) for value in self.table["value"]], pl.String)
+        return super()._readable().with_columns(words, said).rename({"value": "trait_value"})
 
     def _figure_height(self) -> float | None:
         return figures.height_for(min(self.table.height, _SHOWN))
@@ -181,7 +182,12 @@ def customer_portrait(
 
 
 def _trait(row: dict[str, Any]) -> str:
-    return f"{label_of(row['trait'])}: {word_of(row['value'])}"
+    return f"{label_of(row['trait'])}: {_word(row['value'])}"
+
+
+def _word(value: str | None) -> str:
+    """Write a value of a trait; a flag is answered, not called true or false."""
+    return {"true": _("yes"), "false": _("no")}.get(value or "", word_of(value))
 
 
 def _count(customers: object, member_col: str, trait: str, least: int) -> pl.DataFrame:

@@ -328,7 +328,7 @@ def _numbers(block: Mapping[str, Any], run: Run) -> Iterator[Node]:
     """Print a block's table; under a figure only one that a reader would look through."""
     rows = block["table"]["rows"]
     beside = block.get("kind") != "notice" and bool(block.get("figure"))
-    if beside and len(rows) == 1 and block.get("finding"):
+    if block.get("kind") != "notice" and len(rows) == 1 and block.get("finding"):
         return  # the sentence above says that row
     if beside and len(rows) > MOST_NUMBERS:
         if "html" in run.formats:
@@ -343,5 +343,5 @@ def _numbers(block: Mapping[str, Any], run: Run) -> Iterator[Node]:
         [[Cell((words(text),)) for text in row] for row in rows],
         [column.get("align", "left") for column in columns],
         caption=words(caption) if caption else None,
-        small=beside,
+        small=beside or [column["name"] for column in columns] == ["name", "definition"],
     )
