@@ -486,7 +486,7 @@ DIRECT: Mapping[str, Columns] = MappingProxyType(
             "opportunities": ("opened_at", "source"),
         },
         "marketer": {"customers": ("created_at",)},
-        "sales_head": {"employees": ("employee_id", "hired_on")},
+        "sales_head": {"deals": ("contract_on",), "employees": ("employee_id", "hired_on")},
         "pipeline": {"deals": ("contract_on",)},
         "client_service": {
             "surveys": ("customer_id", "kind", "sent_at", "answered_at", "channel"),

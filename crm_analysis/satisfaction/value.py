@@ -277,7 +277,7 @@ class DissatisfiedValue(Estimates):
             return super().sentence()
         row = self.table.row(0, named=True)
         if row["n_low"] == 0:
-            return _("Of the {n} customers who bought and answered none is dissatisfied.",
+            return _("Nobody who bought and answered is dissatisfied (n = {n}).",
                      n=number(row["n"]))  # fmt: skip
         if row["n_low"] < FEW:
             return _(
