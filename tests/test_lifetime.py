@@ -250,7 +250,7 @@ def test_expected_purchases_is_its_integral(
             else shape * (horizon / age)
         )
 
-    slow = integrate.quad(at_p, 0, 1, limit=400, epsabs=1e-11, epsrel=1e-11)[0]
+    slow = integrate.quad(at_p, 0, 1, limit=400, epsabs=1e-9, epsrel=1e-9)[0]
     ours = purchases_if_active(theta, horizon, np.array([float(x)]), np.array([T]))[0]
     assert ours == pytest.approx(slow, rel=1e-7)
 

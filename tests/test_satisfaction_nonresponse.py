@@ -248,7 +248,7 @@ def test_traits_that_contradict_each_other_are_left_out_and_said() -> None:
         sent_at=pl.lit(SENT), answered_at=pl.lit(SENT)
     )
     both = weighted_score(table, scale=SCALE, as_of=AS_OF)
-    assert any("Channel is left out" in note for note in both.notes)
+    assert any("channel is left out" in note for note in both.notes)
     alone = weighted_score(table, strata="kind", scale=SCALE, as_of=AS_OF)
     assert_frame_equal(both.table, alone.table)
 
