@@ -175,7 +175,7 @@ _UNSEEN = re.compile(
 )
 
 
-_SIGNED = re.compile(r"\b([np]) ([=<]) (?=\d)")
+_SIGNED = re.compile("\\b([np])[ \N{NO-BREAK SPACE}]([=<])[ \N{NO-BREAK SPACE}](?=\\d)")
 
 
 def visible(text: str) -> str:

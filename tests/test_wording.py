@@ -33,6 +33,7 @@ from crm_analysis.wording import (
     plural,
     set_language,
     speaking,
+    tied,
     word_of,
 )
 
@@ -266,3 +267,8 @@ def test_a_written_number_reads_back(value: float, digits: int) -> None:
     with speaking("ru"):
         russian_ = number(value, digits).replace("\u00a0", "").replace(",", ".")
         assert float(russian_.replace("−", "-")) == back
+
+
+@pytest.mark.parametrize("space", [" ", "\N{NO-BREAK SPACE}"])
+def test_no_line_ends_inside_a_p_value(space: str) -> None:
+    assert " " not in tied(f"p{space}<{space}0.001")
