@@ -16,7 +16,7 @@ from math import asin, sqrt
 from typing import Any, Literal, NamedTuple
 
 from crm_analysis.blocks import Change, KeyFigure
-from crm_analysis.wording import _, amount, number, signed
+from crm_analysis.wording import _, amount, number, signed, signed_interval_text
 
 __all__ = [
     "Difference",
@@ -274,10 +274,8 @@ def _said(figure: KeyFigure, found: Difference, against: Against, label: str) ->
     digits = 1 if direction == "level" else _digits(found, unit)
     interval = None
     if found.low is not None and found.high is not None:
-        interval = _(
-            "{low} to {high}",
-            low=signed(found.low, unit, currency=currency, bare=True, digits=digits),
-            high=signed(found.high, unit, currency=currency, bare=True, digits=digits),
+        interval = signed_interval_text(
+            found.low, found.high, unit, currency=currency, digits=digits
         )
     return Change(
         against=against,

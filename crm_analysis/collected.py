@@ -21,7 +21,7 @@ import polars as pl
 
 from crm_analysis.remembered import LARGEST_BYTES, is_remembering, remembered
 
-__all__ = ["collected", "contents", "recalled"]
+__all__ = ["collected", "contents", "file_state", "recalled"]
 
 Engine = Literal["auto", "streaming"]
 
@@ -113,7 +113,7 @@ def _key(plan: pl.LazyFrame) -> tuple[object, ...] | None:
     if not known:
         return None
     try:
-        files = tuple(_state(path) for path in scans)
+        files = tuple(file_state(Path(path)) for path in scans)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a format that may change: it lives in this process
             written = _Bounded(LARGEST_TABLE if _IN_MEMORY in text else LARGEST_PLAN)
@@ -153,7 +153,7 @@ def _told_apart(text: str) -> tuple[bool, list[str]]:
     return not strange, list(files)
 
 
-def _state(path: str) -> tuple[object, ...]:
+def file_state(path: Path) -> tuple[object, ...]:
     """Return what changes when a file does."""
-    found = Path(path).stat()
-    return (path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    found = path.stat()
+    return (str(path), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -47,6 +47,7 @@ __all__ = [
     "plural",
     "set_language",
     "signed",
+    "signed_interval_text",
     "speaking",
     "tied",
     "visible",
@@ -436,6 +437,25 @@ def interval_text(
         low=amount(low, unit, currency=currency),
         high=amount(high, unit, currency=currency),
     )
+
+
+def signed_interval_text(
+    low: float | None,
+    high: float | None,
+    unit: Unit = "number",
+    *,
+    currency: str | None = None,
+    digits: int = 1,
+) -> str:
+    """Write the interval of a difference, its bounds as `signed` writes them, the unit left out.
+
+    Examples
+    --------
+    >>> signed_interval_text(-0.012, 0.034, "share")
+    '−1.2 to +3.4'
+    """
+    ends = (signed(end, unit, currency=currency, bare=True, digits=digits) for end in (low, high))
+    return _("{low} to {high}", **dict(zip(("low", "high"), ends, strict=True)))
 
 
 def counted_from(since: date | None) -> str:

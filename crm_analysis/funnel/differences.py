@@ -20,7 +20,7 @@ from crm_analysis.funnel.lead_events import Touch
 from crm_analysis.funnel.rates import conversion_funnel
 from crm_analysis.survival import holm
 from crm_analysis.uncertainty import newcombe_difference, normal_quantile
-from crm_analysis.wording import _, number, percent, signed, word_of
+from crm_analysis.wording import _, number, percent, signed, signed_interval_text, word_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,11 +87,7 @@ class ConversionDifference(Estimates):
             "points, {p})",
             where=where, rate=percent(row["rate"]), other=percent(row["rate_other"]),
             points=signed(row["estimate"], "share"), level=percent(self.conf_level, 0),
-            interval=_(
-                "{low} to {high}",
-                low=signed(row["conf_low"], "share", bare=True),
-                high=signed(row["conf_high"], "share", bare=True),
-            ),
+            interval=signed_interval_text(row["conf_low"], row["conf_high"], "share"),
             p=p_text(row["p_adjusted"]),
         )  # fmt: skip
         if row["p_adjusted"] >= 1 - self.conf_level:

@@ -42,7 +42,7 @@ from crm_analysis.funnel.lead_events import (
     stage_notes,
 )
 from crm_analysis.funnel.stays import StayCounts, count_stays, from_zero
-from crm_analysis.survival import CumulativeIncidence, aalen_johansen
+from crm_analysis.survival import CumulativeIncidence, aalen_johansen, all_at_start
 from crm_analysis.uncertainty import log_log_interval, wilson_interval
 from crm_analysis.wording import Unit, _, date_text, number, percent, word_of
 
@@ -311,8 +311,7 @@ def _reason_rows(
     np.add.at(exits, (np.array(cause, np.int64), place[kind != _OPEN]), n[kind != _OPEN])
     censored = np.zeros(len(time), np.int64)
     np.add.at(censored, place[kind == _OPEN], n[kind == _OPEN])
-    entered = np.zeros(len(time), np.int64)
-    entered[0] = n.sum()
+    entered = all_at_start(len(time), n.sum())
     found = aalen_johansen(time, entered, exits, censored)
     share, error, low, high = _read(found, within_days, conf_level)
     ended = exits.sum(axis=1)

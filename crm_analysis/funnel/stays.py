@@ -31,6 +31,7 @@ from crm_analysis.funnel.sorted_events import (
     runs,
     sort_events,
 )
+from crm_analysis.survival import all_at_start
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,9 +111,7 @@ def from_zero(
     if minutes[0] > 0:
         minutes = np.concatenate([[0], minutes])
         n = np.concatenate([np.zeros((len(OUTCOMES), 1), np.int64), n], axis=1)
-    n_entered = np.zeros(len(minutes), np.int64)
-    n_entered[0] = n.sum()
-    return minutes, n_entered, n
+    return minutes, all_at_start(len(minutes), n.sum()), n
 
 
 def together(parts: Sequence[StayCounts]) -> StayCounts:

@@ -34,7 +34,7 @@ from crm_analysis.lifetime.realised import (
     since_text,
     without_purchase,
 )
-from crm_analysis.survival import KaplanMeier, kaplan_meier, quantile
+from crm_analysis.survival import KaplanMeier, all_at_start, kaplan_meier, quantile
 from crm_analysis.uncertainty import log_log_interval, normal_quantile, wilson_interval
 from crm_analysis.wording import Unit, _, date_text, duration_text, money, number, percent
 
@@ -458,8 +458,7 @@ def _payback_curve(group: pl.DataFrame, paid_back: pl.DataFrame, by: Sequence[st
     size = int(times["time"].cast(pl.Int64).to_numpy().max()) + 1
     time, ended = (times[name].cast(pl.Int64).to_numpy() for name in ("time", "ended"))
     n, d = (np.bincount(time, weights=w, minlength=size) for w in (None, ended))
-    entered = np.zeros(size, np.int64)
-    entered[0] = len(time)
+    entered = all_at_start(size, len(time))
     return kaplan_meier(np.arange(size), entered, d.astype(np.int64), n - d.astype(np.int64))
 
 

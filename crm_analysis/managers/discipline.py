@@ -24,7 +24,7 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.managers.shares import TeamShares, grouped, team_shares
-from crm_analysis.survival import kaplan_meier, quantile
+from crm_analysis.survival import all_at_start, kaplan_meier, quantile
 from crm_analysis.wording import (
     _,
     counted_from,
@@ -524,8 +524,7 @@ def _median_and_p90(
     place = np.searchsorted(times, minutes)
     exits = np.bincount(place[answered], minlength=len(times))
     censored = np.bincount(place[~answered], minlength=len(times))
-    entered = np.zeros(len(times), np.int64)
-    entered[0] = len(minutes)
+    entered = all_at_start(len(times), len(minutes))
     curve = kaplan_meier(times, entered, exits, censored)
     half, most = quantile(curve, 0.5, conf_level), quantile(curve, 0.9, conf_level)
     return (half.time, half.low, half.high), most.time

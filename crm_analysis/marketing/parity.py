@@ -37,6 +37,7 @@ from crm_analysis.wording import (
     percent,
     plural,
     signed,
+    signed_interval_text,
 )
 
 __all__ = ["ChannelParity", "channel_parity"]
@@ -69,10 +70,8 @@ class ChannelParity(Estimates):
                 "{interval})",
                 channel=group_label(row, self.by), share=percent(row["estimate"]),
                 expected=percent(row["of_others"]), gap=signed(row["difference"], "share"),
-                interval=_(
-                    "{low} to {high}",
-                    low=signed(row["difference_low"], "share", bare=True),
-                    high=signed(row["difference_high"], "share", bare=True),
+                interval=signed_interval_text(
+                    row["difference_low"], row["difference_high"], "share"
                 ),
             )
             for row in sure.head(_MOST_SAID).to_dicts()

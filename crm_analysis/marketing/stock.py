@@ -20,7 +20,7 @@ from crm_analysis.frames import (
     open_table,
 )
 from crm_analysis.marketing.counting import grouped, parts_of, with_label
-from crm_analysis.survival import kaplan_meier, quantile
+from crm_analysis.survival import all_at_start, kaplan_meier, quantile
 from crm_analysis.uncertainty import exact_rate_interval
 from crm_analysis.wording import (
     _,
@@ -155,8 +155,7 @@ def _age_row(part: pl.DataFrame, conf_level: float) -> pl.DataFrame:
     exits, censored = (
         np.bincount(place, counts, len(times)).astype(np.int64) for counts in (k, n - k)
     )
-    entered = np.zeros(len(times), np.int64)
-    entered[0] = n.sum()
+    entered = all_at_start(len(times), n.sum())
     half = most = (float("nan"),) * 3
     if n.sum():
         curve = kaplan_meier(times, entered, exits, censored)

@@ -18,7 +18,16 @@ from crm_analysis.frames import Asked, check_as_of, check_conf_level, check_one_
 from crm_analysis.marketing.counting import grouped, in_period
 from crm_analysis.tables import label_of
 from crm_analysis.uncertainty import normal_quantile
-from crm_analysis.wording import _, date_text, money, number, percent, signed, word_of
+from crm_analysis.wording import (
+    _,
+    date_text,
+    money,
+    number,
+    percent,
+    signed,
+    signed_interval_text,
+    word_of,
+)
 
 if TYPE_CHECKING:
     from datetime import date
@@ -176,8 +185,7 @@ class _GroupChanges(Estimates):
 
 
 def _interval(row: dict[str, Any], currency: str | None) -> str:
-    low, high = (signed(row[end], "money", currency=currency) for end in ("conf_low", "conf_high"))
-    return _("{low} to {high}", low=low, high=high)
+    return signed_interval_text(row["conf_low"], row["conf_high"], "money", currency=currency)
 
 
 def _with_interval(row: dict[str, Any], currency: str | None) -> str:

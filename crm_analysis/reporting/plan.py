@@ -213,9 +213,8 @@ def _in_own_folders(runs: Sequence[Run]) -> list[Run]:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(
-            path.read_text(encoding="utf-8-sig")
-        )  # Windows editors put a mark first
+        # Windows editors put a mark first.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ReportError(
             f"The plan {path} cannot be opened: {error.strerror}{_plan_near(path)}. "
@@ -475,10 +474,10 @@ def _dealerships(
     for word in report.dealerships:
         if word == ALL:
             names.update(dict.fromkeys(_all_names(report, names_of).values()))
-        else:
-            if word != NETWORK:
-                _check_dealership(word, report, names_of, where)
-            names[word] = None
+            continue
+        if word != NETWORK:
+            _check_dealership(word, report, names_of, where)
+        names[word] = None
     return tuple(names)
 
 

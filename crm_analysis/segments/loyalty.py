@@ -27,7 +27,15 @@ from crm_analysis.frames import (
 )
 from crm_analysis.tables import label_of
 from crm_analysis.uncertainty import matched_difference, normal_quantile, ratio_interval
-from crm_analysis.wording import _, date_text, duration_text, number, percent, signed
+from crm_analysis.wording import (
+    _,
+    date_text,
+    duration_text,
+    number,
+    percent,
+    signed,
+    signed_interval_text,
+)
 
 __all__ = ["LoyaltyLift", "loyalty_activity", "loyalty_lift"]
 
@@ -228,11 +236,10 @@ class LoyaltyLift(Estimates):
         value, n = signed(row["estimate"], "share"), number(row["n"])
         if row["conf_low"] is None or row["conf_high"] is None:
             return _("{value} (n = {n}, no interval)", value=value, n=n)
-        ends = (signed(row[end], "share", bare=True) for end in ("conf_low", "conf_high"))
         return _(
             "{value} ({level} interval {interval}, n = {n})",
             value=value, level=percent(self.conf_level, 0), n=n,
-            interval=_("{low} to {high}", **dict(zip(("low", "high"), ends, strict=True))),
+            interval=signed_interval_text(row["conf_low"], row["conf_high"], "share"),
         )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from crm_analysis.survival.comparisons import (
     log_rank_p_value,
 )
 from crm_analysis.survival.conditional import CauseTimes, cause_times
-from crm_analysis.survival.counts import DurationCounts, count_durations
+from crm_analysis.survival.counts import DurationCounts, all_at_start, count_durations
 from crm_analysis.survival.curves import (
     KaplanMeier,
     Quantile,
@@ -38,6 +38,7 @@ __all__ = [
     "RestrictedMean",
     "Weights",
     "aalen_johansen",
+    "all_at_start",
     "at_risk",
     "cause_times",
     "count_durations",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from crm_analysis.errors import InputError
 
-__all__ = ["DurationCounts", "count_durations"]
+__all__ = ["DurationCounts", "all_at_start", "count_durations"]
 
 Counts = NDArray[np.int64]
 
@@ -21,6 +21,19 @@ class DurationCounts(NamedTuple):
     n_entered: Counts
     n_exits: Counts
     n_censored: Counts
+
+
+def all_at_start(n_times: int, n: int) -> Counts:
+    """Return how many enter at each of so many durations, of which the first is 0: all there.
+
+    Examples
+    --------
+    >>> all_at_start(3, 8).tolist()
+    [8, 0, 0]
+    """
+    entered = np.zeros(n_times, np.int64)
+    entered[0] = n
+    return entered
 
 
 def count_durations(

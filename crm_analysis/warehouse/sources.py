@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from crm_analysis.collected import file_state
 from crm_analysis.errors import InputError, listed
 from crm_analysis.schema import TABLES_AND_VIEWS
 
@@ -70,8 +71,7 @@ class ParquetFolder:
             raise KeyError(name)
         if place.is_dir():
             return pl.scan_parquet(place / "*.parquet")
-        found = place.stat()
-        state = (place, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        state = file_state(place)
         if name not in self._opened or self._opened[name][0] != state:
             self._opened[name] = (state, pl.scan_parquet(place))
         return self._opened[name][1]
